@@ -1,0 +1,40 @@
+"""Errors written for the person who reads them: what is wrong, where, and what to do."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input.
+
+    Attributes:
+        where: file and line or id, e.g. `labels.jsonl:12 (listing mug-7)`.
+        what: what is wrong, e.g. `'stripy' is not a value of pattern`.
+        remedy: what to do, e.g. `use one of: solid, striped`.
+    """
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.remedy}."
+
+
+class AttrloopError(Exception):
+    """Any failure that attrloop can explain; the command line prints it without a traceback."""
+
+
+class InputError(AttrloopError):
+    """Bad input: carries every problem found, not only the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        shown = "\n".join(f"  - {problem}" for problem in problems[:50])
+        more = f"\n  ... and {len(problems) - 50} more" if len(problems) > 50 else ""
+        super().__init__(f"{len(problems)} problem{'s' if len(problems) != 1 else ''} found:\n{shown}{more}")
+
+
+def fail(where: str, what: str, remedy: str) -> InputError:
+    """An `InputError` with one problem: `raise fail(...)`."""
+    return InputError([Problem(where, what, remedy)])

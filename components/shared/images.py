@@ -1,0 +1,112 @@
+"""Reads product images safely: bounded bytes and pixels, allowed hosts only, whole files only."""
+
+import hashlib
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+from PIL import Image, UnidentifiedImageError
+
+from attrloop.components.shared.config import DataConfig
+from attrloop.components.shared.errors import InputError, Problem, fail
+
+
+def is_url(reference: str) -> bool:
+    return "://" in reference
+
+
+class ImageReader:
+    """Opens the images of a catalogue.
+
+    Args:
+        base: the folder that relative paths start from (the listings file's).
+        limits: allowed hosts and bounds.
+    """
+
+    def __init__(self, base: str | Path, limits: DataConfig) -> None:
+        self.base, self.limits = Path(base), limits
+
+    def data(self, reference: str) -> bytes:
+        """The encoded image.
+
+        Raises:
+            InputError: missing, too large, a host that is not allowed, an unreachable URL.
+        """
+        bound = self.limits.max_image_bytes
+        if not is_url(reference):
+            path = self.base / reference
+            if not path.is_file():
+                raise fail(str(path), "no such image file", "Correct the path or add the file")
+            if path.stat().st_size > bound:
+                raise fail(str(path), f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+            return path.read_bytes()
+        parts = urlsplit(reference)
+        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
+            raise fail(reference, f"scheme {parts.scheme!r} is not fetched", "Use https or a local path")
+        if parts.hostname not in self.limits.allowed_hosts:
+            raise fail(reference, f"host {parts.hostname!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
+        return self._fetch(reference, bound)
+
+    def _fetch(self, url: str, bound: int) -> bytes:
+        data = b""
+        try:  # redirects are not followed: they could leave the allowed hosts
+            with httpx2.stream("GET", url, timeout=20, follow_redirects=False) as response:
+                if response.status_code != 200:
+                    raise fail(url, f"HTTP status {response.status_code}", "Check the URL")
+                for part in response.iter_bytes():
+                    data += part
+                    if len(data) > bound:
+                        raise fail(url, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+        except httpx2.HTTPError as error:
+            raise fail(url, f"cannot be fetched ({error})", "Check the URL and the network") from error
+        return data
+
+    def open(self, reference: str) -> Image.Image:
+        """The decoded image, RGB, with transparency on white.
+
+        Raises:
+            InputError: as `data`, and for a file that is no image, is truncated, or has more than `data.max_image_pixels` pixels.
+        """
+        data = self.data(reference)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is checked before decoding
+                image = Image.open(io.BytesIO(data))
+            if image.width * image.height > self.limits.max_image_pixels:
+                raise fail(reference, f"{image.width} x {image.height} pixels (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
+            image.load()
+        except Image.DecompressionBombError as error:
+            raise fail(reference, "far too many pixels (decompression bomb?)", "Shrink the image") from error
+        except UnidentifiedImageError as error:
+            raise fail(reference, "not an image", "Replace it by a JPEG, PNG or WebP file") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise fail(reference, f"truncated or damaged image ({error})", "Replace the file") from error
+        if "A" in image.getbands() or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return image.convert("RGB")
+
+    @lru_cache(maxsize=100_000)  # noqa: B019 - a reader lives as long as its component
+    def digest(self, reference: str) -> str:
+        """SHA-256 (first 16 hex digits) of the encoded image."""
+        return hashlib.sha256(self.data(reference)).hexdigest()[:16]
+
+    def jpeg(self, reference: str, side: int) -> bytes:
+        """The image as a JPEG (quality 90) whose longest side is at most `side` pixels."""
+        image = self.open(reference)
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        return buffer.getvalue()
+
+    def check(self, reference: str, where: str) -> Problem | None:
+        """None when the image opens, else what is wrong with it."""
+        try:
+            self.open(reference)
+        except InputError as error:
+            found = error.problems[0]
+            return Problem(f"{where}, image {found.where}", found.what, found.remedy)
+        return None

@@ -1,0 +1,90 @@
+"""A run's workspace: the store that holds everything the run made, its config, and the catalogue it reads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
+from attrloop.components.shared.schema import Schema, load_schema
+from attrloop.components.shared.storage import Store, digest, file_digest, open_store
+
+CONFIG = "config.json"
+LABELS = "annotate/labels.jsonl"
+
+
+@dataclass
+class Workspace:
+    """Opened by every component from one string, the workspace's URI.
+
+    Layout: `config.json`, `preflight/`, `annotate/`, `sft/`, `iteration-<k>/{chains,pairs,dpo}/`, `evaluate/<stage>/`, `register/`,
+    `promote/`, `report.html`, `summary.json`.
+    """
+
+    store: Store
+    config: RunConfig
+
+    @staticmethod
+    def open(uri: str) -> "Workspace":
+        store = open_store(uri)
+        return Workspace(store, RunConfig.model_validate_json(store.read(CONFIG)))
+
+    @staticmethod
+    def create(uri: str, config: RunConfig) -> "Workspace":
+        """Writes the config; the same run again finds its own workspace."""
+        store = open_store(uri)
+        store.write(CONFIG, config.model_dump_json(indent=1).encode())
+        return Workspace(store, config)
+
+    @cached_property
+    def schema(self) -> Schema:
+        return load_schema(self.config.data.catalogue_schema)
+
+    @cached_property
+    def listings(self) -> dict[str, Listing]:
+        return {listing.id: listing for listing in read_listings(self.config.data.listings, self.schema)}
+
+    @cached_property
+    def images(self) -> ImageReader:
+        return ImageReader(Path(self.config.data.listings).parent, self.config.data)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Digest of schema, listings and given labels (of the files, not of the images they name)."""
+        data = self.config.data
+        return digest([file_digest(Path(path)) for path in (data.catalogue_schema, data.listings, data.labels) if path])
+
+    def labels(self, split: str) -> list[Label]:
+        """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""
+        return [label for label in read_labels(self.store.folder("annotate") / "labels.jsonl", self.schema, self.listings) if label.split == split]
+
+    def unlabelled(self) -> list[Listing]:
+        """Listings without any label, in catalogue order."""
+        labelled = {label.listing for split in ("train", "validation", "test") for label in self.labels(split)}
+        return [listing for listing in self.listings.values() if listing.id not in labelled]
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
+    """A progress bar with rate and time left; plain lines where the output is no terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        yield Ticker(bar, bar.add_task(title, total=total, rate=""), unit)
+
+
+@dataclass
+class Ticker:
+    bar: Progress
+    task: int
+    unit: str
+
+    def advance(self, count: int = 1) -> None:
+        task = self.bar.tasks[0]
+        self.bar.advance(self.task, count)  # type: ignore[arg-type]
+        if task.speed:
+            self.bar.update(self.task, rate=f"{task.speed:,.1f} {self.unit}/s")  # type: ignore[arg-type]
