@@ -105,10 +105,14 @@ class MineConfig(Config):
     gate_min_labels: int = Field(5, ge=1)  # with fewer labelled samples the gate cannot judge a (vertical, attribute) and judges the attribute over all verticals
     balance: float = Field(1.0, ge=0)  # 'A over B' pairs kept per 'B over A' pair, by weight; 0 switches the contrast balance off
     anchors: bool = True  # keep unanimous samples as rows with the NLL term only
+    off_list_ratio: float = Field(0.5, ge=0)  # 'A over off the list' pairs kept per pair of listed values in an attribute: they lift A and push no value down
     anchor_ratio: float = Field(2.0, ge=0)  # at most this many anchors per preference pair
+    anchor_floor: int = Field(200, ge=0)  # anchors allowed however few the pairs: without pairs they are all there is to learn from
+    anchor_agreement: Share = 0.9  # least agreement of an anchor; no chain dissents, but chains that abstain (`not_visible`) lower it
     labelled: bool = True  # mix labelled pairs in (a wrong chain of a labelled training listing against its label)
     pairs_per_sample: int = Field(1, gt=0)  # preference pairs from one (listing, attribute), on different views where possible
     arm: Literal["consensus", "self_training", "plain", "true_labels"] = "consensus"  # ablations: see docs/experiments.md
+    truth: str = ""  # only for the arm `true_labels`: path of labels (JSONL) of the listings that were sampled
 
 
 class DpoConfig(TrainConfig):
@@ -186,6 +190,7 @@ def load_config(path: str | Path) -> RunConfig:
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={key: absolute(getattr(config.data, key)) for key in ("catalogue_schema", "listings", "labels")}),
+            "mine": config.mine.model_copy(update={"truth": absolute(config.mine.truth)}),
             "model": config.model.model_copy(update={"base": str(base) if base.is_dir() else config.model.base}),
         }
     )
