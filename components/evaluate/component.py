@@ -1,0 +1,65 @@
+"""KFP contract of evaluation and of the report."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def evaluate(
+    workspace: str,
+    stage: str,
+    adapter: str,
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    state: str = "",
+) -> str:
+    """Evaluates a new stage on the validation split and decides whether the loop goes on.
+
+    Writes `evaluate/validation/<stage>/predictions.parquet` and `metrics.json`.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: Name of the stage, `sft`, `iteration-1`, ...
+        adapter: Path of its adapter in the workspace.
+        metrics: Accuracy, macro and per vertical, in [0, 1], and the rates beside it.
+        confusion: Confusion matrix of the stage's weakest attribute.
+        state: The loop's state (JSON) before the stage; "" for the first, which has the base model evaluated as well.
+
+    Returns:
+        The loop's state (JSON) with the new stage.
+    """
+    from attrloop.components.evaluate.steps import evaluate_stage
+
+    return evaluate_stage(workspace, stage, adapter, state, metrics, confusion)
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], confusion: dsl.Output[dsl.ClassificationMetrics]) -> None:
+    """Reads the test split once, for all stages together, after every choice was made on validation.
+
+    Writes `evaluate/test/<stage>/predictions.parquet` and `metrics.json`.
+
+    Args:
+        workspace: URI of the run's workspace.
+        state: The loop's final state (JSON).
+        metrics: The best stage's accuracy on test, macro and per vertical, in [0, 1], and the rates beside it.
+        confusion: Confusion matrix of the best stage's weakest attribute.
+    """
+    from attrloop.components.evaluate.steps import evaluate_all
+
+    evaluate_all(workspace, state, metrics, confusion)
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def report(workspace: str, state: str, page: dsl.Output[dsl.HTML]) -> None:
+    """Writes the run's report, `report.html`, and its summary for scripts, `summary.json`.
+
+    Args:
+        workspace: URI of the run's workspace.
+        state: The loop's final state (JSON).
+        page: The self-contained report.
+    """
+    from attrloop.components.evaluate.steps import write_report
+
+    write_report(workspace, state, page.path)

@@ -1,0 +1,164 @@
+"""Greedy decoding on gold labels: one prediction per label and stage, and the figures that follow from them."""
+
+import io
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from math import exp
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from attrloop.components.evaluate.metrics import score
+from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.prompts import answer_of, question, shown, views_of
+from attrloop.components.shared.records import Label, Prediction, to_frame
+from attrloop.components.shared.storage import Stage, read_manifest, write_atomic
+from attrloop.components.shared.workspace import Workspace, progress
+
+if TYPE_CHECKING:
+    from attrloop.components.shared.vlm import Vlm
+
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+_PARTS = "parts"  # predictions of a stage that is not finished yet
+_PART_BATCHES = 8  # batches between two of them: what a killed task loses at most
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one view of a listing led to: the canonical answer (None when off the list), its probability, the chain and its length in tokens."""
+
+    answer: str | None
+    confidence: float
+    text: str
+    tokens: int
+
+
+def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, float]:
+    """Evaluates stages on a gold split; what was evaluated before from the same inputs is reused.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stages: stage name (`base`, `sft`, `iteration-1`, ...) -> path of its adapter in the workspace, "" for the base model.
+        split: `validation` or `test`.
+
+    Returns:
+        Macro accuracy (mean over verticals), in [0, 1], by stage.
+
+    Raises:
+        InputError: no gold labels in this split, an adapter that its stage has not finished, an unreadable image.
+    """
+    ws = Workspace.open(workspace)
+    labels = ws.labels(split)
+    if not labels:
+        raise fail(f"{ws.store.root}/annotate/labels.jsonl", f"no labels of split {split!r}", f"Set annotate.{split}_per_vertical above 0")
+    return {name: _evaluate(ws, name, adapter, split, labels) for name, adapter in stages.items()}
+
+
+def _evaluate(ws: Workspace, name: str, adapter: str, split: str, labels: list[Label]) -> float:
+    began = time.monotonic()
+    stage = Stage(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
+    if stage.manifest is not None:
+        log.info("reusing the evaluation of %s on %s", name, split)
+        return float(json.loads(ws.store.read(f"{stage.path}/{METRICS}"))["macro_accuracy"])
+    twin = _twin(ws, stage, split)
+    if twin:
+        log.info("%s is the same model as %s: its predictions on %s are reused", name, twin.rsplit("/", 1)[1], split)
+        frame = pl.read_parquet(ws.store.folder(twin) / PREDICTIONS)
+    else:
+        frame = pl.concat(_parts(ws, stage, adapter, labels, f"evaluate {name} on {split}"))
+    frame.write_parquet(stage.folder / PREDICTIONS)
+    figures = {"stage": name, "split": split, **score(frame, ws.schema, ws.config.evaluate.bootstrap, ws.config.seed)}
+    write_atomic(stage.folder / METRICS, json.dumps(figures, indent=1).encode())
+    stage.finish("evaluation", {"predictions": frame.height, "seconds": time.monotonic() - began}, [PREDICTIONS, METRICS])
+    ws.store.remove(f"{stage.path}/{_PARTS}")
+    return float(figures["macro_accuracy"])
+
+
+def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
+    sources = {"labels": "annotate", **({"adapter": adapter.rsplit("/", 1)[0]} if adapter else {})}
+    digests = {"adapter": "base", "data": ws.data_digest, "config": ws.config.digest("model", "prompt", "evaluate")}
+    for key, path in sources.items():
+        manifest = read_manifest(ws.store, path)
+        if manifest is None:
+            raise fail(f"{ws.store.root}/{path}", "this stage is not finished", "Run it before evaluating what it makes")
+        digests[key] = manifest.digest
+    return digests
+
+
+def _twin(ws: Workspace, stage: Stage, split: str) -> str | None:
+    """A finished evaluation from the very same inputs under another name: of an iteration that kept its predecessor's adapter."""
+    others = {path.rsplit("/", 1)[0] for path in ws.store.list(f"evaluate/{split}") if path.endswith(f"/{PREDICTIONS}")}
+    finished = ((path, read_manifest(ws.store, path)) for path in sorted(others - {stage.path}))
+    return next((path for path, manifest in finished if manifest and manifest.made_from == stage.made_from), None)
+
+
+def _parts(ws: Workspace, stage: Stage, adapter: str, labels: list[Label], title: str) -> Iterator[pl.DataFrame]:
+    """Predictions in the labels' order, part by part; parts that a killed task left are read, not decoded again."""
+    size = _PART_BATCHES * ws.config.evaluate.batch_size
+    vlm: Vlm | None = None
+    with progress(title, len(labels), "samples") as ticker:
+        for start in range(0, len(labels), size):
+            name, chunk = f"{_PARTS}/part-{start // size:05d}.parquet", labels[start : start + size]
+            if not (stage.folder / name).exists():
+                vlm = vlm or _load(ws, adapter)
+                to_frame(_decode(ws, vlm, chunk), Prediction).write_parquet(buffer := io.BytesIO())
+                write_atomic(stage.folder / name, buffer.getvalue())
+                stage.keep(name)
+            ticker.advance(len(chunk))
+            yield pl.read_parquet(stage.folder / name)
+
+
+def _load(ws: Workspace, adapter: str) -> "Vlm":
+    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
+
+    return Vlm.load(ws.config.model, ws.store.folder(adapter) if adapter else None)
+
+
+def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
+    """One prediction per label; its views are decoded together."""
+    from attrloop.components.shared.vlm import Prompt
+
+    config, prompts, owners = ws.config, [], []
+    for k, label in enumerate(labels):
+        listing = ws.listings[label.listing]
+        text = question(listing, label.attribute, ws.schema.attribute(listing.vertical, label.attribute), config.prompt.title, config.prompt.metadata)
+        for view in views_of(listing, config.evaluate.views):
+            prompts.append(Prompt(text, shown(listing, view)))
+            owners.append(k)
+    generations = vlm.generate(prompts, config.evaluate.max_new_tokens, config.evaluate.batch_size)
+    if len(generations) != len(prompts):
+        raise AttrloopError(f"the model answered {len(generations)} of {len(prompts)} prompts")
+    seen = defaultdict(list)
+    for k, made in zip(owners, generations, strict=True):
+        label = labels[k]
+        attribute = ws.schema.attribute(ws.listings[label.listing].vertical, label.attribute)
+        seen[k].append(Seen(answer_of(made.text, attribute), min(1.0, exp(min(0.0, made.answer_logprob))), made.text, made.tokens))
+    return [_prediction(label, ws.listings[label.listing].vertical, majority(seen[k])) for k, label in enumerate(labels)]
+
+
+def _prediction(label: Label, vertical: str, seen: Seen) -> Prediction:
+    return Prediction.model_validate(
+        {"listing": label.listing, "vertical": vertical, "attribute": label.attribute, "split": label.split, "gold": label.value, **asdict(seen)}
+    )
+
+
+def majority(views: list[Seen]) -> Seen:
+    """One answer from the views of a listing: the on-list answer of most views, by summed confidence where views tie.
+
+    Its confidence is the mean over all views of the probability they gave it, counting 0 for a view that answered otherwise; its chain is the most
+    confident one that has it. With one view that view itself.
+    """
+    votes: dict[str, list[Seen]] = defaultdict(list)
+    for seen in views:
+        if seen.answer is not None:
+            votes[seen.answer].append(seen)
+    if not votes:
+        return max(views, key=lambda seen: seen.confidence)
+    winners = max(votes.values(), key=lambda group: (len(group), sum(seen.confidence for seen in group)))
+    best = max(winners, key=lambda seen: seen.confidence)
+    return Seen(best.answer, sum(seen.confidence for seen in winners) / len(views), best.text, best.tokens)
