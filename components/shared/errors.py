@@ -1,5 +1,8 @@
 """Errors written for the person who reads them: what is wrong, where, and what to do."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -38,3 +41,14 @@ class InputError(AttrloopError):
 def fail(where: str, what: str, remedy: str) -> InputError:
     """An `InputError` with one problem: `raise fail(...)`."""
     return InputError([Problem(where, what, remedy)])
+
+
+@contextmanager
+def explained_disk(where: str) -> Iterator[None]:
+    """Turns a full disk (or quota) into an `InputError` that names what was being written; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise fail(where, "no space left on the device", "Free some space, then run the same command again: what is finished is kept") from error

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from attrloop.components.shared.errors import fail
+from attrloop.components.shared.errors import explained_disk, fail
 
 MANIFEST = "manifest.json"
 _INPUTS = "inputs.json"  # written when a stage begins: partial work is continued only with the same inputs
@@ -105,9 +105,10 @@ def open_store(uri: str) -> Store:
 
 
 def _temporary(target: Path, data: bytes) -> Path:
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    with explained_disk(str(target)):
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with explained_disk(str(target)), os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
