@@ -1,0 +1,21 @@
+"""KFP contract of annotate."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def annotate(workspace: str) -> None:
+    """Has the teacher label a budgeted sample of listings, uniform over verticals, and splits the labels into train, validation and test.
+
+    Reads the listings and the labels that exist already. Writes `annotate/labels.jsonl` (all labels, with their split),
+    `annotate/cache.jsonl` (every answer paid for, so that none is paid for twice) and `annotate/report.json`. The teacher's key comes from
+    the environment variable that `annotate.key_env` of the run config names.
+
+    Args:
+        workspace: URI of the run's workspace.
+    """
+    from attrloop.components.annotate.annotate import annotate
+
+    annotate(workspace)

@@ -1,0 +1,24 @@
+"""KFP contract of DPO."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def dpo(workspace: str, stage: str, adapter: str) -> str:
+    """Trains the next adapter on the stage's pairs: DPO and NLL on the chosen chain, with the previous adapter as start and as reference.
+
+    Writes `<stage>/dpo/adapter/` (a PEFT folder) and `<stage>/dpo/metrics.jsonl`.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
+        adapter: Path in the workspace of the previous adapter.
+
+    Returns:
+        Path of the new adapter in the workspace.
+    """
+    from attrloop.components.dpo.train import train
+
+    return train(workspace, stage, adapter)

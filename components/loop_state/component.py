@@ -1,0 +1,50 @@
+"""KFP contract of the steps that carry the loop's state from iteration to iteration. They take no time and need no accelerator."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def should_run(workspace: str, k: int, state: str) -> bool:
+    """Whether iteration `k` should run: the run asks for that many, and the loop has not stopped early.
+
+    Args:
+        workspace: URI of the run's workspace.
+        k: Number of the iteration, from 1.
+        state: The loop's state (JSON).
+
+    Returns:
+        True when it should run.
+    """
+    from attrloop.components.loop_state.steps import should_run
+
+    return should_run(workspace, k, state)
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def keep(state: str) -> str:
+    """Hands the state on when an iteration is skipped.
+
+    Args:
+        state: The loop's state (JSON).
+
+    Returns:
+        The same state.
+    """
+    return state
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def latest_adapter(state: str) -> str:
+    """The adapter that the next iteration starts from.
+
+    Args:
+        state: The loop's state (JSON).
+
+    Returns:
+        Its path in the workspace.
+    """
+    from attrloop.components.loop_state.steps import latest_adapter
+
+    return latest_adapter(state)

@@ -1,0 +1,16 @@
+"""The decisions between two iterations."""
+
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.state import LoopState
+from attrloop.components.shared.storage import open_store
+
+
+def should_run(workspace: str, k: int, state: str) -> bool:
+    """Whether iteration `k` (from 1) should run: the config asks for that many, and the loop has not stopped early."""
+    config = RunConfig.model_validate_json(open_store(workspace).read("config.json"))
+    return k <= config.loop.iterations and not LoopState.model_validate_json(state).stop
+
+
+def latest_adapter(state: str) -> str:
+    """Path in the workspace of the adapter that the next iteration starts from."""
+    return LoopState.model_validate_json(state).latest.adapter

@@ -1,0 +1,24 @@
+"""KFP contract of pair mining."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def mine_pairs(workspace: str, stage: str) -> str:
+    """Turns the chains' votes into weighted preference pairs and anchors.
+
+    Reads the stage's chains and the labels. Writes `<stage>/pairs/pairs.parquet` and `<stage>/pairs/report.json` (what was kept, what was
+    dropped, and why).
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
+
+    Returns:
+        Path of the pairs in the workspace.
+    """
+    from attrloop.components.mine_pairs.mine import mine
+
+    return mine(workspace, stage)

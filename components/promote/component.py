@@ -1,0 +1,23 @@
+"""KFP contract of promotion."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def promote(workspace: str, state: str) -> str:
+    """Makes the registered version the champion if the gate passes, and records the reason either way.
+
+    Writes `promote/result.json`, the MLflow alias and an entry of the promotions ledger. Runs after `register_adapter`.
+
+    Args:
+        workspace: URI of the run's workspace.
+        state: The loop's final state (JSON).
+
+    Returns:
+        The gate's verdict.
+    """
+    from attrloop.components.promote.promote import promote
+
+    return promote(workspace, state)

@@ -1,0 +1,22 @@
+"""KFP contract of SFT."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def sft(workspace: str) -> str:
+    """Trains a first LoRA adapter on the labels of the train split, with 'rationale + answer' as the target.
+
+    Writes `sft/adapter/` (a PEFT folder) and `sft/metrics.jsonl`.
+
+    Args:
+        workspace: URI of the run's workspace.
+
+    Returns:
+        Path of the adapter in the workspace.
+    """
+    from attrloop.components.sft.train import train
+
+    return train(workspace)

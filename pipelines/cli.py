@@ -1,0 +1,86 @@
+"""The command line. Commands import what they need when they run, so that help and compilation take no time."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs' workspaces.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Every random choice derives from it.  [default: the config's]", show_default=False)]
+Iterations = Annotated[int | None, typer.Option(min=0, max=5, help="At most this many iterations after SFT.  [default: the config's]", show_default=False)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Set the folder of the same run aside and begin again.")]
+RUNS = Path("runs")
+
+
+@app.callback()
+def root() -> None:
+    """Makes compact vision-language models good at product attributes, from a handful of labels and all the unlabelled listings."""
+
+
+@app.command()
+def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False) -> None:
+    """Run the whole loop on the embedded world: rendered products, a tiny model, a stand-in teacher. Takes minutes on a CPU."""
+    from attrloop.pipelines.launch import launch_demo
+
+    launch_demo(runs, seed or 0, iterations, fresh)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG.yaml")],
+    runs: Runs = RUNS,
+    workspace: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: <runs>/<name>-<digest of the config>]", show_default=False)] = None,
+    iterations: Iterations = None,
+    seed: Seed = None,
+    fresh: Fresh = False,
+) -> None:
+    """Run the loop on your catalogue. The same command again reuses what is finished."""
+    from attrloop.pipelines.launch import launch
+
+    launch(config, runs, workspace, seed, iterations, fresh)
+
+
+@app.command("compile")
+def compile_(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
+    max_iterations: Annotated[int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")] = 3,
+    retries: Annotated[int, typer.Option(min=0, help="New attempts for each step that computes; for clusters, where pods are pre-empted.")] = 0,
+) -> None:
+    """Write the pipeline as YAML for a Kubeflow cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
+    from attrloop.pipelines.attribute_loop import compile_to
+
+    compile_to(output, max_iterations, retries)
+    typer.echo(output)
+
+
+@app.command()
+def report(workspace: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
+    """Write a run's report and summary again, and print its results."""
+    from attrloop.pipelines.launch import rewrite_report
+
+    rewrite_report(workspace)
+
+
+@app.command()
+def doctor(config: Annotated[Path | None, typer.Argument(help="Run config whose needs to check.", metavar="[CONFIG.yaml]")] = None) -> None:
+    """Look at this machine: versions, device, disk, keys, tracking, model cache; and say what to do."""
+    from attrloop.pipelines.doctor import examine
+
+    raise typer.Exit(0 if examine(config) else 1)
+
+
+def main() -> None:
+    """Exit codes: 0 for success, 1 for a failure that is explained on stderr, 2 for wrong usage, 130 when interrupted."""
+    from attrloop.components.shared.errors import AttrloopError
+
+    try:
+        app(standalone_mode=True)
+    except AttrloopError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command again goes on from here.", file=sys.stderr)
+        sys.exit(130)

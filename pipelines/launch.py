@@ -1,0 +1,103 @@
+"""What the commands do: from a config to a workspace, a run, a table and the places to look at."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from attrloop.components.preflight.prepare import resolve, run_name
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.errors import fail
+from attrloop.pipelines.local import run_local
+
+
+def launch(config: Path, runs: Path, workspace: Path | None, seed: int | None, iterations: int | None, fresh: bool) -> None:
+    """Runs the loop from a config file.
+
+    Args:
+        config: the run config (YAML).
+        runs: holds the workspaces.
+        workspace: the run's folder; by default it is named after the run and the digest of its config.
+        seed: replaces the config's.
+        iterations: replaces `loop.iterations`.
+        fresh: begins again.
+    """
+    resolved = resolve(config, loop_seed=_or_unset(seed), loop_iterations=_or_unset(iterations))
+    execute(resolved, (workspace or runs / run_name(resolved)).absolute(), fresh)
+
+
+def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> None:
+    """Runs the loop on the embedded world, whose teacher is a process of its own for as long as the run takes.
+
+    Args:
+        runs: holds the rendered catalogue and the workspace.
+        seed: decides the catalogue and every random choice of the run.
+        iterations: replaces the demo's number of iterations.
+        fresh: begins again.
+    """
+    from attrloop.pipelines.demo.demo import demo_config
+    from attrloop.pipelines.demo.teacher import serving
+
+    catalogue = _catalogue(runs.absolute(), seed)
+    with serving(catalogue) as base_url:
+        config = demo_config(catalogue, base_url)
+        loop = config.loop if iterations is None else config.loop.model_copy(update={"iterations": iterations})
+        config = config.model_copy(update={"seed": seed, "loop": loop})
+        os.environ.setdefault(config.annotate.key_env, "demo")  # the stand-in teacher takes any key
+        execute(config, runs.absolute() / run_name(config), fresh)
+
+
+def execute(config: RunConfig, workspace: Path, fresh: bool) -> None:
+    """Runs the loop in a workspace, prints its results, and the workspace's path as the last line."""
+    console = Console()
+    console.print(f"{config.name}: at most {config.loop.iterations} iterations, seed {config.seed}, in {workspace}", soft_wrap=True, highlight=False)
+    run_local(config, workspace, console, fresh)
+    results(workspace, console)
+
+
+def rewrite_report(workspace: Path) -> None:
+    """Writes report and summary of a run again, also of one that was cut short.
+
+    Raises:
+        InputError: the folder is not a run's workspace, or nothing was evaluated in it yet.
+    """
+    from attrloop.components.evaluate.report import render
+
+    if not (workspace / "config.json").is_file():
+        raise fail(str(workspace), "not the folder of a run", "Give the path that `attrloop run` prints last")
+    render(str(workspace.absolute()))
+    results(workspace.absolute(), Console())
+
+
+def results(workspace: Path, console: Console) -> None:
+    """Prints the table per vertical, where to look further, and the workspace's path as the last line."""
+    from attrloop.components.evaluate.report import print_table
+    from attrloop.components.shared.tracking import resolve_uri, shown_uri
+    from attrloop.components.shared.workspace import Workspace
+
+    print_table(str(workspace), console)
+    uri = resolve_uri(Workspace.open(str(workspace)).config, str(workspace))
+    tracked = shown_uri(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown_uri(uri)}"
+    for name, place in (("report", str(workspace / "report.html")), ("tracking", tracked), ("summary", str(workspace / "summary.json"))):
+        console.print(f"{name:<9} {place}", soft_wrap=True, highlight=False)
+    print(workspace)
+
+
+def _or_unset(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _catalogue(runs: Path, seed: int) -> Path:
+    """The rendered catalogue, made once for a seed; it appears under its name when it is whole."""
+    import shutil
+
+    from attrloop.pipelines.demo.catalogue import write_catalogue
+
+    folder = runs / f"demo-catalogue-{seed}"
+    if not folder.exists():
+        begun = runs / f".{folder.name}-{os.getpid()}"
+        shutil.rmtree(begun, ignore_errors=True)
+        begun.mkdir(parents=True)
+        write_catalogue(begun, seed)
+        begun.rename(folder)
+    return folder
