@@ -22,7 +22,7 @@ def root() -> None:
 
 @app.command()
 def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False) -> None:
-    """Run the whole loop on the embedded world: rendered products, a tiny model, a stand-in teacher. Takes minutes on a CPU."""
+    """Run the loop on the embedded world. It has rendered products, a tiny model and a stand-in teacher, and takes minutes on a CPU."""
     from attrloop.pipelines.launch import launch_demo
 
     launch_demo(runs, seed or 0, iterations, fresh)
@@ -30,7 +30,7 @@ def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fr
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG.yaml")],
+    config: Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG")],
     runs: Runs = RUNS,
     workspace: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: <runs>/<name>-<digest of the config>]", show_default=False)] = None,
     iterations: Iterations = None,
@@ -49,7 +49,7 @@ def compile_(
     max_iterations: Annotated[int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")] = 3,
     retries: Annotated[int, typer.Option(min=0, help="New attempts for each step that computes; for clusters, where pods are pre-empted.")] = 0,
 ) -> None:
-    """Write the pipeline as YAML for a Kubeflow cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
+    """Write the pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
     from attrloop.pipelines.attribute_loop import compile_to
 
     compile_to(output, max_iterations, retries)
@@ -58,15 +58,15 @@ def compile_(
 
 @app.command()
 def report(workspace: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
-    """Write a run's report and summary again, and print its results."""
+    """Write a run's report again and print results."""
     from attrloop.pipelines.launch import rewrite_report
 
     rewrite_report(workspace)
 
 
 @app.command()
-def doctor(config: Annotated[Path | None, typer.Argument(help="Run config whose needs to check.", metavar="[CONFIG.yaml]")] = None) -> None:
-    """Look at this machine: versions, device, disk, keys, tracking, model cache; and say what to do."""
+def doctor(config: Annotated[Path | None, typer.Argument(help="Run config whose needs to check.", metavar="[CONFIG]")] = None) -> None:
+    """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
     from attrloop.pipelines.doctor import examine
 
     raise typer.Exit(0 if examine(config) else 1)
