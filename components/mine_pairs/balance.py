@@ -1,0 +1,134 @@
+"""Contrast balance and caps: how many candidates of every group are kept, and where the cut runs.
+
+Right pairs alone can make a model worse: values it is unsure of occur mostly as rejected answers, and DPO unlearns them as a whole. So
+within an attribute 'A over B' keeps no more weight than 'B over A' has. Everything here works on counts per group and weight, which are
+as small as the schema; only the keys of the rows that lie exactly on a cut are read from the candidates, eight bytes each.
+"""
+
+import polars as pl
+
+from attrloop.components.mine_pairs.rules import Rules
+from attrloop.components.shared.config import MineConfig
+
+GROUP = ["source", "attribute", "chosen_answer", "rejected_answer"]  # over all verticals that share the attribute
+_CLOSE = 1e-9
+
+
+def cells_of(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Candidates counted by group, vertical and weight, heaviest first."""
+    names = [*GROUP, "vertical", "weight"]
+    cells = rows.group_by(names).agg(count=pl.len().cast(pl.Int64)).collect(engine="streaming")
+    return cells.sort(names, descending=[False] * (len(names) - 1) + [True])
+
+
+def limits(cells: pl.DataFrame, config: MineConfig, rules: Rules) -> pl.DataFrame:
+    """How many rows of every group are kept.
+
+    Args:
+        cells: columns GROUP, weight, count, with what the gate lets through.
+        config: `balance`, `off_list_ratio`, `anchor_ratio`, `anchor_floor`.
+        rules: of the arm.
+
+    Returns:
+        Columns GROUP and keep; groups that are kept whole may be missing.
+    """
+    cells = _over_verticals(cells)
+    pairs, anchors = cells.filter(pl.col("source") == "consensus"), cells.filter(pl.col("source") == "anchor")
+    keep = _none(cells)
+    if rules.balance > 0:
+        listed = pl.col("rejected_answer").is_not_null()
+        contrasts = contrast_limits(pairs.filter(listed), rules.balance)
+        per_attribute = dict(contrasts.group_by("attribute").agg(pl.col("keep").sum()).iter_rows())
+        off_list = _sizes(pairs.filter(~listed)).group_by("attribute", maintain_order=True)
+        keep = pl.concat([contrasts, *(spread(group, round(config.off_list_ratio * per_attribute.get(name, 0))) for (name,), group in off_list)])
+    if rules.capped:
+        preferences = _sizes(cells.filter(pl.col("source") != "anchor")).join(keep, on=GROUP, how="left", nulls_equal=True)
+        cap = round(config.anchor_ratio * preferences.select(pl.coalesce("keep", "size").sum()).item())
+        keep = pl.concat([keep, spread(_sizes(anchors), max(cap, config.anchor_floor) if config.anchor_ratio > 0 else 0)])
+    return keep
+
+
+def contrast_limits(cells: pl.DataFrame, balance: float) -> pl.DataFrame:
+    """Keeps the heaviest 'A over B' until their weight reaches `balance` times that of 'B over A'.
+
+    The pair that crosses the bound is kept, so that neither side exceeds the bound by more than one pair.
+
+    Args:
+        cells: columns GROUP, weight, count, heaviest first within a group.
+        balance: above 0; with 1 or more, at most one side of a contrast is cut.
+
+    Returns:
+        Columns GROUP and keep.
+    """
+    total = cells.group_by("attribute", "chosen_answer", "rejected_answer").agg(bound=(pl.col("weight") * pl.col("count")).sum() * balance)
+    reverse = total.rename({"chosen_answer": "rejected_answer", "rejected_answer": "chosen_answer"})
+    mass = pl.col("weight") * pl.col("count")
+    cells = cells.join(reverse, on=["attribute", "chosen_answer", "rejected_answer"], how="left", maintain_order="left")
+    cells = cells.with_columns(pl.col("bound").fill_null(0.0), before=mass.cum_sum().over(GROUP) - mass)
+    room = ((pl.col("bound") - pl.col("before")) / pl.col("weight") - _CLOSE).ceil().cast(pl.Int64)
+    return cells.group_by(GROUP, maintain_order=True).agg(keep=room.clip(0, pl.col("count")).sum())
+
+
+def spread(sizes: pl.DataFrame, total: int) -> pl.DataFrame:
+    """Shares `total` rows as evenly among groups as their sizes allow (small groups whole, the rest equal).
+
+    Args:
+        sizes: columns GROUP and size.
+        total: rows to keep, 0 or more.
+
+    Returns:
+        Columns GROUP and keep.
+    """
+    sizes = sizes.sort("size", *GROUP)
+    keep, left = [], total
+    for k, size in enumerate(sizes["size"]):
+        share = min(size, left // (sizes.height - k))
+        keep.append(share)
+        left -= share
+    return sizes.select(GROUP).with_columns(keep=pl.Series(keep, dtype=pl.Int64))
+
+
+def cuts(rows: pl.LazyFrame, cells: pl.DataFrame, keep: pl.DataFrame) -> pl.DataFrame:
+    """Turns counts to keep into cuts: rows above `weight_cut` are kept, and those at it whose key is at most `key_cut`.
+
+    Args:
+        rows: the candidates that the gate lets through.
+        cells: columns GROUP, weight, count.
+        keep: columns GROUP and keep.
+
+    Returns:
+        Columns GROUP, weight_cut, key_cut.
+    """
+    cells = _over_verticals(cells)
+    cells = cells.with_columns(before=pl.col("count").cum_sum().over(GROUP) - pl.col("count"))
+    cells = cells.join(keep, on=GROUP, how="inner", nulls_equal=True).with_columns(take=pl.min_horizontal("count", pl.col("keep") - pl.col("before")))
+    table = cells.filter(pl.col("take") > 0).group_by(GROUP).agg(pl.col("weight", "take", "count").sort_by("weight").first())
+    everything = pl.lit(2**64 - 1, dtype=pl.UInt64)
+    whole = table.filter(pl.col("take") == pl.col("count")).select(*GROUP, weight_cut="weight", key_cut=everything)
+    split = table.filter(pl.col("take") < pl.col("count")).sort(GROUP).with_row_index("group")
+    edge = rows.select(*GROUP, "weight", "key").join(split.lazy().select("group", *GROUP, "weight"), on=[*GROUP, "weight"], how="inner", nulls_equal=True)
+    keys = edge.select("group", "key").collect(engine="streaming").sort("group", "key")
+    keys = keys.with_columns(rank=pl.int_range(1, pl.len() + 1).over("group"))
+    split = split.join(keys, left_on=["group", "take"], right_on=["group", "rank"], how="left")
+    none = keep.filter(pl.col("keep") == 0).select(*GROUP, weight_cut=pl.lit(2.0), key_cut=pl.lit(0, dtype=pl.UInt64))
+    return pl.concat([whole, split.select(*GROUP, weight_cut="weight", key_cut="key"), none])
+
+
+def kept(rows: pl.LazyFrame, table: pl.DataFrame) -> pl.LazyFrame:
+    """The rows on the right side of their group's cut; groups without a cut whole; the order stays."""
+    joined = rows.join(table.lazy(), on=GROUP, how="left", nulls_equal=True, maintain_order="left")
+    at = (pl.col("weight") == pl.col("weight_cut")) & (pl.col("key") <= pl.col("key_cut"))
+    return joined.filter(pl.col("weight_cut").is_null() | (pl.col("weight") > pl.col("weight_cut")) | at)
+
+
+def _over_verticals(cells: pl.DataFrame) -> pl.DataFrame:
+    names = [*GROUP, "weight"]
+    return cells.group_by(names).agg(pl.col("count").sum()).sort(names, descending=[False] * len(GROUP) + [True])
+
+
+def _sizes(cells: pl.DataFrame) -> pl.DataFrame:
+    return cells.group_by(GROUP).agg(size=pl.col("count").sum()).sort(GROUP)
+
+
+def _none(cells: pl.DataFrame) -> pl.DataFrame:
+    return _sizes(cells.head(0)).rename({"size": "keep"})

@@ -1,0 +1,116 @@
+"""Candidate rows: chosen and rejected chains of the samples whose answer can be trusted, and of the labelled training listings."""
+
+import polars as pl
+
+from attrloop.components.mine_pairs.draws import derive
+from attrloop.components.mine_pairs.rules import Rules
+from attrloop.components.shared.records import Pair, polars_schema
+
+COLUMNS = {**polars_schema(Pair), "key": pl.UInt64}  # the key ranks rows of equal weight
+
+
+def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sample: int) -> pl.DataFrame:
+    """All rows that these samples can give, before the gate, the balance and the caps.
+
+    Args:
+        chains: as `votes.vote` returns them.
+        samples: likewise.
+        rules: of the arm.
+        per_sample: most preference pairs from one sample.
+
+    Returns:
+        Rows of `COLUMNS`, in the order of the samples.
+    """
+    unlabelled = samples.filter(pl.col("split").is_null())
+    train = samples.filter((pl.col("split") == "train") & pl.col("truth").is_not_null()).with_columns(target=pl.col("truth"))
+    anchored = {"none": [], "unanimous": ["unanimous"], "all": ["contrast", "unanimous", "abstained"]}[rules.anchors]
+    parts = [_anchors(chains, unlabelled.filter(pl.col("outcome").is_in(anchored)))]
+    if rules.pairs:
+        parts.append(_pairs(chains, unlabelled.filter(pl.col("outcome") == "contrast"), rules.contrast, per_sample))
+    if rules.labels == "pairs":
+        parts.append(_label_pairs(chains, train))
+    elif rules.labels == "anchors":
+        parts.append(_label_anchors(chains, train))
+    return pl.concat(parts).sort("sample", "source", "key").select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+
+
+def _of(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The chains of some samples, with what the sample knows and a seeded key of their own."""
+    wanted = samples.select("sample", "target", "target_votes", "chains", "completion", "key")
+    joined = chains.join(wanted, on="sample", how="inner")
+    return joined.with_columns(draw=derive(pl.col("key"), pl.col("view"), pl.col("chain")))
+
+
+def _dissenting(chains: pl.DataFrame) -> pl.DataFrame:
+    """Chains against the target, with the votes of their answer (an off-list answer has none) and how many of their view dissent."""
+    wrong = chains.filter((pl.col("kind") != "abstain") & pl.col("answer").ne_missing(pl.col("target")))
+    listed = pl.col("answer").is_not_null()
+    rival_votes = pl.when(listed).then(pl.len().over("sample", "answer")).otherwise(0)
+    return wrong.with_columns(rival_votes=rival_votes.cast(pl.Int64), misled=pl.len().over("sample", "view").cast(pl.Int64))
+
+
+def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
+    """Up to `per_sample` dissenting chains of every sample, numbered by `pick`: on different views first, never the same text twice."""
+    wrong = _dissenting(chains)
+    order, descending = ["sample", "draw"], [False, False]
+    if contrast:
+        order, descending = ["sample", "rival_votes", "misled", "draw"], [False, True, True, False]
+        # A listed value that dissents says more than an off-list answer, which only teaches the format.
+        wrong = wrong.filter(pl.col("answer").is_not_null() | (pl.col("rival_votes").max().over("sample") == 0))
+    wrong = wrong.sort(order, descending=descending).unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    wrong = wrong.with_columns(turn=pl.int_range(pl.len()).over("sample", "view"), rank=pl.int_range(pl.len()).over("sample"))
+    wrong = wrong.sort("sample", "turn", "rank").with_columns(pick=pl.int_range(pl.len()).over("sample"))
+    return wrong.filter(pl.col("pick") < per_sample)
+
+
+def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
+    chains = _of(chains, samples)
+    rejected = _rejected(chains, contrast, per_sample)
+    right = chains.filter(pl.col("answer") == pl.col("target")).sort("sample", "draw").unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    right = right.select("sample", "draw", chosen="text", chosen_view="view")
+    drawn = derive(pl.col("draw_right"), pl.col("pick"))  # another draw for another pick, so that pairs of one sample differ in both chains
+    both = rejected.join(right, on="sample", how="inner", suffix="_right").with_columns(away=pl.col("chosen_view") != pl.col("view"), drawn=drawn)
+    both = both.sort("sample", "pick", "away", "drawn").group_by("sample", "pick", maintain_order=True).first()
+    margin = (pl.col("target_votes").cast(pl.Int64) - pl.col("rival_votes")) / pl.col("chains")
+    return _rows(
+        both,
+        chosen=pl.col("chosen"),
+        rejected=pl.col("text"),
+        rejected_answer=pl.col("answer"),
+        weight=margin if contrast else pl.lit(1.0),
+        agreement=pl.col("target_votes") / pl.col("chains"),
+        source="consensus",
+        key=derive(pl.col("key"), pl.col("pick")),
+    )
+
+
+def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """One chain with the target answer of every sample, on the view it saw."""
+    right = _of(chains, samples).filter(pl.col("answer") == pl.col("target")).sort("sample", "draw")
+    one = right.unique(["sample", "text"], keep="first", maintain_order=True).group_by("sample", maintain_order=True).first()
+    nothing = pl.lit(None, dtype=pl.String)
+    share = pl.col("target_votes") / pl.col("chains")
+    return _rows(one, chosen=pl.col("text"), rejected=nothing, rejected_answer=nothing, weight=pl.lit(1.0), agreement=share, source="anchor", key=pl.col("key"))
+
+
+def _label_pairs(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """A wrong chain against the label, on every view that has one: labels are few, and each misleading photograph is worth its pair."""
+    order = ["sample", "view", "rival_votes", "draw"]
+    wrong = _dissenting(_of(chains, train)).sort(order, descending=[False, False, True, False])
+    wrong = wrong.group_by("sample", "view", maintain_order=True).first()
+    return _labelled(wrong, rejected=pl.col("text"), rejected_answer=pl.col("answer"))
+
+
+def _label_anchors(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    seen = _of(chains, train).sort("sample", "view", "draw").group_by("sample", "view", maintain_order=True).first()
+    nothing = pl.lit(None, dtype=pl.String)
+    return _labelled(seen, rejected=nothing, rejected_answer=nothing)
+
+
+def _labelled(rows: pl.DataFrame, rejected: pl.Expr, rejected_answer: pl.Expr) -> pl.DataFrame:
+    key, one = derive(pl.col("key"), pl.col("view")), pl.lit(1.0)
+    return _rows(rows, chosen=pl.col("completion"), rejected=rejected, rejected_answer=rejected_answer, weight=one, agreement=one, source="label", key=key)
+
+
+def _rows(frame: pl.DataFrame, source: str, **columns: pl.Expr) -> pl.DataFrame:
+    return frame.select("sample", "listing", "vertical", "attribute", "view", chosen_answer=pl.col("target"), source=pl.lit(source), **columns)

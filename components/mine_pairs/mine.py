@@ -1,0 +1,158 @@
+"""Mines preference pairs and anchors from the chains of an iteration, in two streaming passes.
+
+The first pass reads the chains a batch of shards at a time (a sample never crosses a shard), counts votes, and writes candidate rows and
+tallies. The second needs all tallies, which are small: it applies the gate, the contrast balance and the caps as cuts per group.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
+from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
+from attrloop.components.mine_pairs.gate import TASK, judge
+from attrloop.components.mine_pairs.rules import Rules, rules_of
+from attrloop.components.mine_pairs.summary import report_of, show
+from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote
+from attrloop.components.shared.errors import fail
+from attrloop.components.shared.prompts import completion
+from attrloop.components.shared.records import Label, Pair, read_labels, read_rows
+from attrloop.components.shared.storage import Stage, file_digest, read_manifest
+from attrloop.components.shared.workspace import LABELS, Workspace, progress
+
+BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair
+_COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
+_WORK = "work"
+
+logger = logging.getLogger(__name__)
+
+
+def mine(workspace: str, stage: str) -> str:
+    """Mines the pairs of an iteration.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: the iteration, e.g. `iteration-1`, whose chains are sampled.
+
+    Returns:
+        Path in the workspace of `pairs.parquet` (rows of `records.Pair`; none is a valid outcome, which `report.json` beside it explains).
+
+    Raises:
+        InputError: when the chains or the labels are not finished, or the arm `true_labels` has no usable `truth`.
+    """
+    started = time.perf_counter()
+    ws = Workspace.open(workspace)
+    path = f"{stage}/pairs"
+    out = Stage(ws.store, path, _made_from(ws, stage))
+    if out.manifest is not None:
+        logger.info("reusing %s", path)
+        return f"{path}/pairs.parquet"
+    rules = rules_of(ws.config.mine)
+    parts, tallies = _first_pass(ws, stage, out, rules)
+    counts = _second_pass(ws, out, rules, parts, tallies)
+    out.finish("pairs", {**counts, "seconds": time.perf_counter() - started}, ["pairs.parquet", "report.json"])
+    ws.store.remove(f"{path}/{_WORK}")
+    return f"{path}/pairs.parquet"
+
+
+def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
+    made_from = {"config": ws.config.digest("mine"), "batches": str(BATCH_CHAINS)}
+    for name in (f"{stage}/chains", "annotate"):
+        manifest = read_manifest(ws.store, name)
+        if manifest is None:
+            raise fail(f"{ws.store.root}/{name}", "not finished, and pairs are mined from it", "Run the step before first")
+        made_from[name.rsplit("/", 1)[-1]] = manifest.digest
+    if rules_of(ws.config.mine).truth:
+        truth = ws.config.mine.truth
+        if not truth or not Path(truth).is_file():
+            what = f"no such file: {truth!r}" if truth else "the arm true_labels needs the true labels of the sampled listings"
+            raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
+        made_from |= {"truth": file_digest(Path(truth)), "data": ws.data_digest}
+    return made_from
+
+
+def _known(ws: Workspace, rules: Rules) -> Known:
+    # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
+    labels = [label for _, label in read_rows(ws.store.folder(str(Path(LABELS).parent)) / Path(LABELS).name, Label)]
+    usable = [(x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in ("train", "validation")]
+    splits = {label.listing: label.split for label in labels}
+    truth = [(x.listing, x.attribute, x.value) for x in read_labels(ws.config.mine.truth, ws.schema, ws.listings)] if rules.truth else []
+    text = pl.String
+    return Known(
+        labels=pl.DataFrame(usable, schema=LABEL_COLUMNS, orient="row"),
+        splits=pl.DataFrame(list(splits.items()), schema={"listing": text, "split": text}, orient="row"),
+        truth=pl.DataFrame(truth, schema={"listing": text, "attribute": text, "target": text}, orient="row"),
+    )
+
+
+def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
+    """Neighbouring shards of together about `BATCH_CHAINS` chains."""
+    batch: list[Path] = []
+    chains = 0
+    for shard in shards:
+        rows = int(pl.scan_parquet(shard).select(pl.len()).collect().item())
+        if batch and chains + rows > BATCH_CHAINS:
+            yield batch, chains
+            batch, chains = [], 0
+        batch.append(shard)
+        chains += rows
+    if batch:
+        yield batch, chains
+
+
+def _first_pass(ws: Workspace, stage: str, out: Stage, rules: Rules) -> tuple[list[Path], pl.DataFrame]:
+    """Writes candidates and tallies batch by batch; batches finished before a kill are not read again."""
+    known, config = _known(ws, rules), ws.config.mine
+    shards = sorted(ws.store.folder(f"{stage}/chains").glob("part-*.parquet"))
+    (out.folder / _WORK).mkdir(exist_ok=True)
+    parts, tallies = [], []
+    with progress("mining", None, "chains") as bar:
+        for k, (batch, size) in enumerate(_batches(shards)):
+            rows, counted = (out.folder / _WORK / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
+            if not counted.exists():  # written after the candidates
+                chains, samples = vote(pl.read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
+                _write(candidates(chains, samples, rules, config.pairs_per_sample), rows)
+                _write(tally(samples), counted)
+                out.keep(f"{_WORK}/{rows.name}")
+                out.keep(f"{_WORK}/{counted.name}")
+            parts.append(rows)
+            tallies.append(pl.read_parquet(counted))
+            bar.advance(size)
+    nothing = {name: pl.String for name in TALLY} | {"bin": pl.Int64, "right": pl.Boolean, "count": pl.Int64}
+    total = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
+    return parts, total
+
+
+def _write(frame: pl.DataFrame, target: Path) -> None:
+    temporary = target.with_name(f".tmp-{target.name}")
+    frame.write_parquet(temporary)
+    os.replace(temporary, target)
+
+
+def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tallies: pl.DataFrame) -> dict[str, float]:
+    config = ws.config.mine
+    gate = judge(tallies, config, rules.gate)
+    closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
+    rows = _scan(parts)
+    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | (pl.col("source") == "label"))
+    cells = cells_of(rows)
+    opened = cells_of(passed)
+    table = cuts(passed, opened, limits(opened, config, rules))
+    target = out.folder / "pairs.parquet"
+    temporary = target.with_name(f".tmp-{target.name}")
+    kept(passed, table).select(list(Pair.model_fields)).sink_parquet(temporary, row_group_size=BATCH_CHAINS)
+    os.replace(temporary, target)
+    report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
+    ws.store.write(f"{out.path}/report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+    show(report, Console())
+    return {**report["rows"], "samples": float(tallies["count"].sum())}
+
+
+def _scan(parts: list[Path]) -> pl.LazyFrame:
+    return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=COLUMNS)

@@ -1,0 +1,119 @@
+"""Votes: what the chains of every sample, a (listing, attribute), agree on."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from attrloop.components.mine_pairs.draws import sample_keys
+from attrloop.components.mine_pairs.rules import Rules
+from attrloop.components.shared.config import MineConfig
+from attrloop.components.shared.schema import NOT_VISIBLE, fold
+
+BINS = 10  # of the agreement histogram
+LABEL_COLUMNS = {"listing": pl.String, "attribute": pl.String, "truth": pl.String, "completion": pl.String}
+TALLY = ["vertical", "attribute", "split", "outcome", "bin", "right"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the sampled listings.
+
+    Attributes:
+        labels: columns `LABEL_COLUMNS`: the train and validation labels.
+        splits: columns listing and split: every listing with a label of any split; none of them makes consensus rows.
+        truth: columns listing, attribute and target, for the arm that reads true answers; otherwise empty.
+    """
+
+    labels: pl.DataFrame
+    splits: pl.DataFrame
+    truth: pl.DataFrame
+
+
+def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Counts the votes of whole samples.
+
+    Off-list answers (None) and `not_visible` count in the denominator but never win; `not_visible` does not dissent either.
+
+    Args:
+        chains: rows of `records.Chain`, with all chains of a sample or none, in any order.
+        known: labels and truth.
+        config: thresholds.
+        rules: of the arm.
+        seed: of the draws.
+
+    Returns:
+        chains: sorted by listing, attribute, view and chain, with `sample` (the row of `samples`) and `kind` (vote, abstain, off_list).
+        samples: one row per sample: listing, vertical, attribute, chains, votes, winner, winner_votes, tie, agreement (of the winner, in
+            [0, 1]), target (the answer to prefer), target_votes, dissent (chains against the target), split, truth, completion, outcome, key.
+    """
+    chains = _with_kind(chains).sort("listing", "attribute", "view", "chain")
+    chains = chains.with_columns(sample=pl.struct("listing", "attribute").rle_id())
+    answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
+    ranked = answers.sort("sample", "votes", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)
+    winners = ranked.agg(
+        winner=pl.col("answer").first(), winner_votes=pl.col("votes").first(), second=pl.col("votes").get(1, null_on_oob=True), votes=pl.col("votes").sum()
+    )
+    samples = chains.group_by("sample", maintain_order=True).agg(
+        pl.col("listing", "vertical", "attribute").first(), chains=pl.len(), voices=(pl.col("kind") != "abstain").sum()
+    )
+    samples = (
+        samples.join(winners, on="sample", how="left")
+        .with_columns(pl.col("winner_votes", "votes").fill_null(0), tie=(pl.col("second") == pl.col("winner_votes")).fill_null(False))
+        .with_columns(agreement=pl.col("winner_votes") / pl.col("chains"))
+        .join(known.splits, on="listing", how="left")
+        .join(known.labels, on=["listing", "attribute"], how="left")
+    )
+    samples = _with_target(samples, answers, known, rules).with_columns(dissent=pl.col("voices") - pl.col("target_votes")).sort("sample")
+    samples = samples.with_columns(outcome=_outcome(config, rules))
+    return chains, samples.with_columns(sample_keys(seed, samples.select("listing", "attribute").iter_rows()))
+
+
+def _with_kind(chains: pl.DataFrame) -> pl.DataFrame:
+    abstentions = [answer for answer in chains["answer"].unique().drop_nulls() if fold(answer) == fold(NOT_VISIBLE)]
+    answer = pl.col("answer")
+    kind = pl.when(answer.is_null()).then(pl.lit("off_list")).when(answer.is_in(abstentions)).then(pl.lit("abstain")).otherwise(pl.lit("vote"))
+    return chains.with_columns(kind=kind)
+
+
+def _with_target(samples: pl.DataFrame, answers: pl.DataFrame, known: Known, rules: Rules) -> pl.DataFrame:
+    if not rules.truth:
+        return samples.with_columns(target=pl.col("winner"), target_votes=pl.col("winner_votes"))
+    votes = answers.rename({"answer": "target", "votes": "target_votes"})
+    samples = samples.join(known.truth, on=["listing", "attribute"], how="left").join(votes, on=["sample", "target"], how="left")
+    return samples.with_columns(pl.col("target_votes").fill_null(0))
+
+
+def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
+    """What becomes of a sample; `contrast`, `unanimous` and `abstained` are those whose target can be trusted."""
+    share = pl.col("target_votes") / pl.col("chains")
+    close = 1e-9  # thresholds such as 0.7 have no exact binary form
+    trusted = (
+        pl.when(pl.col("dissent") > 0)
+        .then(pl.lit("contrast"))
+        .when(share >= config.anchor_agreement - close)
+        .then(pl.lit("unanimous"))
+        .otherwise(pl.lit("abstained"))
+    )
+    if rules.truth:
+        return pl.when(pl.col("target").is_null()).then(pl.lit("no truth")).when(pl.col("target_votes") == 0).then(pl.lit("no right chain")).otherwise(trusted)
+    return (
+        pl.when(pl.col("votes") == 0)
+        .then(pl.lit("no votes"))
+        .when(pl.col("votes") < config.min_votes)
+        .then(pl.lit("too few votes"))
+        .when(pl.col("tie"))
+        .then(pl.lit("tie"))
+        .when(pl.col("agreement") < config.consensus - close)
+        .then(pl.lit("below threshold"))
+        .otherwise(trusted)
+    )
+
+
+TRUSTED = ("contrast", "unanimous", "abstained")
+
+
+def tally(samples: pl.DataFrame) -> pl.DataFrame:
+    """Samples counted by vertical, attribute, split (null: unlabelled), outcome, agreement bin, and whether the winner was right."""
+    bins = (pl.col("winner_votes") * BINS // pl.col("chains")).clip(upper_bound=BINS - 1).cast(pl.Int64)
+    right = pl.when(pl.col("truth").is_not_null()).then((pl.col("winner") == pl.col("truth")).fill_null(False) & ~pl.col("tie"))
+    return samples.with_columns(bin=bins, right=right).group_by(TALLY).agg(count=pl.len().cast(pl.Int64)).sort(TALLY)
