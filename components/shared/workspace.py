@@ -1,12 +1,14 @@
 """A run's workspace: the store that holds everything the run made, its config, and the catalogue it reads."""
 
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.images import ImageReader
@@ -72,19 +74,28 @@ class Workspace:
 @contextmanager
 def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
     """A progress bar with rate and time left; plain lines where the output is no terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    count, rate = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, rate, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
         yield Ticker(bar, bar.add_task(title, total=total, rate=""), unit)
 
 
 @dataclass
 class Ticker:
     bar: Progress
-    task: int
+    task: TaskID
     unit: str
+    told: float = field(default_factory=time.monotonic)
 
     def advance(self, count: int = 1) -> None:
+        """Counts work that is done; where the output is no terminal, says so every two seconds and at the end."""
         task = self.bar.tasks[0]
-        self.bar.advance(self.task, count)  # type: ignore[arg-type]
+        self.bar.advance(self.task, count)
         if task.speed:
-            self.bar.update(self.task, rate=f"{task.speed:,.1f} {self.unit}/s")  # type: ignore[arg-type]
+            self.bar.update(self.task, rate=f"{task.speed:,.1f} {self.unit}/s")
+        now = time.monotonic()
+        if self.bar.disable and (now - self.told > 2 or task.finished):
+            self.told = now
+            left = f", {task.time_remaining:.0f} s left" if task.time_remaining else ""
+            of = f"/{task.total:,.0f}" if task.total is not None else ""
+            print(f"{task.description}: {task.completed:,.0f}{of} {task.fields['rate']}{left}".rstrip(), flush=True)
