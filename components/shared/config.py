@@ -5,7 +5,7 @@ Iterative RPO (arXiv 2404.19733) and our own measurements.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,8 +36,8 @@ class ModelConfig(Config):
     base: str  # hub id or local folder of any VLM that AutoModelForImageTextToText loads
     revision: str = "main"  # pin a commit hash for hub models
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device has it, else float32
-    min_pixels: int = Field(56 * 56, gt=0)  # images are scaled between these two bounds; they decide the number of visual tokens
-    max_pixels: int = Field(448 * 448, gt=0)  # 256 visual tokens an image in Qwen2.5-VL
+    max_pixels: int = Field(448 * 448, gt=0)  # images are scaled down to this; it decides the number of visual tokens (256 in Qwen2.5-VL)
+    processor: dict[str, Any] = Field(default_factory=dict)  # further arguments of AutoProcessor.from_pretrained, e.g. size or do_image_splitting
     lora_rank: int = Field(16, gt=0)  # small label sets need little capacity
     lora_alpha: int = Field(32, gt=0)  # the usual twice the rank
     lora_dropout: Share = 0.0  # DPO compares log-probabilities, dropout makes them noisy

@@ -48,7 +48,9 @@ def explained_disk(where: str) -> Iterator[None]:
     """Turns a full disk (or quota) into an `InputError` that names what was being written; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        # polars raises an error of its own that has the number in its text alone.
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) not in full and not any(f"(os error {number})" in str(error) for number in full):
             raise
         raise fail(where, "no space left on the device", "Free some space, then run the same command again: what is finished is kept") from error

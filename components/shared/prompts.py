@@ -7,7 +7,7 @@ from attrloop.components.shared.records import ALL_IMAGES, Listing
 from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema
 
 VERSION = 1  # of the prompt's wording: part of every cache key
-_MARK = "Answer:"
+MARK = "Answer:"
 _ANSWER = re.compile(r"answer\s*:[ \t]*([^\n]*)", re.IGNORECASE)
 
 
@@ -22,7 +22,7 @@ def question(listing: Listing, name: str, attribute: Attribute, title: bool, met
     lines.append(f"Choose {'one or more' if attribute.many else 'one'} of: {', '.join(attribute.names)}.")
     lines += notes
     listed = f" values separated by '{SEPARATOR.strip()}'" if attribute.many else ""
-    lines.append(f"Say what you see, then {_MARK}{listed}")
+    lines.append(f"Say what you see, then {MARK}{listed}")
     return "\n".join(lines)
 
 
@@ -34,7 +34,7 @@ def messages(text: str, images: int) -> list[dict[str, Any]]:
 def completion(rationale: str, value: str) -> str:
     """The target text of a label, in the form in which chains are read."""
     rationale = " ".join(rationale.split())
-    return f"{rationale} {_MARK} {value}" if rationale else f"{_MARK} {value}"
+    return f"{rationale} {MARK} {value}" if rationale else f"{MARK} {value}"
 
 
 def answer_of(text: str, attribute: Attribute) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from attrloop.components.shared import prompts
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
@@ -64,6 +65,11 @@ class Workspace:
     def labels(self, split: str) -> list[Label]:
         """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""
         return [label for label in read_labels(self.store.folder("annotate") / "labels.jsonl", self.schema, self.listings) if label.split == split]
+
+    def question(self, listing: Listing, attribute: str) -> str:
+        """The text of a prompt, as the run's config has it."""
+        closed_list = self.schema.attribute(listing.vertical, attribute)
+        return prompts.question(listing, attribute, closed_list, self.config.prompt.title, self.config.prompt.metadata)
 
     def unlabelled(self) -> list[Listing]:
         """Listings without any label, in catalogue order."""

@@ -152,20 +152,25 @@ def _jitter(images: torch.Tensor) -> torch.Tensor:
     return normalise(images) * (1 + 0.3 * (torch.rand(batch, 1, 1, 1) - 0.5)) + 0.2 * (torch.rand(batch, 3, 1, 1) - 0.5)
 
 
-def _schedule(optimiser: torch.optim.Optimizer, rate: float, steps: int) -> Iterator[int]:
-    for step in range(steps):
+def _schedule(optimiser: torch.optim.Optimizer, rate: float, first: int, steps: int) -> Iterator[int]:
+    for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 200) * max(0.01, 1 - step / steps)
+            group["lr"] = rate * min(1.0, (step - first + 1) / 200) * max(0.01, 1 - step / steps)
         yield step
 
 
 def train(net: Teacher | Student, steps: int, rate: float, data: tuple[torch.Tensor, torch.Tensor], probe: dict, log: Path, teacher: Teacher | None = None) -> None:
-    """Trains on the labels and, with a teacher, on its normalised tokens. Appends a line per 500 steps to `log`."""
+    """Trains on the labels and, with a teacher, on its normalised tokens. Appends a line per 500 steps to `log`, and goes on from the last."""
     images, labels = data
+    saved = log.with_name(f"{type(net).__name__.lower()}.safetensors")
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    first = max((line["step"] for line in lines if line["net"] == type(net).__name__), default=0)
+    if first:
+        net.load_state_dict(load_file(saved))
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.05)
     forward = torch.compile(net)
     started = time.monotonic()
-    for step in _schedule(optimiser, rate, steps):
+    for step in _schedule(optimiser, rate, first, steps):
         rows = torch.randint(0, len(images), (128,))
         inputs = _jitter(images[rows])
         with torch.autocast("cpu", torch.bfloat16, enabled=isinstance(net, Teacher)):  # the narrow tower is slower in bf16
@@ -186,11 +191,11 @@ def train(net: Teacher | Student, steps: int, rate: float, data: tuple[torch.Ten
             line |= {name: accuracy(net, *split) for name, split in probe.items()}
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, log.with_name(f"{type(net).__name__.lower()}.safetensors"))
+            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, saved)
             print(line, flush=True)
 
 
-def make_tower(work: Path, renders: int = 120_000, teacher_steps: int = 4_000, student_steps: int = 9_000, seed: int = 0) -> Path:
+def make_tower(work: Path, renders: int = 120_000, teacher_steps: int = 4_000, student_steps: int = 7_000, seed: int = 0) -> Path:
     """Makes `tower.safetensors` in `work` (with `teacher.safetensors` and `tower.jsonl` beside it); what is there is kept."""
     work.mkdir(parents=True, exist_ok=True)
     log, target = work / "tower.jsonl", work / "tower.safetensors"
@@ -200,9 +205,7 @@ def make_tower(work: Path, renders: int = 120_000, teacher_steps: int = 4_000, s
     data = render_set(renders, seed + 1, _BROAD)
     probe = {"clean": render_set(2000, seed + 2, (0, 0.5)), "catalogue": render_set(2000, seed + 3, (1, 1))}
     teacher = Teacher().to(memory_format=torch.channels_last)
-    if not (saved := work / "teacher.safetensors").exists():
-        train(teacher, teacher_steps, 2e-3, data, probe, log)
-    teacher.load_state_dict(load_file(saved))
+    train(teacher, teacher_steps, 2e-3, data, probe, log)
     teacher.eval()
     with torch.no_grad():  # tokens of unit deviation per channel, folded into the last batch norm so that the student regresses normalised ones
         sample = torch.cat([teacher(normalise(part)) for part in data[0][:4000].split(500)])

@@ -1,0 +1,130 @@
+"""Samples reasoning-and-answer chains: several per (listing, attribute), spread over the listing's views, in resumable shards."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+
+import polars as pl
+
+from attrloop.components.shared import prompts
+from attrloop.components.shared.config import SampleConfig
+from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.vlm import Prompt, Vlm
+from attrloop.components.shared.workspace import Workspace, progress
+
+log = logging.getLogger(__name__)
+
+
+def sample(workspace: str, stage: str, adapter: str) -> str:
+    """Samples the chains of one iteration; finished shards are kept, and every chain is the same however often the run was killed.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: `iteration-<k>`; writes `<stage>/chains/part-<n>.parquet` of `records.Chain` rows. A (listing, attribute) never crosses a shard.
+        adapter: path of the adapter that samples.
+
+    Returns:
+        The chains' folder in the workspace.
+
+    Raises:
+        AttrloopError: nothing to sample.
+    """
+    ws = Workspace.open(workspace)
+    upstream = {name: read_manifest(ws.store, path) for name, path in (("labels", "annotate"), ("adapter", adapter.removesuffix("/adapter")))}
+    made_from = {name: manifest.digest if manifest else "" for name, manifest in upstream.items()}
+    output = Stage(ws.store, f"{stage}/chains", made_from | {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest})
+    if output.manifest is not None:
+        log.info("reusing %s", output.path)
+        return output.path
+    started = time.monotonic()
+    listings = listings_to_sample(ws)
+    size = ws.config.sample.shard_size
+    shards = [listings[start : start + size] for start in range(0, len(listings), size)]
+    names = [f"part-{number:05d}.parquet" for number in range(len(shards))]
+    vlm = None
+    with progress(f"{stage} chains", len(listings), "listings") as bar:
+        for name, shard in zip(names, shards, strict=True):
+            if not (output.folder / name).exists():
+                vlm = vlm or Vlm.open(ws, adapter)
+                _write(ws, vlm, shard, stage, output, name)
+            bar.advance(len(shard))
+    sampled = pl.scan_parquet([output.folder / name for name in names]).select(pl.col("listing").n_unique()).collect().item()
+    _check_skipped(len(listings) - sampled, len(listings), ws.config.data.max_bad_images)
+    counts = {"listings": sampled, "skipped": len(listings) - sampled, "shards": len(shards), "seconds": time.monotonic() - started}
+    output.finish("chains", counts, names)
+    return output.path
+
+
+def listings_to_sample(ws: Workspace) -> list[Listing]:
+    """Unlabelled listings (at most `sample.max_listings`, drawn by seed) in catalogue order, then the labelled training and validation ones.
+
+    Labelled listings are sampled too: the consensus gate and the labelled pairs need their chains.
+    """
+    unlabelled, bound = ws.unlabelled(), ws.config.sample.max_listings
+    if bound and bound < len(unlabelled):
+        chosen = set(random.Random(f"{ws.config.seed}/sample").sample([listing.id for listing in unlabelled], bound))
+        unlabelled = [listing for listing in unlabelled if listing.id in chosen]
+    labelled = {label.listing for split in ("train", "validation") for label in ws.labels(split)}
+    listings = unlabelled + [listing for listing in ws.listings.values() if listing.id in labelled]
+    if not listings:
+        raise AttrloopError("There are no listings to sample chains for. Add unlabelled listings to the catalogue.")
+    return listings
+
+
+def chains_per_view(config: SampleConfig, views: int) -> list[int]:
+    """How many of the `chains` each view gets: as even as possible, the earlier views first."""
+    return [config.chains // views + (k < config.chains % views) for k in range(views)]
+
+
+def readable(vlm: Vlm, listings: list[Listing]) -> list[Listing]:
+    """The listings whose images all open; the others are logged and left out. Encodes (and caches) the images on the way."""
+    try:
+        vlm.image_tokens([image for listing in listings for image in listing.images])
+        return listings
+    except InputError as error:
+        if len(listings) == 1:
+            log.warning("skipping listing %s: %s", listings[0].id, error.problems[0])
+            return []
+    return [listing for one in listings for listing in readable(vlm, [one])]
+
+
+def _check_skipped(skipped: int, total: int, bound: float) -> None:
+    if skipped > bound * total:
+        raise AttrloopError(f"{skipped} of {total} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
+
+
+def _write(ws: Workspace, vlm: Vlm, shard: list[Listing], stage: str, output: Stage, name: str) -> None:
+    rows = sorted(sample_listings(ws, vlm, readable(vlm, shard), stage), key=lambda row: (row.listing, row.attribute, row.view, row.chain))
+    temporary = output.folder / f".tmp-{name}"
+    to_frame(rows, Chain).write_parquet(temporary)
+    temporary.rename(output.folder / name)
+    output.keep(name)
+
+
+def sample_listings(ws: Workspace, vlm: Vlm, listings: list[Listing], stage: str) -> Iterator[Chain]:
+    """The chains of some listings. Each is decided by the seed, the stage, and its own listing, attribute, view and number."""
+    config = ws.config.sample
+    groups: dict[int, list[tuple[Listing, str, int]]] = {}
+    for listing, attribute in prompts.tasks_of(listings, ws.schema):
+        views = prompts.views_of(listing, config.views)
+        for view, count in zip(views, chains_per_view(config, len(views)), strict=True):
+            groups.setdefault(count, []).append((listing, attribute, view))
+    for count, tasks in groups.items():
+        if not count:
+            continue
+        batch = [Prompt(ws.question(listing, attribute), prompts.shown(listing, view)) for listing, attribute, view in tasks]
+        keys = [f"{ws.config.seed}/{stage}/{listing.id}/{attribute}/{view}" for listing, attribute, view in tasks]
+        made = vlm.generate(batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p)
+        for k, generations in made:
+            listing, name, view = tasks[k]
+            attribute = ws.schema.attribute(listing.vertical, name)
+            for number, item in enumerate(generations):
+                answer = prompts.answer_of(item.text, attribute) if item.finished else None
+                yield Chain(
+                    listing=listing.id, vertical=listing.vertical, attribute=name, view=view, chain=number,
+                    text=item.text, answer=answer, logprob=sum(item.logprobs), tokens=item.tokens,
+                )  # fmt: skip
+

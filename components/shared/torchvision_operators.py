@@ -1,0 +1,28 @@
+"""Lets torchvision be imported beside a torch build that its compiled operators do not fit (a CPU build of torch, say).
+
+The processors of transformers import torchvision for their video part; its compiled operators are never called by attrloop. Import this
+module before anything of transformers.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+
+
+def _compiled_operators_load() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return True  # nothing to import, nothing to mend
+    try:
+        for library in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(str(library))
+    except OSError:
+        return False
+    return True
+
+
+if not _compiled_operators_load():
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # definitions live as long as this object
+    for _name in ("nms", "qnms"):
+        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

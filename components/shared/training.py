@@ -1,0 +1,137 @@
+"""What SFT and DPO share: TRL trainer arguments, resuming, the metrics file, saving the adapter."""
+
+import json
+import logging
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from rich.progress import Progress
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from attrloop.components.shared.config import TrainConfig
+from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.vlm import Vlm
+
+log = logging.getLogger(__name__)
+
+
+def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) -> dict[str, Any]:
+    """Arguments for SFTConfig or DPOConfig: constant across them, explained where they are not the obvious ones."""
+    return {
+        "output_dir": str(stage.folder / "checkpoints"),
+        "seed": seed,
+        "data_seed": seed,
+        "learning_rate": config.learning_rate,
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.accumulation,
+        "warmup_steps": config.warmup,  # below 1: a share of all steps
+        "max_grad_norm": config.max_grad_norm,
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.0,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "save_total_limit": 2,
+        "logging_steps": 5,
+        "report_to": [],
+        "disable_tqdm": True,  # our own bar shows rate and time left
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "remove_unused_columns": False,  # the collator makes the model's inputs from our own columns
+        "bf16": vlm.base.dtype == torch.bfloat16,
+        "use_cpu": vlm.base.device.type == "cpu",
+        "dataloader_pin_memory": vlm.base.device.type == "cuda",
+        "max_length": None,  # truncation would cut image tokens; max_pixels bounds the length instead
+    }
+
+
+class Metrics(TrainerCallback):
+    """Appends what the trainer logs to `metrics.jsonl` (lines after a resumed step are replaced) and shows progress."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self.path, self.title = path, title
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= state.global_step))
+        self.bar = Progress()
+        self.bar.start()
+        self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": state.global_step, **{k: float(v) for k, v in (logs or {}).items()}}) + "\n")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.stop()
+
+
+class KeepCheckpoints(TrainerCallback):
+    """Makes every checkpoint durable in the store as soon as it is complete."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.stage.keep(f"checkpoints/checkpoint-{state.global_step}")
+
+
+def run_trainer(trainer: Any, stage: Stage) -> None:
+    """Trains, going on from the last complete checkpoint if there is one.
+
+    Raises:
+        AttrloopError: out of memory, a full disk or a loss that is no number, with what to change.
+    """
+    folder = stage.folder / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    checkpoint = _last_complete(folder)
+    if checkpoint:
+        log.warning("going on from %s", Path(checkpoint).name)
+    try:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise AttrloopError(f"{stage.path}: out of device memory. Lower batch_size or model.max_pixels, or set gradient_checkpointing.") from error
+    except OSError as error:
+        raise AttrloopError(f"{stage.path}: a checkpoint cannot be written ({error}). Free disk space and start the same command again.") from error
+    if result.training_loss != result.training_loss:
+        raise AttrloopError(f"{stage.path}: the loss is not a number. Lower learning_rate.")
+
+
+def _last_complete(folder: Path) -> str | None:
+    """The newest checkpoint that holds the trainer's state, which is written last; half-written ones are removed."""
+    import shutil
+
+    while (last := get_last_checkpoint(str(folder))) is not None:
+        if (Path(last) / "trainer_state.json").exists():
+            return last
+        shutil.rmtree(last)
+    return None
+
+
+def save_adapter(model: Any, stage: Stage) -> None:
+    """Writes the trained adapter (safetensors) to `adapter/` and drops the checkpoints."""
+    import shutil
+
+    model.save_pretrained(stage.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+
+
+def rows_dataset(count: int) -> Dataset:
+    """A dataset of row numbers (the collator looks rows up): TRL recognises vision data by the `images` column and leaves it as it is."""
+    return Dataset.from_dict({"row": list(range(count)), "images": [None] * count})
+
+
+Collator = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
+
+
+def seeded(*parts: object) -> random.Random:
+    """A random source that these parts alone decide."""
+    return random.Random("/".join(map(str, parts)))

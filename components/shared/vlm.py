@@ -1,0 +1,274 @@
+"""The vision-language model: any that AutoModelForImageTextToText and AutoProcessor load, with a LoRA adapter on its language model.
+
+The vision tower is frozen: its features are computed once per image (see features.py), and everything here feeds on them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from attrloop.components.shared import prompts
+from attrloop.components.shared.config import ModelConfig
+from attrloop.components.shared.decoding import Generation, decode, uniforms
+from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.features import FeatureCache, ImageTokens, bounded, encode_images, image_placeholder
+from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.storage import digest
+from attrloop.components.shared.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown and asked.
+
+    Attributes:
+        text: the question (see `prompts.question`).
+        images: references that the catalogue's `ImageReader` opens, in order.
+    """
+
+    text: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as token ids and modalities, both int64 [length], with its images."""
+
+    ids: torch.Tensor
+    types: torch.Tensor
+    images: tuple[ImageTokens, ...]
+
+
+def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
+    """The device to run on, and the dtype: `auto` is bfloat16 where the device computes it well, else float32."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted != "auto":
+        return device, getattr(torch, wanted)
+    return device, torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+class Vlm:
+    """A loaded model with its processor, image reader and feature cache.
+
+    Attributes:
+        model: the transformers model, or the PeftModel around it.
+        base: the transformers model itself.
+    """
+
+    def __init__(self, model: Any, processor: Any, config: ModelConfig, images: ImageReader, cache: Path | None) -> None:
+        self.model = self.base = model
+        self.processor, self.tokenizer, self.config, self.images = processor, processor.tokenizer, config, images
+        self.cache = FeatureCache(cache)
+        self.end = model.generation_config.eos_token_id
+        self.end = self.end[0] if isinstance(self.end, list) else self.end
+        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
+        self._key = digest(config.base, config.revision, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype), config.model_dump(include={"max_pixels", "processor"}))
+        self._texts: dict[tuple[str, int], torch.Tensor] = {}
+
+    @staticmethod
+    def open(workspace: Workspace, adapter: str = "", trainable: bool = False) -> "Vlm":
+        """The run's model with an adapter of its workspace ("" for none); features are cached in the workspace."""
+        vlm = Vlm.load(workspace.config.model, workspace.images, workspace.store.folder("cache") / "features.sqlite")
+        vlm.use(workspace.store.folder(adapter) if adapter else None, trainable)
+        return vlm
+
+    @staticmethod
+    def load(config: ModelConfig, images: ImageReader, cache: Path | None = None) -> "Vlm":
+        """Loads base model and processor.
+
+        Raises:
+            AttrloopError: not a VLM, not found, or an architecture that cannot take encoded images.
+        """
+        device, dtype = device_and_dtype(config.dtype)
+        where = {"revision": config.revision, "trust_remote_code": False}
+        try:
+            settings = AutoConfig.from_pretrained(config.base, **where)
+            model = AutoModelForImageTextToText.from_pretrained(config.base, config=settings, dtype=dtype, use_safetensors=True, **where)
+            processor = AutoProcessor.from_pretrained(config.base, **where, **config.processor)
+        except (OSError, ValueError) as error:
+            raise AttrloopError(f"{config.base}: cannot be loaded as a vision-language model ({error}). Name a hub id or folder of one.") from error
+        processor.tokenizer.padding_side = "left"
+        model.requires_grad_(False)
+        model.eval().to(device)
+        if model.generation_config is None:
+            model.generation_config = GenerationConfig.from_model_config(settings)
+        if model.generation_config.eos_token_id is None:
+            model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+        model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=None)
+        model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+        return Vlm(model, processor, config, images, cache)
+
+    def use(self, adapter: Path | None, trainable: bool = False) -> None:
+        """Puts an adapter (a PEFT folder) in place of the present one; None leaves the base model."""
+        from peft import PeftModel
+
+        if self.model is not self.base:
+            self.base = self.model.unload()
+        self.model = self.base if adapter is None else PeftModel.from_pretrained(self.base, adapter, is_trainable=trainable)
+        self.model.eval()
+
+    def add_adapter(self, seed: int) -> None:
+        """Puts a fresh LoRA adapter on the language model; the tower stays as it is.
+
+        Raises:
+            AttrloopError: when `model.lora_targets` matches nothing.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=self.config.lora_rank,
+            lora_alpha=self.config.lora_alpha,
+            lora_dropout=self.config.lora_dropout,
+            target_modules=self.config.lora_targets,
+            task_type="CAUSAL_LM",
+        )
+        try:
+            self.model = get_peft_model(self.base, config)
+        except ValueError as error:
+            raise AttrloopError(f"model.lora_targets {self.config.lora_targets!r} matches no layer of {self.config.base}. Correct the regex.") from error
+
+    def image_tokens(self, references: Sequence[str], batch_size: int = 64) -> dict[str, ImageTokens]:
+        """The encoded images by reference, from the cache where they are in it."""
+        unique = list(dict.fromkeys(references))
+        keys = {reference: f"{self._key}-{self.images.digest(reference)}" for reference in unique}
+        known = self.cache.get(keys.values())
+        missing = list(dict.fromkeys(reference for reference in unique if keys[reference] not in known))
+        for start in range(0, len(missing), batch_size):
+            part = missing[start : start + batch_size]
+            pictures = [bounded(self.images.open(reference), self.config.max_pixels) for reference in part]
+            fresh = dict(zip((keys[reference] for reference in part), encode_images(self.base, self.processor, pictures), strict=True))
+            self.cache.put(fresh)
+            known |= fresh
+        return {reference: known[keys[reference]] for reference in unique}
+
+    def encode(self, batch: Sequence[Prompt]) -> list[Encoded]:
+        """Token ids of prompts, with each image's placeholder replaced by the image's own tokens."""
+        tokens = self.image_tokens([image for prompt in batch for image in prompt.images])
+        return [self._encode(prompt, tuple(tokens[image] for image in prompt.images)) for prompt in batch]
+
+    def _encode(self, prompt: Prompt, images: tuple[ImageTokens, ...]) -> Encoded:
+        text = self._text_ids(prompt.text, len(images))
+        slots = (text == self.tokenizer.convert_tokens_to_ids(image_placeholder(self.processor))).nonzero().flatten().tolist()
+        if len(slots) != len(images):
+            raise AttrloopError(f"{self.config.base}: its chat template has {len(slots)} image slots for {len(images)} images. Use another base model.")
+        ids, types, start = [], [], 0
+        for slot, image in zip([*slots, len(text)], [*images, None], strict=True):
+            ids.append(text[start:slot])
+            types.append(torch.zeros(slot - start, dtype=torch.long))
+            start = slot + 1
+            if image is not None:
+                ids.append(image.ids)
+                types.append(image.types if len(image.types) else torch.zeros(len(image.ids), dtype=torch.long))
+        return Encoded(torch.cat(ids), torch.cat(types), images)
+
+    def _text_ids(self, text: str, images: int) -> torch.Tensor:
+        key = (text, images)
+        if key not in self._texts:
+            if len(self._texts) > 50_000:
+                self._texts.clear()
+            chat = self.processor.apply_chat_template(prompts.messages(text, images), tokenize=False, add_generation_prompt=True)
+            self._texts[key] = torch.tensor(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
+        return self._texts[key]
+
+    def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
+        """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
+
+        Returns:
+            `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
+        """
+        width = max(len(row.ids) for row in rows)
+        ends = [torch.tensor([*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]) for text in completions or []]
+        extra = max((len(end) for end in ends), default=0)
+        ids = torch.full((len(rows), width + extra), self.pad)
+        mask = torch.zeros(len(rows), width + extra, dtype=torch.long)
+        types = torch.zeros(len(rows), width + extra, dtype=torch.long)
+        for k, row in enumerate(rows):
+            ids[k, width - len(row.ids) : width] = row.ids
+            types[k, width - len(row.ids) : width] = row.types
+            mask[k, width - len(row.ids) : width] = 1
+            if ends:
+                ids[k, width : width + len(ends[k])] = ends[k]
+                mask[k, width : width + len(ends[k])] = 1
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        images = [image for row in rows for image in row.images]
+        if any(len(image.types) for image in images):
+            inputs["mm_token_type_ids"] = types
+        for name in images[0].extras if images else ():
+            inputs[name] = torch.cat([image.extras[name] for image in images])
+        if ends:
+            inputs["completion_mask"] = mask[:, width:].bool()
+        inputs = {name: value.to(self.base.device) for name, value in inputs.items()}
+        if images:
+            features = [image.features.to(self.base.device, self.base.dtype) for image in images]
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+        return inputs
+
+    def generate(
+        self,
+        batch: Sequence[Prompt],
+        max_new_tokens: int,
+        batch_size: int,
+        chains: int = 1,
+        keys: Sequence[str] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Iterator[tuple[int, list[Generation]]]:
+        """Decodes prompts, shorter ones first so that batches need little padding.
+
+        Args:
+            keys: one per prompt, deciding its random numbers; None decodes greedily.
+
+        Yields:
+            (index of the prompt, its `chains` generations) as batches finish.
+        """
+        order = sorted(range(len(batch)), key=lambda k: (len(batch[k].text), batch[k].text, k))
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            rows = self.encode([batch[k] for k in part])
+            numbers = None if keys is None else torch.cat([uniforms(keys[k], chains, max_new_tokens) for k in part])
+            ids, logprobs = decode(self.model, self.batch(rows), chains, max_new_tokens, numbers, temperature, top_p)
+            made = self._generations(ids, logprobs)
+            for place, k in enumerate(part):
+                yield k, made[place * chains : (place + 1) * chains]
+
+    def _generations(self, ids: torch.Tensor, logprobs: torch.Tensor) -> list[Generation]:
+        ended = ids == self.end
+        lengths = [int(row.nonzero()[0]) + 1 if row.any() else len(row) for row in ended]
+        kept = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
+        result = []
+        for row, values, text, done in zip(kept, logprobs, texts, ended.any(1).tolist(), strict=True):
+            logs = values[: len(row)].tolist()
+            result.append(Generation(text.strip(), logs, len(row), sum(logs[self._answer_start(row) :]), done))
+        return result
+
+    def _answer_start(self, ids: list[int]) -> int:
+        """Index of the first token after the last 'Answer:'."""
+        mark = self.tokenizer(" " + prompts.MARK, add_special_tokens=False)["input_ids"]
+        for start in range(len(ids) - len(mark), -1, -1):
+            if ids[start : start + len(mark)] == mark:
+                return start + len(mark)
+        return 0
+
+
+def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities of a batch's completion tokens, float32 [rows, longest completion], 0 where padded; only those positions pass the LM head."""
+    mask = inputs["completion_mask"]
+    length = mask.shape[1]
+    forward = {name: value for name, value in inputs.items() if name != "completion_mask"}
+    logits = model(**forward, use_cache=False, logits_to_keep=length + 1).logits[:, :-1].float()
+    targets = inputs["input_ids"][:, -length:]
+    return (logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)) * mask
+
+
+def _weights_stamp(base: str) -> str:
+    """Distinguishes the weights of a local folder from those it held before; hub models are told apart by their revision."""
+    return digest(sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(base).glob("*.safetensors")))

@@ -1,0 +1,216 @@
+"""Trains the demo base's language model: a weak generalist that knows the words, the answer format, and a little of what it sees.
+
+It reads captions of a few clean photographs, which describe evidence in words that are no values ('upright bars'), and text-only lessons:
+which evidence means which value, and how a question with a closed list is answered from a description. What it names rightly on the
+catalogue's photographs is about three quarters of what its tower's features would allow: the gap that labels and unlabelled listings close.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from attrloop.components.shared import prompts
+from attrloop.components.shared.config import DataConfig, ModelConfig
+from attrloop.components.shared.features import ImageTokens
+from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.records import Listing
+from attrloop.components.shared.schema import Attribute, fold
+from attrloop.components.shared.vlm import Encoded, Prompt, Vlm, completion_logprobs
+from attrloop.pipelines.demo.training.tower import GRID, VISION_CONFIG, WIDTH, Student, normalise
+from attrloop.pipelines.demo.training.words import RETAIL_WORDS
+from attrloop.pipelines.demo.world import FAMILIES, IMAGE_SIZE, VERTICALS, render, sample_product
+
+_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+Lesson = tuple[str, str]  # prompt text, target text
+
+
+def _ask(vertical: str, name: str, description: str, values: list[str]) -> str:
+    listing = Listing(id="x", vertical=vertical, images=("x",))
+    return prompts.question(listing, name, Attribute(description=description, values=tuple(values)), title=False, metadata=False)
+
+
+def caption(rng: random.Random, vertical: str, values: dict[str, str]) -> Lesson:
+    """What a photograph shows, in words of evidence."""
+    families = rng.sample(list(values), len(values))
+    seen = [rng.choice(FAMILIES[family].evidence[values[family]]) for family in families]
+    form = rng.random()
+    if form < 0.5:
+        return "Describe this.", f"A {vertical} with {seen[0]} and {seen[1]}."
+    if form < 0.75:
+        return "Describe this.", f"I see {seen[0]} and {seen[1]}. It is a {vertical}."
+    return f"Look at the {FAMILIES[families[0]].attribute} of this {vertical}.", f"I see {seen[0]}."
+
+
+def definition(rng: random.Random) -> Lesson:
+    """Which evidence means which value."""
+    family = FAMILIES[rng.choice(list(FAMILIES))]
+    value = rng.choice(family.values)
+    seen = rng.choice(family.evidence[value])
+    form = rng.random()
+    if form < 0.5:
+        return f"What is {seen}?", f"{seen} means {value}"
+    if form < 0.8:
+        return f"What is {value}?", f"{value} {family.attribute} is where {seen} is seen"
+    return f"What {family.attribute} is {seen}?", f"{value} is another name for {seen}"
+
+
+def comprehension(rng: random.Random) -> Lesson:
+    """A question with a closed list, answered from a description in place of a photograph."""
+    family = FAMILIES[rng.choice(list(FAMILIES))]
+    values = rng.sample(family.values, rng.randint(3, min(6, len(family.values))))
+    value = rng.choice(values)
+    other = FAMILIES[rng.choice([name for name in FAMILIES if FAMILIES[name] is not family])]
+    evidence = [rng.choice(family.evidence[value]), rng.choice(other.evidence[rng.choice(other.values)])]
+    seen = evidence[0]
+    rng.shuffle(evidence)
+    text = _ask(rng.choice(list(VERTICALS)), family.attribute, family.description, values)
+    return f"There is {' and '.join(evidence)}.\n{text}", prompts.completion(f"I see {seen}.", value)
+
+
+def copying(rng: random.Random) -> Lesson:
+    """The same about any words: the answer is the listed word that the description names."""
+    words = list({fold(word): word for word in rng.sample(RETAIL_WORDS, 10)}.values())[: rng.randint(5, 9)]
+    vertical, name, values = words[0], words[1], words[2:]
+    value = rng.choice(values)
+    return f"There is {value}.\n{_ask(vertical, name, '', values)}", prompts.completion(f"I see {value}.", value)
+
+
+def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE in which every word of the world, of the prompts and of RETAIL_WORDS is a token or few; any text can be encoded."""
+    rng = random.Random(seed)
+    corpus = [text for _ in range(3_000) for lesson in (definition(rng), comprehension(rng), copying(rng), caption(rng, *_product(rng))) for text in lesson]
+    made = Tokenizer(tokenizer_models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=1_600, special_tokens=_SPECIALS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    made.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def _product(rng: random.Random) -> tuple[str, dict[str, str]]:
+    return sample_product(np.random.default_rng(rng.getrandbits(32)))
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, tower: Path) -> Vlm:
+    """An untrained model of the Qwen2.5-VL architecture around the trained tower, saved to `folder` and loaded as any hub model is."""
+    torch.manual_seed(seed)
+    sizes = {"patch_size": VISION_CONFIG["patch_size"], "merge_size": 2, "temporal_patch_size": 2}
+    pixels = {"size": {"shortest_edge": IMAGE_SIZE**2, "longest_edge": IMAGE_SIZE**2}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**sizes, **pixels), tokenizer=tokenizer, video_processor=Qwen2VLVideoProcessor(**sizes), chat_template=_CHAT
+    )
+    token = tokenizer.convert_tokens_to_ids
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            text_config={
+                "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4,
+                "num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True, "bos_token_id": None,
+                "eos_token_id": token("<|im_end|>"), "pad_token_id": token("<|endoftext|>"),
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+            },
+            vision_config=VISION_CONFIG,
+            image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
+            vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"), tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+    model.model.visual.load_state_dict(load_file(tower))
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = token("<|im_end|>"), token("<|endoftext|>")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return Vlm.load(ModelConfig(base=str(folder), dtype="float32"), ImageReader(folder, DataConfig(catalogue_schema="", listings="")))
+
+
+@torch.no_grad()
+def photographs(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> list[tuple[ImageTokens, str, dict[str, str]]]:
+    """Rendered products with their encoded photographs."""
+    rng = np.random.default_rng(seed)
+    products = [sample_product(rng) for _ in range(count)]
+    images = np.stack([render(vertical, values, rng, rng.uniform(*difficulty)) for vertical, values in products])
+    student = Student()
+    student.tower = vlm.base.model.visual
+    features = torch.cat([student(normalise(part)) for part in torch.from_numpy(images).permute(0, 3, 1, 2).split(500)])
+    pad = vlm.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    ids, grid = torch.full((GRID * GRID,), pad), torch.tensor([[1, 2 * GRID, 2 * GRID]])
+    tokens = [ImageTokens(ids, torch.ones_like(ids), f, {"image_grid_thw": grid}) for f in features]
+    return [(token, vertical, values) for token, (vertical, values) in zip(tokens, products, strict=True)]
+
+
+def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], seed: int, log: Path) -> None:
+    """Trains the language model on captions of `captions` photographs and on the text-only lessons."""
+    rng = random.Random(seed)
+    pool = photographs(vlm, captions, seed + 1, difficulty)
+    parameters = [p for name, p in vlm.base.named_parameters() if "visual" not in name]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.AdamW(parameters, 2e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    started = time.monotonic()
+
+    def seen() -> tuple[Encoded, str]:
+        token, vertical, values = rng.choice(pool)
+        text, target = caption(rng, vertical, values)
+        return vlm._encode(Prompt(text, ("",)), (token,)), target
+
+    def told(lesson: Callable[[random.Random], Lesson]) -> tuple[Encoded, str]:
+        text, target = lesson(rng)
+        return vlm._encode(Prompt(text, ()), ()), target
+
+    vlm.base.train()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.02, 1 - step / steps)
+        parts = [[seen() for _ in range(64)], [told(definition) for _ in range(16)], [told(comprehension) for _ in range(24)], [told(copying) for _ in range(8)]]
+        loss: Any = 0.0
+        for weight, part in zip((1.0, 0.5, 0.5, 0.5), parts, strict=True):
+            inputs = vlm.batch([row for row, _ in part], [target for _, target in part])
+            loss = loss - weight * completion_logprobs(vlm.base, inputs).sum() / inputs["completion_mask"].sum()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            line = {"step": step + 1, "seconds": round(time.monotonic() - started), "loss": round(float(loss), 3)}
+            with log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+    vlm.base.eval().requires_grad_(False)
+
+
+def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> float:
+    """Share of evidence named rightly when asked to look at an attribute of a photograph."""
+    from attrloop.components.shared.decoding import decode
+
+    rows, wanted = [], []
+    for token, vertical, values in photographs(vlm, count, seed, difficulty):
+        for family, value in values.items():
+            rows.append(vlm._encode(Prompt(f"Look at the {FAMILIES[family].attribute} of this {vertical}.", ("",)), (token,)))
+            wanted.append(FAMILIES[family].evidence[value])
+    right = 0
+    for start in range(0, len(rows), 200):
+        ids, logprobs = decode(vlm.base, vlm.batch(rows[start : start + 200]), 1, 16, None, 1.0, 1.0)
+        made = vlm._generations(ids, logprobs)
+        right += sum(any(phrase in item.text for phrase in phrases) for item, phrases in zip(made, wanted[start : start + 200], strict=True))
+    return right / len(rows)

@@ -1,0 +1,72 @@
+"""Tiny random models of real architectures with their real processor classes, made in a second, for tests of the VLM code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
+from transformers import PreTrainedTokenizerFast
+
+_TEXT = """What is the pattern of this mug? Choose one of: solid, striped, dotted. Say what you see, then Answer:
+I see upright bars. Answer: striped user assistant colour of this shirt red green blue not_visible other none"""
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:
+    made = Tokenizer(tokenizer_models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    base = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=base + specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    made.train_from_iterator([_TEXT] * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named)
+
+
+def _text(vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+
+
+def _save(model: Any, processor: Any, folder: Path) -> Path:
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def qwen2_5_vl(folder: Path) -> Path:
+    """16 visual tokens for a 64 x 64 image."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    torch.manual_seed(0)
+    words = tokenizer(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"])
+    sizes = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64}, **sizes),
+        tokenizer=words,
+        video_processor=Qwen2VLVideoProcessor(**sizes),
+        chat_template=_CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    ids = {name: words.convert_tokens_to_ids(f"<|{token}|>") for name, token in (("image_token_id", "image_pad"), ("video_token_id", "video_pad"))}
+    ids |= {f"vision_{end}_token_id": words.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
+    config = Qwen2_5_VLConfig(
+        text_config=_text(len(words)) | {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}},
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 8, "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "window_size": 64, "fullatt_block_indexes": [1], "out_hidden_size": 32,
+        },
+        tie_word_embeddings=True,
+        **ids,
+    )  # fmt: skip
+    return _save(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
