@@ -50,7 +50,7 @@ def _dissenting(chains: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
-    """Up to `per_sample` dissenting chains of every sample, numbered by `pick`: on different views first, never the same text twice."""
+    """Up to `per_sample` dissenting chains of every sample, numbered by `pick`: on different views first, no text twice on a view."""
     wrong = _dissenting(chains)
     order, descending = ["sample", "draw"], [False, False]
     if contrast:
@@ -85,9 +85,16 @@ def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_samp
 
 
 def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """One chain with the target answer of every sample, on the view it saw."""
-    right = _of(chains, samples).filter(pl.col("answer") == pl.col("target")).sort("sample", "draw")
-    one = right.unique(["sample", "text"], keep="first", maintain_order=True).group_by("sample", maintain_order=True).first()
+    """One row per sample: a view drawn evenly, and a chain with the target answer, from that view where it has one.
+
+    Were the chain drawn first, hard photographs would seldom be trained on. Views that only abstain do not show the answer and are left out.
+    """
+    chains = _of(chains, samples)
+    seen = chains.filter(pl.col("kind") != "abstain").select("sample", "view", turn=derive(pl.col("key"), pl.col("view")))
+    views = seen.sort("sample", "turn").group_by("sample", maintain_order=True).first().select("sample", drawn_view="view")
+    right = chains.filter(pl.col("answer") == pl.col("target")).sort("sample", "draw").unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    right = right.join(views, on="sample").with_columns(away=pl.col("view") != pl.col("drawn_view"))
+    one = right.sort("sample", "away", "draw").group_by("sample", maintain_order=True).first().with_columns(view=pl.col("drawn_view"))
     nothing = pl.lit(None, dtype=pl.String)
     share = pl.col("target_votes") / pl.col("chains")
     return _rows(one, chosen=pl.col("text"), rejected=nothing, rejected_answer=nothing, weight=pl.lit(1.0), agreement=share, source="anchor", key=pl.col("key"))

@@ -4,6 +4,7 @@ The first pass reads the chains a batch of shards at a time (a sample never cros
 tallies. The second needs all tallies, which are small: it applies the gate, the contrast balance and the caps as cuts per group.
 """
 
+import io
 import json
 import logging
 import os
@@ -20,10 +21,10 @@ from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote
-from attrloop.components.shared.errors import fail
+from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.prompts import completion
 from attrloop.components.shared.records import Label, Pair, read_labels, read_rows
-from attrloop.components.shared.storage import Stage, file_digest, read_manifest
+from attrloop.components.shared.storage import Stage, file_digest, read_manifest, write_atomic
 from attrloop.components.shared.workspace import LABELS, Workspace, progress
 
 BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair
@@ -52,6 +53,7 @@ def mine(workspace: str, stage: str) -> str:
     out = Stage(ws.store, path, _made_from(ws, stage))
     if out.manifest is not None:
         logger.info("reusing %s", path)
+        ws.store.remove(f"{path}/{_WORK}")  # a kill between finishing and tidying leaves it
         return f"{path}/pairs.parquet"
     rules = rules_of(ws.config.mine)
     parts, tallies = _first_pass(ws, stage, out, rules)
@@ -112,7 +114,9 @@ def _first_pass(ws: Workspace, stage: str, out: Stage, rules: Rules) -> tuple[li
     shards = sorted(ws.store.folder(f"{stage}/chains").glob("part-*.parquet"))
     (out.folder / _WORK).mkdir(exist_ok=True)
     parts, tallies = [], []
-    with progress("mining", None, "chains") as bar:
+    manifest = read_manifest(ws.store, f"{stage}/chains")
+    total = int(manifest.counts.get("chains", 0)) if manifest else 0
+    with progress("mining", total or None, "chains") as bar:
         for k, (batch, size) in enumerate(_batches(shards)):
             rows, counted = (out.folder / _WORK / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
             if not counted.exists():  # written after the candidates
@@ -125,14 +129,14 @@ def _first_pass(ws: Workspace, stage: str, out: Stage, rules: Rules) -> tuple[li
             tallies.append(pl.read_parquet(counted))
             bar.advance(size)
     nothing = {name: pl.String for name in TALLY} | {"bin": pl.Int64, "right": pl.Boolean, "count": pl.Int64}
-    total = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
-    return parts, total
+    counts = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
+    return parts, counts
 
 
 def _write(frame: pl.DataFrame, target: Path) -> None:
-    temporary = target.with_name(f".tmp-{target.name}")
-    frame.write_parquet(temporary)
-    os.replace(temporary, target)
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    write_atomic(target, buffer.getvalue())
 
 
 def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tallies: pl.DataFrame) -> dict[str, float]:
@@ -146,7 +150,8 @@ def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tal
     table = cuts(passed, opened, limits(opened, config, rules))
     target = out.folder / "pairs.parquet"
     temporary = target.with_name(f".tmp-{target.name}")
-    kept(passed, table).select(list(Pair.model_fields)).sink_parquet(temporary, row_group_size=BATCH_CHAINS)
+    with explained_disk(str(target)):
+        kept(passed, table).select(list(Pair.model_fields)).sink_parquet(temporary, row_group_size=BATCH_CHAINS)
     os.replace(temporary, target)
     report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
     ws.store.write(f"{out.path}/report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())

@@ -42,11 +42,11 @@ def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, s
         seed: of the draws.
 
     Returns:
-        chains: sorted by listing, attribute, view and chain, with `sample` (the row of `samples`) and `kind` (vote, abstain, off_list).
+        chains: sorted by listing and attribute, with `sample` (the row of `samples`) and `kind` (vote, abstain, off_list).
         samples: one row per sample: listing, vertical, attribute, chains, votes, winner, winner_votes, tie, agreement (of the winner, in
             [0, 1]), target (the answer to prefer), target_votes, dissent (chains against the target), split, truth, completion, outcome, key.
     """
-    chains = _with_kind(chains).sort("listing", "attribute", "view", "chain")
+    chains = _with_kind(chains).sort("listing", "attribute")
     chains = chains.with_columns(sample=pl.struct("listing", "attribute").rle_id())
     answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
     ranked = answers.sort("sample", "votes", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)

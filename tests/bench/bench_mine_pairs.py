@@ -35,7 +35,9 @@ def run(chains: int, folder: Path) -> tuple[float, float, float]:
     ws = workspace(folder)
     world(ws, chains)
     size = sum(path.stat().st_size for path in ws.store.folder(f"{STAGE}/chains").glob("*.parquet")) / 2**20
-    out = subprocess.run([sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", ws.store.root], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", ws.store.root], check=True, capture_output=True, text=True
+    ).stdout
     seconds, peak = map(float, out.splitlines()[-1].split())
     return seconds, peak, size
 

@@ -229,6 +229,17 @@ def test_true_labels_arm_prefers_the_truth_even_in_the_minority(mined: Mined, tm
     assert report["samples"] == {"contrast": 1, "no right chain": 1, "no truth": 1, "unanimous": 1}
 
 
+def test_self_training_draws_the_view_evenly_so_that_photographs_that_mislead_are_trained_on(mined: Mined) -> None:
+    pairs, _ = mined([sample(f"x{k}", "aaaa bbbb aaaa") for k in range(30)], arm="self_training")
+    assert set(pairs["view"]) == {0, 1, 2} and set(pairs["chosen_answer"]) == {"amber"}
+    assert not any(text.startswith("view 1 ") for text in pairs["chosen"])
+
+
+def test_anchors_are_not_trained_on_views_that_only_abstain(mined: Mined) -> None:
+    pairs, _ = mined([sample(f"x{k}", "aaaa ???? aaaa") for k in range(30)], anchor_agreement=0.5)
+    assert set(pairs["view"]) == {0, 2}
+
+
 @pytest.mark.parametrize("truth", ["", "/nowhere/truth.jsonl"])
 def test_true_labels_arm_without_its_file_is_a_clear_error(mined: Mined, truth: str) -> None:
     with pytest.raises(InputError, match=r"mine\.truth.*Give the path"):
@@ -239,3 +250,16 @@ def test_chains_that_are_not_finished_are_a_clear_error(tmp_path: Path) -> None:
     ws: Workspace = workspace(tmp_path)
     with pytest.raises(InputError, match="chains: not finished"):
         mine(ws.store.root, STAGE)
+
+
+def test_a_full_disk_is_a_clear_error_and_the_same_call_then_goes_on(tmp_path: Path) -> None:
+    ws = workspace(tmp_path, **EASY)
+    finish(ws, [to_frame(sample("x", "aaab"), Chain)], [])
+    expected = Path(ws.store.root, mine(ws.store.root, STAGE)).read_bytes()
+    folder = ws.store.folder(f"{STAGE}/pairs")
+    (folder / "manifest.json").unlink()
+    (folder / ".tmp-pairs.parquet").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"pairs\.parquet: no space left"):
+        mine(ws.store.root, STAGE)
+    (folder / ".tmp-pairs.parquet").unlink()
+    assert Path(ws.store.root, mine(ws.store.root, STAGE)).read_bytes() == expected
