@@ -73,7 +73,7 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
             tracking_uri: The MLflow tracking server.
 
         Returns:
-            The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
+            Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
         """
         checked = preflight(
             config=config,

@@ -84,3 +84,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted; the same command again goes on from here.", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -41,7 +41,7 @@ def build_iteration(retries: int = 0) -> Any:
             gpu_count: How many of them sampling, training and evaluation get.
 
         Returns:
-            The loop's state (JSON) after.
+            Output: The loop's state (JSON) after.
         """
         previous = latest_adapter(state=state)
         chains = sample_chains(workspace=workspace, stage=stage, adapter=previous.output)

@@ -116,7 +116,7 @@ def labels_of(pipeline: Path) -> dict[str, str]:
             within = stage or given
             if "dag" in spec["components"][component]:
                 walk(spec["components"][component]["dag"], within)
-            elif name not in QUIET:
+            elif not name.startswith(QUIET):
                 labels[component.removeprefix("comp-")] = f"{within} {name}".strip()
 
     walk(spec["root"]["dag"], "")

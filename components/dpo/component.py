@@ -17,7 +17,7 @@ def dpo(workspace: str, stage: str, adapter: str) -> str:
         adapter: Path in the workspace of the previous adapter.
 
     Returns:
-        Path of the new adapter in the workspace.
+        Output: Path of the new adapter in the workspace.
     """
     from attrloop.components.dpo.train import train
 

@@ -22,12 +22,12 @@ def evaluate(
         workspace: URI of the run's workspace.
         stage: Name of the stage, `sft`, `iteration-1`, ...
         adapter: Path of its adapter in the workspace.
-        metrics: Accuracy, macro and per vertical, in [0, 1], and the rates beside it.
-        confusion: Confusion matrix of the stage's weakest attribute.
         state: The loop's state (JSON) before the stage; "" for the first, which has the base model evaluated as well.
 
     Returns:
-        The loop's state (JSON) with the new stage.
+        Output: The loop's state (JSON) with the new stage.
+        metrics: Accuracy, macro and per vertical, in [0, 1], and the rates beside it.
+        confusion: Confusion matrix of the stage's weakest attribute.
     """
     from attrloop.components.evaluate.steps import evaluate_stage
 
@@ -43,6 +43,8 @@ def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], 
     Args:
         workspace: URI of the run's workspace.
         state: The loop's final state (JSON).
+
+    Returns:
         metrics: The best stage's accuracy on test, macro and per vertical, in [0, 1], and the rates beside it.
         confusion: Confusion matrix of the best stage's weakest attribute.
     """
@@ -58,6 +60,8 @@ def report(workspace: str, state: str, page: dsl.Output[dsl.HTML]) -> None:
     Args:
         workspace: URI of the run's workspace.
         state: The loop's final state (JSON).
+
+    Returns:
         page: The self-contained report.
     """
     from attrloop.components.evaluate.steps import write_report

@@ -15,7 +15,7 @@ def should_run(workspace: str, k: int, state: str) -> bool:
         state: The loop's state (JSON).
 
     Returns:
-        True when it should run.
+        Output: True when it should run.
     """
     from attrloop.components.loop_state.steps import should_run
 
@@ -30,7 +30,7 @@ def keep(state: str) -> str:
         state: The loop's state (JSON).
 
     Returns:
-        The same state.
+        Output: The same state.
     """
     return state
 
@@ -43,7 +43,7 @@ def latest_adapter(state: str) -> str:
         state: The loop's state (JSON).
 
     Returns:
-        Its path in the workspace.
+        Output: Its path in the workspace.
     """
     from attrloop.components.loop_state.steps import latest_adapter
 

@@ -17,7 +17,7 @@ def mine_pairs(workspace: str, stage: str) -> str:
         stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
 
     Returns:
-        Path of the pairs in the workspace.
+        Output: Path of the pairs in the workspace.
     """
     from attrloop.components.mine_pairs.mine import mine
 

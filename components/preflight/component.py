@@ -47,7 +47,7 @@ def preflight(
         tracking_uri: Overrides `tracking.uri`, the MLflow tracking server.
 
     Returns:
-        The workspace's URI, which every later component takes.
+        Output: The workspace's URI, which every later component takes.
     """
     from attrloop.components.preflight.prepare import prepare
 

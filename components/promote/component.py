@@ -16,7 +16,7 @@ def promote(workspace: str, state: str) -> str:
         state: The loop's final state (JSON).
 
     Returns:
-        The gate's verdict.
+        Output: The gate's verdict.
     """
     from attrloop.components.promote.promote import promote
 

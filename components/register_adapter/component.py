@@ -16,7 +16,7 @@ def register_adapter(workspace: str, state: str) -> str:
         state: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
 
     Returns:
-        What was registered.
+        Output: What was registered.
     """
     from attrloop.components.register_adapter.register import register
 

@@ -17,7 +17,7 @@ def sample_chains(workspace: str, stage: str, adapter: str) -> str:
         adapter: Path in the workspace of the adapter that the chains are sampled from.
 
     Returns:
-        Path of the chains in the workspace.
+        Output: Path of the chains in the workspace.
     """
     from attrloop.components.sample_chains.sample import sample
 

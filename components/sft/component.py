@@ -15,7 +15,7 @@ def sft(workspace: str) -> str:
         workspace: URI of the run's workspace.
 
     Returns:
-        Path of the adapter in the workspace.
+        Output: Path of the adapter in the workspace.
     """
     from attrloop.components.sft.train import train
 

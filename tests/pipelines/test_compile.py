@@ -1,0 +1,100 @@
+"""The compiled pipeline: what Kubeflow gets."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from attrloop.components.preflight.prepare import resolve
+from attrloop.pipelines.attribute_loop import compile_to
+from attrloop.pipelines.local import labels_of
+
+ETCD_LIMIT = 1_500_000  # bytes of one request
+
+
+def compiled(path: Path, **options: int) -> dict[str, Any]:
+    compile_to(path, **options)
+    return next(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 5])
+def test_every_size_compiles_and_has_room_for_that_many_iterations(tmp_path: Path, room: int) -> None:
+    spec = compiled(tmp_path / "loop.yaml", max_iterations=room)
+    size = (tmp_path / "loop.yaml").stat().st_size
+    print(f"room for {room} iterations: {size:,} bytes")
+    assert size < ETCD_LIMIT / 5
+    assert sum(name.startswith("comp-dpo") for name in spec["components"]) == room
+    wanted = {"preflight", "annotate", "sft", "evaluate", "evaluate-test", "register-adapter", "promote", "report"}
+    assert wanted <= set(spec["root"]["dag"]["tasks"])
+
+
+def test_nothing_starts_before_preflight_has_passed(tmp_path: Path) -> None:
+    tasks = compiled(tmp_path / "loop.yaml")["root"]["dag"]["tasks"]
+    assert "dependentTasks" not in tasks["preflight"]
+    starts = {name for name, task in tasks.items() if name != "preflight" and "preflight" not in task.get("dependentTasks", [])}
+    assert starts == set(), "every other task waits for preflight"
+
+
+def test_the_order_after_the_loop_is_test_register_promote_report(tmp_path: Path) -> None:
+    tasks = compiled(tmp_path / "loop.yaml")["root"]["dag"]["tasks"]
+    assert "evaluate-test" in tasks["register-adapter"]["dependentTasks"]
+    assert "register-adapter" in tasks["promote"]["dependentTasks"]
+    assert "promote" in tasks["report"]["dependentTasks"]
+    assert "sft" in tasks["evaluate"]["dependentTasks"] and "annotate" in tasks["sft"]["dependentTasks"]
+
+
+def test_a_step_is_never_skipped_by_the_platforms_cache(tmp_path: Path) -> None:
+    compile_to(tmp_path / "loop.yaml")
+    assert "enableCache: true" not in (tmp_path / "loop.yaml").read_text()
+
+
+def test_retries_are_for_the_steps_that_compute(tmp_path: Path) -> None:
+    def retried(spec: dict[str, Any]) -> set[str]:
+        dags = [spec["root"]["dag"], *(entry["dag"] for entry in spec["components"].values() if "dag" in entry)]
+        return {name for dag in dags for name, task in dag["tasks"].items() if "retryPolicy" in task}
+
+    assert retried(compiled(tmp_path / "local.yaml")) == set()
+    assert retried(compiled(tmp_path / "cluster.yaml", retries=2)) == {"sft", "sample-chains", "dpo", "evaluate", "evaluate-test"}
+
+
+def test_every_parameter_and_artifact_is_described(tmp_path: Path) -> None:
+    spec = compiled(tmp_path / "loop.yaml")
+    named = {"iteration": spec["components"]["comp-iteration"]} | {name: entry for name, entry in spec["components"].items() if "executorLabel" in entry}
+    bare = [key for key, about in spec["root"]["inputDefinitions"]["parameters"].items() if not about.get("description")]
+    for name, entry in named.items():
+        for side in ("inputDefinitions", "outputDefinitions"):
+            for kind in ("parameters", "artifacts"):
+                bare += [f"{name}.{key}" for key, about in entry.get(side, {}).get(kind, {}).items() if not about.get("description")]
+    assert bare == []
+
+
+def test_parameters_override_what_preflight_can_override(tmp_path: Path) -> None:
+    """A pipeline parameter that preflight does not take would be silently without effect."""
+    spec = compiled(tmp_path / "loop.yaml")
+    offered = set(spec["root"]["inputDefinitions"]["parameters"]) - {"gpu_count", "gpu_type"}
+    handed = spec["root"]["dag"]["tasks"]["preflight"]["inputs"]["parameters"]
+    assert offered == set(handed)
+    assert all(entry == {"componentInputParameter": name} for name, entry in handed.items())
+    (tmp_path / "run.yaml").write_text("data: {catalogue_schema: s.yaml, listings: l.jsonl}\nmodel: {base: b}\n")
+    for name in offered - {"config", "workspace"}:
+        value: str | int = "7" if spec["root"]["inputDefinitions"]["parameters"][name]["parameterType"] == "STRING" else 4
+        changed = resolve(tmp_path / "run.yaml", **{name: value}).model_dump(mode="json")
+        assert changed != resolve(tmp_path / "run.yaml").model_dump(mode="json"), name
+
+
+def test_the_image_comes_from_the_environment(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "attrloop.pipelines.cli", "compile", "-o", str(tmp_path / "loop.yaml")]
+    image = "registry.example/attrloop-python@sha256:" + "0" * 64
+    subprocess.run(command, env={"ATTRLOOP_IMAGE": image, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    spec = next(yaml.safe_load_all((tmp_path / "loop.yaml").read_text()))
+    assert {entry["container"]["image"] for entry in spec["deploymentSpec"]["executors"].values()} == {image}
+
+
+def test_people_read_the_stage_with_every_step(tmp_path: Path) -> None:
+    compile_to(tmp_path / "loop.yaml")
+    labels = labels_of(tmp_path / "loop.yaml")
+    assert labels["dpo-2"] == "iteration-2 dpo" and labels["evaluate"] == "sft evaluate" and labels["evaluate-4"] == "iteration-3 evaluate"
+    assert not any(quiet in name for name in labels for quiet in ("should-run", "keep", "latest-adapter"))
