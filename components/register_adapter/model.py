@@ -1,0 +1,115 @@
+"""The registered model: MLflow stores this file beside the adapter (models from code, no pickle) and runs it where the model is loaded.
+
+It predicts with the very code that trained and evaluated the adapter, so attrloop has to be installed there. `model_config` holds the fields of the
+run's `model` section, `schema`, `title`, `metadata`, `max_new_tokens` and `batch_size`; `mlflow.pyfunc.load_model(uri, model_config={"base": ...})`
+overrides any, e.g. to load the base model from another place.
+"""
+
+import base64
+import binascii
+import threading
+from math import exp
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from attrloop.components.shared.config import DataConfig, ModelConfig
+from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.prompts import answer_of, question, rationale_of
+from attrloop.components.shared.records import Listing
+from attrloop.components.shared.schema import Schema
+from attrloop.components.shared.storage import digest
+
+_COLUMNS = ["answer", "confidence", "rationale"]
+_LONGEST_PATH = 1024
+
+
+class RequestImages(ImageReader):
+    """Opens the images of one request by row: `row 0` is the first row's, a local path or the encoded image in base64 (bare, or as a `data:` URL)."""
+
+    def __init__(self, values: list[str]) -> None:
+        super().__init__(".", DataConfig(catalogue_schema="", listings=""))
+        self.values = {f"row {k}": value for k, value in enumerate(values)}
+
+    def data(self, reference: str) -> bytes:
+        value = self.values[reference]
+        head, _, body = value.partition(",") if value.startswith("data:") else ("", "", value)
+        if not head and len(value) < _LONGEST_PATH and (self.base / value).is_file():  # asked first: a path can happen to be valid base64
+            return super().data(value)
+        try:
+            data = base64.b64decode("".join(body.split()), validate=True)
+        except binascii.Error as error:
+            if head or len(value) >= _LONGEST_PATH:
+                raise fail(reference, f"not valid base64 ({error})", "Give a path, or the whole image file in base64") from error
+            return super().data(value)
+        if len(data) > self.limits.max_image_bytes:
+            raise fail(reference, f"larger than {self.limits.max_image_bytes:,} bytes", "Shrink the image")
+        return data
+
+    def digest(self, reference: str) -> str:  # type: ignore[override] # not remembered: the next request has a row 0 of its own
+        return digest(self.data(reference))
+
+
+class AttributeModel(PythonModel):
+    """Answers one attribute of one product image a row."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads base model, processor and adapter."""
+        from pathlib import Path
+
+        from attrloop.components.shared.vlm import Vlm
+
+        config = dict(context.model_config)
+        self.schema, self.config, self.lock = Schema.model_validate(config["schema"]), config, threading.Lock()
+        settings = ModelConfig.model_validate({key: value for key, value in config.items() if key in ModelConfig.model_fields})
+        self.vlm = Vlm.load(settings, RequestImages([]))
+        self.vlm.use(Path(context.artifacts["adapter"]))
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Predicts row by row.
+
+        Args:
+            context: of the loaded model.
+            model_input: columns `image` (path or base64), `vertical`, `attribute`, and optionally `title`.
+            params: none are known.
+
+        Returns:
+            In the rows' order: `answer` (canonical; None when what the model said is not on the list), `confidence` (the answer's probability, in [0, 1])
+            and `rationale` (what the model says it saw).
+
+        Raises:
+            InputError: an unknown vertical or attribute, or an image that cannot be read.
+        """
+        from attrloop.components.shared.features import FeatureCache
+        from attrloop.components.shared.vlm import Prompt
+
+        rows = [self._asked(k, row) for k, row in enumerate(model_input.to_dict("records"))]
+        prompts = [Prompt(question(listing, name, self.schema.attribute(listing.vertical, name), **self._shown()), listing.images) for listing, name in rows]
+        found: dict[int, list[Any]] = {}
+        with self.lock:  # a server calls from several threads; the model decodes one batch at a time
+            self.vlm.images = RequestImages([str(value) for value in model_input["image"]])
+            self.vlm.cache = FeatureCache(None)  # of this request only: a server's memory must not grow with the images it sees
+            for k, (made,) in self.vlm.generate(prompts, self.config["max_new_tokens"], self.config["batch_size"]):
+                attribute = self.schema.attribute(rows[k][0].vertical, rows[k][1])
+                found[k] = [answer_of(made.text, attribute), min(1.0, exp(made.answer_logprob)), rationale_of(made.text)]
+        if len(found) != len(rows):
+            raise AttrloopError(f"the model answered {len(found)} of {len(rows)} rows")
+        return pd.DataFrame([found[k] for k in range(len(rows))], columns=_COLUMNS, index=model_input.index)
+
+    def _shown(self) -> dict[str, bool]:
+        return {"title": self.config["title"], "metadata": self.config["metadata"]}
+
+    def _asked(self, k: int, row: dict[Any, Any]) -> tuple[Listing, str]:
+        vertical, name, title = str(row["vertical"]), str(row["attribute"]), row.get("title")
+        if vertical not in self.schema.verticals:
+            raise fail(f"row {k}", f"unknown vertical {vertical!r}", f"Use one of: {', '.join(self.schema.verticals)}")
+        attributes = self.schema.verticals[vertical].attributes
+        if name not in attributes:
+            raise fail(f"row {k}", f"{vertical} has no attribute {name!r}", f"Use one of: {', '.join(attributes)}")
+        return Listing(id=f"row-{k}", vertical=vertical, images=(f"row {k}",), title=title if isinstance(title, str) else None), name
+
+
+set_model(AttributeModel())

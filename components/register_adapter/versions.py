@@ -1,0 +1,109 @@
+"""Adapters as logged models and registered versions, known again by the digests of adapter and settings."""
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrloop.components.shared import tracking
+from attrloop.components.shared.errors import fail
+from attrloop.components.shared.storage import digest, file_digest
+from attrloop.components.shared.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+ADAPTER = "adapter"  # name of the logged model, and of the adapter among its artifacts
+_SAFE = {".json", ".safetensors", ".md", ".txt"}  # what is taken of an adapter folder: nothing that unpickles
+_LIBRARIES = ("attrloop", "mlflow", "torch", "torchvision", "transformers", "peft", "safetensors", "pillow")
+_MODEL = Path(__file__).with_name("model.py")
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The files of a PEFT folder that are registered: settings, safetensors, notes.
+
+    Raises:
+        InputError: it holds no safetensors.
+    """
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in _SAFE)
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise fail(str(folder), "no adapter in safetensors format", "Train the stage again")
+    return files
+
+
+def adapter_digest(folder: Path) -> str:
+    """Digest of an adapter's registered files, by which its version is known again."""
+    return digest([[file.name, file_digest(file)] for file in adapter_files(folder)])
+
+
+def model_config(ws: Workspace) -> dict[str, Any]:
+    """What the registered model has to know to predict as this run did (see model.py)."""
+    config = ws.config
+    fields = {key: value for key, value in config.model.model_dump(mode="json").items() if not key.startswith("lora_")}
+    limits = {"max_new_tokens": config.evaluate.max_new_tokens, "batch_size": config.evaluate.batch_size}
+    return {**fields, **config.prompt.model_dump(mode="json"), **limits, "schema": ws.schema.model_dump(mode="json")}
+
+
+def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any]) -> str:
+    """Id of the logged model of an adapter: the one that is complete already, else a new one.
+
+    Args:
+        run: id of the run that it comes from.
+        folder: the PEFT folder.
+        config: see `model_config`.
+    """
+    import mlflow
+    from mlflow.entities import LoggedModelStatus
+
+    tags = {"adapter_digest": adapter_digest(folder), "model_digest": digest(config)}
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    for model in client.search_logged_models([client.get_run(run).info.experiment_id], query):
+        if model.status == LoggedModelStatus.READY:  # a killed upload stays pending
+            return model.model_id
+    with tracking.fluent(uri), tempfile.TemporaryDirectory() as safe:
+        for file in adapter_files(folder):
+            shutil.copy(file, safe)
+        with mlflow.start_run(run_id=run, nested=True):
+            return mlflow.pyfunc.log_model(
+                name=ADAPTER,
+                python_model=str(_MODEL),
+                artifacts={ADAPTER: safe},
+                model_config=config,
+                signature=_signature(),
+                pip_requirements=[f"{name}=={version(name)}" for name in _LIBRARIES],
+                tags=tags,
+                params={key: str(config[key]) for key in ("base", "revision", "dtype", "max_pixels")},
+                model_type="lora-adapter",
+            ).model_id
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    asked: list[ColSpec | TensorSpec] = [ColSpec("string", name) for name in ("image", "vertical", "attribute")]
+    answered: list[ColSpec | TensorSpec] = [ColSpec("string", "answer", required=False), ColSpec("double", "confidence"), ColSpec("string", "rationale")]
+    return ModelSignature(Schema([*asked, ColSpec("string", "title", required=False)]), Schema(answered))
+
+
+def versions_of(client: "MlflowClient", name: str, adapter: str) -> "list[ModelVersion]":
+    """The registered versions of an adapter (by its digest), the first first."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`adapter_digest` = '{adapter}'")
+    return sorted(found, key=lambda entry: int(entry.version))
+
+
+def register_version(client: "MlflowClient", uri: str, name: str, model: str, tags: dict[str, str]) -> int:
+    """Number of the version of a logged model: the one that is there, else a new one with `tags`. It becomes the candidate."""
+    import mlflow
+
+    digests = client.get_logged_model(model).tags
+    known = [v for v in versions_of(client, name, digests["adapter_digest"]) if v.tags.get("model_digest") == digests["model_digest"]]
+    if known:
+        number = int(known[0].version)
+    else:
+        with tracking.fluent(uri):
+            number = int(mlflow.register_model(f"models:/{model}", name, tags={**tags, "model_digest": digests["model_digest"]}).version)
+    client.set_registered_model_alias(name, tracking.CANDIDATE, str(number))
+    return number
