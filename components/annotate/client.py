@@ -1,0 +1,143 @@
+"""Talks to the OpenAI-compatible endpoint, and tells apart replies that are unusable (counted) from an endpoint that is (the run stops)."""
+
+import os
+from typing import Any
+
+import httpx2
+import openai
+from pydantic import ValidationError
+
+from attrloop.components.annotate.cache import Paid
+from attrloop.components.annotate.request import Request, completion_limit, price
+from attrloop.components.shared.config import AnnotateConfig
+from attrloop.components.shared.errors import InputError, fail
+
+_EXCERPT = 200  # characters of a reply that are shown
+
+
+class Annotator:
+    """Safe to use from several threads.
+
+    Attributes:
+        attempts: HTTP requests made, the SDK's retries included.
+
+    Raises:
+        InputError: when the key's environment variable is not set.
+    """
+
+    def __init__(self, config: AnnotateConfig) -> None:
+        self.config, self.attempts = config, 0
+        self._temperature: float | openai.Omit = 0.0
+        self._http = httpx2.Client(timeout=config.timeout_s, event_hooks={"request": [self._count]})
+        self._client = openai.OpenAI(
+            api_key=read_key(config), base_url=config.base_url, timeout=config.timeout_s, max_retries=config.retries, http_client=self._http
+        )
+
+    def _count(self, _: httpx2.Request) -> None:
+        self.attempts += 1
+
+    def close(self) -> None:
+        self._http.close()
+
+    def ask(self, request: Request) -> Paid:
+        """Makes a request.
+
+        Returns:
+            The reply; with `failed` set when it is unusable (off the list, no JSON, a refusal, truncated, rejected by the server for this listing).
+
+        Raises:
+            InputError: the key is refused, the model or address unknown, the quota used up, the endpoint out of reach.
+        """
+        try:
+            raw = self._send(request)
+        except openai.APIStatusError as error:
+            self._raise_if_hopeless(error)
+            return Paid(key=request.key, listing=request.listing.id, failed=f"HTTP {error.status_code}: {_excerpt(error.message)}")
+        except openai.APIConnectionError as error:
+            raise self._out_of_reach(error) from error
+        return self._paid(request, raw)
+
+    def _send(self, request: Request) -> Any:
+        try:
+            return self._client.chat.completions.with_raw_response.parse(
+                model=self.config.model,
+                messages=request.messages,  # type: ignore[arg-type]
+                response_format=request.model,
+                max_completion_tokens=completion_limit(request.vertical),
+                temperature=self._temperature,
+            )
+        except openai.BadRequestError as error:
+            if "temperature" not in error.message or self._temperature is openai.omit:
+                raise
+            self._temperature = openai.omit  # reasoning models take their own only
+            return self._send(request)
+
+    def _raise_if_hopeless(self, error: openai.APIStatusError) -> None:
+        where, status = self.config.base_url, error.status_code
+        if status in (401, 403):
+            raise fail(where, f"the key is refused (HTTP {status})", f"Set the environment variable {self.config.key_env} to a valid key") from error
+        if status == 404:
+            what = f"no such address or model {self.config.model!r} (HTTP 404: {_excerpt(error.message)})"
+            raise fail(where, what, "Correct annotate.base_url (it usually ends in /v1) or annotate.model") from error
+        if status == 429:
+            what = f"still refuses for lack of quota or for too many requests after {self.config.retries} retries ({_excerpt(error.message)})"
+            raise fail(where, what, "Check the account's limits or lower annotate.concurrency, then run again: what was answered is kept") from error
+
+    def _out_of_reach(self, error: openai.APIConnectionError) -> InputError:
+        cause = f"no answer within {self.config.timeout_s:g} s" if isinstance(error, openai.APITimeoutError) else str(error.__cause__ or error)
+        what = f"the endpoint is out of reach after {self.config.retries} retries ({cause})"
+        return fail(self.config.base_url, what, "Correct annotate.base_url or start the server, then run again: what was answered is kept")
+
+    def _paid(self, request: Request, raw: Any) -> Paid:
+        usage, text = _usage(raw.http_response)
+        row = Paid(
+            key=request.key,
+            listing=request.listing.id,
+            prompt_tokens=usage[0],
+            completion_tokens=usage[1],
+            cost=price(self.config, *usage),
+        )
+        try:
+            message = raw.parse().choices[0].message
+            if message.refusal or message.parsed is None:
+                return row.model_copy(update={"failed": f"refused or empty: {_excerpt(message.refusal or text)}"})
+            return row.model_copy(update={"answers": request.rows(message.parsed.model_dump(by_alias=True))})
+        except openai.LengthFinishReasonError:
+            why = f"cut off after {usage[1]} tokens"
+        except openai.ContentFilterFinishReasonError:
+            why = "stopped by the content filter"
+        except ValidationError as error:
+            why = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
+            why = f"not a chat completion ({type(error).__name__})"  # servers err in any shape, and the SDK with them
+        return row.model_copy(update={"failed": f"{why}: {_excerpt(text)}"})
+
+
+def read_key(config: AnnotateConfig) -> str:
+    """The key, from the environment only.
+
+    Raises:
+        InputError: when it is not set.
+    """
+    key = os.environ.get(config.key_env, "").strip()
+    if not key:
+        remedy = f"export {config.key_env}=... (any text for an endpoint that needs none), or name another variable in annotate.key_env"
+        raise fail("annotate.key_env", f"no key: the environment variable {config.key_env} is not set", remedy)
+    return key
+
+
+def _usage(response: httpx2.Response) -> tuple[tuple[int, int], str]:
+    """((prompt tokens, completion tokens), the reply's text or, failing that, the whole body)."""
+    try:
+        body = response.json()
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        content = ((body.get("choices") or [{}])[0].get("message") or {}).get("content")
+        return tokens, content if isinstance(content, str) else response.text
+    except (ValueError, AttributeError, TypeError, LookupError):
+        return (0, 0), response.text
+
+
+def _excerpt(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + " ..."

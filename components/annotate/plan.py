@@ -1,0 +1,117 @@
+"""Decides which listings are labelled by the API and into which split every labelled listing goes: whole listings, one split each."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from attrloop.components.shared.config import AnnotateConfig, RunConfig
+from attrloop.components.shared.errors import InputError, Problem
+from attrloop.components.shared.records import Label, Listing, read_rows
+from attrloop.components.shared.schema import Schema
+from attrloop.components.shared.storage import digest
+from attrloop.components.shared.workspace import Workspace
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+# What reaches the endpoint faster or elsewhere does not change an answer; a finished stage stays valid when it changes.
+_WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who labels what.
+
+    Attributes:
+        given: the user's labels that are used, each with its split.
+        slots: per vertical, the splits still to be filled by the API, in the order in which they are filled.
+        candidates: per vertical, the listings without labels in drawing order.
+        surplus: listings with labels but no split of their own that the counts have no room for.
+    """
+
+    given: list[Label]
+    slots: dict[str, list[Split]]
+    candidates: dict[str, list[Listing]]
+    surplus: int
+
+    @property
+    def wanted(self) -> int:
+        """Listings to be labelled by the API."""
+        return sum(map(len, self.slots.values()))
+
+
+def made_from(ws: Workspace) -> dict[str, str]:
+    """Digests of all that decides the labels; the endpoint's address and the pace do not."""
+    decisive = ws.config.annotate.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    return {"config": digest(ws.config.seed, decisive, ws.config.data.model_dump(mode="json")), "catalogue": ws.data_digest}
+
+
+def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], labels: list[Label]) -> Plan:
+    """Fills the config's counts, per vertical, with the user's labels first; the rest are slots for the API.
+
+    Args:
+        labels: the user's, in canonical form; a listing's split is the one that any of its labels names, else drawn by seed.
+
+    Raises:
+        InputError: a listing whose labels name different splits.
+    """
+    stated = stated_splits(labels, config.data.labels)
+    labelled: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        labelled[listings[label.listing].vertical].add(label.listing)
+    splits: dict[str, Split] = {}
+    slots: dict[str, list[Split]] = {}
+    for vertical in schema.verticals:
+        own = labelled[vertical]
+        fixed = {listing: stated[listing] for listing in own if listing in stated}
+        taken = list(fixed.values())
+        free = fill_order({split: count - taken.count(split) for split, count in counts(config.annotate).items()})
+        drawn = dict(zip(_shuffled(own - set(fixed), config.seed), free, strict=False))
+        splits |= fixed | drawn
+        slots[vertical] = free[len(drawn) :]
+    candidates = {
+        vertical: [
+            listings[key] for key in _shuffled({k for k, item in listings.items() if item.vertical == vertical and k not in labelled[vertical]}, config.seed)
+        ]
+        for vertical in schema.verticals
+    }
+    given = [label.model_copy(update={"split": splits[label.listing]}) for label in labels if label.listing in splits]
+    return Plan(given, slots, candidates, surplus=len({label.listing for label in labels}) - len(splits))
+
+
+def counts(config: AnnotateConfig) -> dict[Split, int]:
+    """Listings wanted per vertical, by split."""
+    return {"train": config.train_per_vertical, "validation": config.validation_per_vertical, "test": config.test_per_vertical}
+
+
+def fill_order(wanted: dict[Split, int]) -> list[Split]:
+    """The order in which places are filled: all splits grow in proportion, train first, so that a budget that ends early leaves something of each."""
+    places = [(place / count, SPLITS.index(split), split) for split, count in wanted.items() for place in range(count)]
+    return [split for _, _, split in sorted(places)]
+
+
+def stated_splits(labels: list[Label], path: str) -> dict[str, Split]:
+    """The split that a listing's labels name, where they name one.
+
+    Raises:
+        InputError: every listing whose labels name different splits, with the lines.
+    """
+    named: dict[str, dict[Split, Label]] = defaultdict(dict)
+    for label in labels:
+        if label.split is not None:
+            named[label.listing].setdefault(label.split, label)
+    torn = {listing: found for listing, found in named.items() if len(found) > 1}
+    if torn:
+        lines = {(row.listing, row.attribute): line for line, row in read_rows(path, Label, [])} if Path(path).is_file() else {}
+        raise InputError([_torn(path, listing, found, lines) for listing, found in torn.items()])
+    return {listing: next(iter(found)) for listing, found in named.items()}
+
+
+def _torn(path: str, listing: str, found: dict[Split, Label], lines: dict[tuple[str, str], int]) -> Problem:
+    places = [(lines.get((label.listing, label.attribute), 0), split) for split, label in found.items()]
+    what = "its labels name different splits: " + ", ".join(f"{split} on line {line}" for line, split in places)
+    return Problem(f"{path}:{places[-1][0]} (listing {listing})", what, "Give all labels of a listing the same split: gold must never be trained on")
+
+
+def _shuffled(ids: set[str], seed: int) -> list[str]:
+    return sorted(ids, key=lambda key: digest(seed, key))

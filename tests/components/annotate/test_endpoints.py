@@ -1,0 +1,145 @@
+"""Endpoints that answer rubbish, refuse, are slow, full, or not there."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from attrloop.components.annotate.annotate import annotate
+from attrloop.components.shared.errors import InputError
+
+ERROR = json.dumps({"error": {"message": "no such thing", "type": "x"}})
+
+
+def chat(content: str | None, finish: str = "stop", refusal: str | None = None) -> str:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, "refusal": refusal}}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+    return json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage})
+
+
+def report_of(uri: str) -> dict:
+    return json.loads(Path(uri, "annotate/report.json").read_text())
+
+
+RUBBISH = {
+    "prose": (chat("It is a mug."), "It is a mug."),
+    "off the list": (chat(json.dumps({"shape": {"rationale": "r", "value": "oval"}})), "oval"),
+    "a missing attribute": (chat("{}"), "Field required"),
+    "no value at all": (chat(json.dumps({"main pattern": {"rationale": "r", "value": "solid"}, "colours": {"rationale": "r", "value": []}})), "colours"),
+    "a refusal": (chat(None, refusal="I cannot help with that."), "I cannot help with that."),
+    "nothing": (chat(None), "refused or empty"),
+    "a truncated reply": (chat('{"shape": {"ratio', finish="length"), "cut off after 100 tokens"),
+    "a filtered reply": (chat(None, finish="content_filter"), "content filter"),
+    "a web page": ("<html>Welcome</html>", "Welcome"),
+    "other JSON": (json.dumps({"hello": 1}), "hello"),
+    "a JSON list": ("[]", "not a chat completion"),
+}
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+def test_a_teacher_that_answers_rubbish_stops_the_run_with_an_example_after_few_calls(shop, endpoint, kind):
+    text, shown = RUBBISH[kind]
+    endpoint.behave = lambda body, number: (200, text, {})
+    with pytest.raises(InputError) as caught:
+        annotate(shop.workspace(concurrency=1))
+    message = str(caught.value)
+    assert shown in message and "annotate.max_failed = 0.3" in message and "listing " in message and endpoint.url in message
+    assert len(endpoint.bodies) < 8
+
+
+def test_a_few_unusable_replies_are_counted_and_their_listings_replaced(shop, endpoint):
+    endpoint.behave = lambda body, number: (200, chat("rubbish"), {}) if number == 3 else None
+    uri = shop.workspace()
+    annotate(uri)
+    report = report_of(uri)
+    assert (report["calls"], report["failed"]) == (9, 1) and "rubbish" in report["failures"][0]["why"]
+    assert report["listings"]["train"] == {"mug": 2, "lamp": 2} and report["cost"] == pytest.approx(9 * 0.00056)
+
+
+def test_unusable_replies_are_asked_again_once_the_endpoint_is_mended(shop, endpoint):
+    uri = shop.workspace(concurrency=1)
+    endpoint.behave = lambda body, number: (200, chat("rubbish"), {})
+    with pytest.raises(InputError):
+        annotate(uri)
+    asked = len(endpoint.bodies)
+    endpoint.behave = lambda body, number: None
+    annotate(uri)
+    assert report_of(uri)["calls"] == 8 and report_of(uri)["failed"] == 0
+    assert report_of(uri)["cost"] == pytest.approx((8 + asked) * 0.00056)
+
+
+def test_a_value_in_another_spelling_is_taken_as_the_listed_one(shop, endpoint):
+    def behave(body: dict, number: int) -> tuple[int, str, dict] | None:
+        if "Product: mug" not in json.dumps(body):
+            return None
+        return 200, chat(json.dumps({"main pattern": {"rationale": "r", "value": "STRIPY"}, "colours": {"rationale": "r", "value": ["Blue", "red"]}})), {}
+
+    endpoint.behave = behave
+    uri = shop.workspace()
+    annotate(uri)
+    values = {tuple(json.loads(line)[key] for key in ("attribute", "value")) for line in Path(uri, "annotate/labels.jsonl").read_text().splitlines()}
+    assert values == {("main pattern", "striped"), ("colours", "red; blue"), ("shape", "round")}
+
+
+def test_no_key_is_an_error_before_any_request(shop, endpoint, monkeypatch):
+    monkeypatch.delenv("TEACHER_KEY")
+    with pytest.raises(InputError, match=r"no key: the environment variable TEACHER_KEY is not set. export TEACHER_KEY"):
+        annotate(shop.workspace())
+    assert not endpoint.bodies
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, "the key is refused .HTTP 401"), (403, "the key is refused"), (404, "model 'm' .HTTP 404.*no such thing"), (429, "quota or for too many")],
+)
+def test_a_hopeless_status_stops_after_one_request(shop, endpoint, status, message):
+    endpoint.behave = lambda body, number: (status, ERROR, {})
+    with pytest.raises(InputError, match=message):
+        annotate(shop.workspace())
+    assert len(endpoint.bodies) == 1
+
+
+def test_an_unreachable_endpoint_is_named(shop):
+    with pytest.raises(InputError, match=r"http://127.0.0.1:9/v1: the endpoint is out of reach after 0 retries"):
+        annotate(shop.workspace(base_url="http://127.0.0.1:9/v1"))
+
+
+def test_an_endpoint_that_goes_away_loses_nothing(shop, endpoint):
+    uri = shop.workspace(concurrency=1)
+    endpoint.behave = lambda body, number: (401, ERROR, {}) if number == 5 else None
+    with pytest.raises(InputError):
+        annotate(uri)
+    annotate(uri)
+    assert report_of(uri)["cached"] == 4 and report_of(uri)["calls"] == 4
+
+
+def test_a_request_that_hangs_ends_with_the_timeout(shop, endpoint):
+    def hang(body: dict, number: int) -> None:
+        time.sleep(1.5)
+
+    endpoint.behave = hang
+    with pytest.raises(InputError, match=r"no answer within 0.2 s"):
+        annotate(shop.workspace(timeout_s=0.2))
+
+
+def test_rate_limits_are_waited_out_by_the_sdk_and_counted_as_attempts(shop, endpoint):
+    endpoint.behave = lambda body, number: (429, ERROR, {"Retry-After": "0.05"}) if number in (1, 4) else None
+    uri = shop.workspace(retries=2)
+    annotate(uri)
+    assert (report_of(uri)["calls"], report_of(uri)["attempts"], report_of(uri)["failed"]) == (8, 10, 0)
+
+
+def test_a_listing_that_the_server_rejects_is_replaced(shop, endpoint):
+    endpoint.behave = lambda body, number: (400, ERROR, {}) if number == 2 else None
+    uri = shop.workspace()
+    annotate(uri)
+    assert report_of(uri)["failures"][0]["why"].startswith("HTTP 400") and report_of(uri)["listings"]["test"] == {"mug": 1, "lamp": 1}
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without(shop, endpoint):
+    refusal = json.dumps({"error": {"message": "Unsupported value: 'temperature' does not support 0", "type": "invalid_request_error"}})
+    endpoint.behave = lambda body, number: (400, refusal, {}) if "temperature" in body else None
+    uri = shop.workspace()
+    annotate(uri)
+    assert report_of(uri)["failed"] == 0 and ["temperature" in body for body in endpoint.bodies] == [True] + [False] * 8
