@@ -1,0 +1,88 @@
+"""Renders the demo's catalogue: a schema, listings with several photographs each, gold labels for some, and the truth for all."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from attrloop.components.shared.storage import write_atomic
+from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, render, sample_product, values_of
+
+PHOTOGRAPHS = 4  # of each listing
+DIFFICULTY = 1.0  # of every photograph: see world.Style.at
+_VERSION = 1  # of what is rendered; a catalogue of another version is made anew
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many listings of each kind; `unlabelled` includes those that the teacher will label for training."""
+
+    unlabelled: int = 1_000
+    validation: int = 240
+    test: int = 600
+
+    @property
+    def total(self) -> int:
+        return self.unlabelled + self.validation + self.test
+
+
+def write_catalogue(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> bool:
+    """Writes `schema.yaml`, `listings.jsonl`, `images/`, `labels.jsonl` (people's gold labels) and `truth.jsonl`, unless they are there.
+
+    Returns:
+        Whether anything was rendered; False when the catalogue was there already.
+    """
+    sizes = sizes or Sizes()
+    stamp = json.dumps({"version": _VERSION, "seed": seed, "sizes": vars(sizes)})
+    if (folder / "stamp.json").exists() and (folder / "stamp.json").read_text() == stamp:
+        return False
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    size = 50
+    chunks = [(folder, seed, start, min(start + size, sizes.total)) for start in range(0, sizes.total, size)]
+    with ProcessPoolExecutor(2) as pool:
+        rows = [row for chunk in pool.map(_write_listings, chunks) for row in chunk]
+    listings = [{"id": id_, "vertical": vertical, "images": images} for id_, vertical, images, _ in rows]
+    gold = [
+        {"listing": id_, "attribute": FAMILIES[family].attribute, "value": value, "source": "human", "split": split}
+        for split, (first, last) in {"validation": (0, sizes.validation), "test": (sizes.validation, sizes.validation + sizes.test)}.items()
+        for id_, _, _, values in rows[first:last]
+        for family, value in values.items()
+    ]
+    truth = [{"listing": id_, "attribute": FAMILIES[family].attribute, "value": value} for id_, _, _, values in rows for family, value in values.items()]
+    write_atomic(folder / "schema.yaml", yaml.safe_dump(schema(), sort_keys=False).encode())
+    for name, records in (("listings", listings), ("labels", gold), ("truth", truth)):
+        write_atomic(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+    write_atomic(folder / "stamp.json", stamp.encode())
+    return True
+
+
+def schema() -> dict[str, object]:
+    """The world as a catalogue's schema."""
+    return {
+        "verticals": {
+            vertical: {
+                "attributes": {
+                    FAMILIES[family].attribute: {"description": FAMILIES[family].description, "values": values_of(vertical, family)}
+                    for family in families
+                }
+            }
+            for vertical, families in VERTICALS.items()
+        }
+    }
+
+
+def _write_listings(chunk: tuple[Path, int, int, int]) -> list[tuple[str, str, list[str], dict[str, str]]]:
+    folder, seed, first, last = chunk
+    rows = []
+    for number in range(first, last):
+        rng = np.random.default_rng([seed, number])
+        vertical, values = sample_product(rng)
+        images = [f"images/{number:05d}-{k}.png" for k in range(PHOTOGRAPHS)]
+        for image in images:
+            Image.fromarray(render(vertical, values, rng, DIFFICULTY)).save(folder / image, compress_level=1)
+        rows.append((f"{vertical}-{number:05d}", vertical, images, values))
+    return rows
