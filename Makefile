@@ -1,0 +1,50 @@
+# make demo     the whole loop on the embedded world
+# make test     the tests
+# make verify   what CI runs: format, lint, types, tests, compilation
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TYPED := build/types
+
+.PHONY: demo test verify setup format check-format lint types compile clean
+
+demo: setup
+	$(BIN)/attrloop demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+verify: check-format lint types test compile
+
+setup: $(STAMP)
+
+# Installed again when what is installed has changed; an editable install sees changes of the code by itself.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check-format: setup
+	$(BIN)/ruff format --check .
+
+lint: setup
+	$(BIN)/ruff check .
+
+# mypy finds modules by folder, so it gets a tree in which the packages lie as they are installed.
+types: setup
+	mkdir -p $(TYPED)/attrloop
+	ln -sfn ../../../components $(TYPED)/attrloop/components
+	ln -sfn ../../../pipelines $(TYPED)/attrloop/pipelines
+	cd $(TYPED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --explicit-package-bases --namespace-packages attrloop
+
+compile: setup
+	$(BIN)/attrloop compile -o build/attribute-loop.yaml
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
