@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from attrloop.components.evaluate.metrics import score
-from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.errors import fail
 from attrloop.components.shared.prompts import answer_of, question, shown, views_of
 from attrloop.components.shared.records import Label, Prediction, to_frame
 from attrloop.components.shared.storage import Stage, read_manifest, write_atomic
@@ -56,10 +56,30 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, fl
     labels = ws.labels(split)
     if not labels:
         raise fail(f"{ws.store.root}/annotate/labels.jsonl", f"no labels of split {split!r}", f"Set annotate.{split}_per_vertical above 0")
-    return {name: _evaluate(ws, name, adapter, split, labels) for name, adapter in stages.items()}
+    models = Models(ws)
+    return {name: _evaluate(ws, models, name, adapter, split, labels) for name, adapter in stages.items()}
 
 
-def _evaluate(ws: Workspace, name: str, adapter: str, split: str, labels: list[Label]) -> float:
+class Models:
+    """The base model, loaded when the first stage needs decoding and not before; stages put their adapters on it in turn."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self.ws, self.adapter = ws, ""
+        self.vlm: Vlm | None = None
+
+    def get(self, adapter: str) -> "Vlm":
+        """The model with an adapter of the workspace, "" for none."""
+        if self.vlm is None:
+            from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
+
+            self.vlm = Vlm.open(self.ws, adapter)
+        elif adapter != self.adapter:
+            self.vlm.use(self.ws.store.folder(adapter) if adapter else None)
+        self.adapter = adapter
+        return self.vlm
+
+
+def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str, labels: list[Label]) -> float:
     began = time.monotonic()
     stage = Stage(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
     if stage.manifest is not None:
@@ -70,7 +90,7 @@ def _evaluate(ws: Workspace, name: str, adapter: str, split: str, labels: list[L
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin.rsplit("/", 1)[1], split)
         frame = pl.read_parquet(ws.store.folder(twin) / PREDICTIONS)
     else:
-        frame = pl.concat(_parts(ws, stage, adapter, labels, f"evaluate {name} on {split}"))
+        frame = pl.concat(_parts(ws, models, stage, adapter, labels, f"evaluate {name} on {split}"))
     frame.write_parquet(stage.folder / PREDICTIONS)
     figures = {"stage": name, "split": split, **score(frame, ws.schema, ws.config.evaluate.bootstrap, ws.config.seed)}
     write_atomic(stage.folder / METRICS, json.dumps(figures, indent=1).encode())
@@ -97,26 +117,18 @@ def _twin(ws: Workspace, stage: Stage, split: str) -> str | None:
     return next((path for path, manifest in finished if manifest and manifest.made_from == stage.made_from), None)
 
 
-def _parts(ws: Workspace, stage: Stage, adapter: str, labels: list[Label], title: str) -> Iterator[pl.DataFrame]:
+def _parts(ws: Workspace, models: Models, stage: Stage, adapter: str, labels: list[Label], title: str) -> Iterator[pl.DataFrame]:
     """Predictions in the labels' order, part by part; parts that a killed task left are read, not decoded again."""
     size = _PART_BATCHES * ws.config.evaluate.batch_size
-    vlm: Vlm | None = None
     with progress(title, len(labels), "samples") as ticker:
         for start in range(0, len(labels), size):
             name, chunk = f"{_PARTS}/part-{start // size:05d}.parquet", labels[start : start + size]
             if not (stage.folder / name).exists():
-                vlm = vlm or _load(ws, adapter)
-                to_frame(_decode(ws, vlm, chunk), Prediction).write_parquet(buffer := io.BytesIO())
+                to_frame(_decode(ws, models.get(adapter), chunk), Prediction).write_parquet(buffer := io.BytesIO())
                 write_atomic(stage.folder / name, buffer.getvalue())
                 stage.keep(name)
             ticker.advance(len(chunk))
             yield pl.read_parquet(stage.folder / name)
-
-
-def _load(ws: Workspace, adapter: str) -> "Vlm":
-    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
-
-    return Vlm.load(ws.config.model, ws.store.folder(adapter) if adapter else None)
 
 
 def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
@@ -130,14 +142,11 @@ def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
         for view in views_of(listing, config.evaluate.views):
             prompts.append(Prompt(text, shown(listing, view)))
             owners.append(k)
-    generations = vlm.generate(prompts, config.evaluate.max_new_tokens, config.evaluate.batch_size)
-    if len(generations) != len(prompts):
-        raise AttrloopError(f"the model answered {len(generations)} of {len(prompts)} prompts")
-    seen = defaultdict(list)
-    for k, made in zip(owners, generations, strict=True):
-        label = labels[k]
+    seen: dict[int, list[Seen]] = defaultdict(list)
+    for k, (made,) in sorted(vlm.generate(prompts, config.evaluate.max_new_tokens, config.evaluate.batch_size)):
+        label = labels[owners[k]]
         attribute = ws.schema.attribute(ws.listings[label.listing].vertical, label.attribute)
-        seen[k].append(Seen(answer_of(made.text, attribute), min(1.0, exp(min(0.0, made.answer_logprob))), made.text, made.tokens))
+        seen[owners[k]].append(Seen(answer_of(made.text, attribute), exp(min(0.0, made.answer_logprob)), made.text, made.tokens))
     return [_prediction(label, ws.listings[label.listing].vertical, majority(seen[k])) for k, label in enumerate(labels)]
 
 

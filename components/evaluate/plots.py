@@ -1,6 +1,6 @@
 """The report's plots as small static SVG: no script, no network, readable in a sandboxed frame; hovering shows the figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from math import ceil, floor, log10
@@ -49,9 +49,8 @@ class Canvas:
 
     def line(self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, extra: str = "") -> None:
         """A straight line between two points in data coordinates."""
-        self.parts.append(
-            f'<line x1="{self.px(x1):.1f}" y1="{self.py(y1):.1f}" x2="{self.px(x2):.1f}" y2="{self.py(y2):.1f}" stroke="{stroke}" stroke-width="{width}" {extra}/>'
-        )
+        ends = f'x1="{self.px(x1):.1f}" y1="{self.py(y1):.1f}" x2="{self.px(x2):.1f}" y2="{self.py(y2):.1f}"'
+        self.parts.append(f'<line {ends} stroke="{stroke}" stroke-width="{width}" {extra}/>')
 
     def path(self, points: Sequence[tuple[float, float]], stroke: str, width: float = 2, extra: str = "") -> None:
         """A line through points in data coordinates."""
@@ -94,7 +93,7 @@ def stage_lines(stages: Sequence[str], figures: dict[str, dict[str, tuple[float,
     """
     bounds = [bound for by_stage in figures.values() for bound in by_stage.values()]
     ticks = _ticks(max(0.0, min(b[1] for b in bounds) - 0.02), min(1.0, max(b[2] for b in bounds) + 0.02))
-    canvas = Canvas(540, 330, (-0.4, len(stages) - 0.6), (ticks[0], ticks[-1]), bottom=52)
+    canvas = Canvas(540, 330, (-0.4, len(stages) - 0.45), (ticks[0], ticks[-1]), bottom=52)
     canvas.grid(ticks)
     styles = {"validation": ("#9aa7b8", 'stroke-dasharray="5 4"', -0.05), "test": ("#1f2937", "", 0.05)}
     for split, by_stage in figures.items():
@@ -112,7 +111,9 @@ def stage_lines(stages: Sequence[str], figures: dict[str, dict[str, tuple[float,
                 f'stroke="{ink}" stroke-width="1.5"',
             )
             if split == list(figures)[-1]:
-                canvas.text(canvas.px(x) + 11, canvas.py(y) - 9, f"{y:.1%}", "start", 13, INK, 'font-weight="600"')
+                coming = [later for later, *_ in (by_stage[name] for name in stages[stages.index(stage) + 1 :] if name in by_stage)]
+                rising = not coming or coming[0] >= y  # the words keep clear of the line that goes on from here
+                canvas.text(canvas.px(x) + 10, canvas.py(y) + (20 if rising else -10), f"{y:.1%}", "start", 13, INK, 'font-weight="600"')
     for k, stage in enumerate(stages):
         canvas.text(
             canvas.px(k),
@@ -122,7 +123,7 @@ def stage_lines(stages: Sequence[str], figures: dict[str, dict[str, tuple[float,
             fill=INK,
             extra='font-weight="600"' if stage == best else "",
         )
-    canvas.text(canvas.width / 2, canvas.height - 8, "solid: test · dashed: validation · bars: 95 % intervals · ★ best on validation", size=11)
+    canvas.text(canvas.width / 2, canvas.height - 8, "solid: test · dashed: validation · bars: 95% intervals · ★ best on validation", size=11)
     return canvas.svg("Macro accuracy by stage")
 
 
@@ -157,13 +158,16 @@ def _short(words: str, length: int) -> str:
     return words if len(words) <= length else words[: length - 1] + "…"
 
 
-def diagonal(series: dict[str, Sequence[tuple[float, float, float]]], across: str, up: str) -> str:
+def diagonal(series: Mapping[str, Sequence[tuple[float, float, float]]], across: str, up: str) -> str:
     """Accuracy against what should foretell it (confidence, agreement), beside the diagonal of perfect calibration; discs grow with their samples.
 
     Args:
         series: stage -> (foretold, accuracy, count) points, shares in [0, 1].
     """
     canvas = Canvas(400, 340, (0, 1), (0, 1), left=52, bottom=46)
+    for k, stage in enumerate(series):
+        canvas.parts.append(f'<circle cx="{canvas.left + 14}" cy="{canvas.top + 16 + 19 * k}" r="5" fill="{colour(stage)}"/>')
+        canvas.text(canvas.left + 25, canvas.top + 20 + 19 * k, title(stage), "start", 12, INK)
     canvas.grid([0, 0.25, 0.5, 0.75, 1])
     for tick in (0, 0.25, 0.5, 0.75, 1):
         canvas.text(canvas.px(tick), canvas.height - 28, f"{tick:.0%}")
@@ -180,7 +184,7 @@ def diagonal(series: dict[str, Sequence[tuple[float, float, float]]], across: st
     return canvas.svg(f"{up} against {across}")
 
 
-def curves(series: dict[str, Sequence[tuple[float, float]]], inks: dict[str, str]) -> str:
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], inks: dict[str, str]) -> str:
     """Lines over training steps, each named at its end.
 
     Args:
@@ -190,8 +194,10 @@ def curves(series: dict[str, Sequence[tuple[float, float]]], inks: dict[str, str
     points = [point for line in series.values() for point in line]
     ticks = _ticks(min(y for _, y in points), max(y for _, y in points), 4)
     steps = [x for x, _ in points]
-    canvas = Canvas(400, 240, (min(steps), max(max(steps), min(steps) + 1)), (ticks[0], ticks[-1]), left=52, right=76)
+    canvas = Canvas(400, 230, (min(steps), max(max(steps), min(steps) + 1)), (ticks[0], ticks[-1]), left=52, right=76)
     canvas.grid(ticks, "{:g}")
+    if ticks[0] < 0 < ticks[-1]:
+        canvas.line(canvas.x[0], 0, canvas.x[1], 0, "#9ca3af")
     for name, line in series.items():
         canvas.path(line, inks[name], 2)
         canvas.text(canvas.width - canvas.right + 6, canvas.py(line[-1][1]) + 4, name, "start", 12, inks[name], 'font-weight="600"')

@@ -1,0 +1,203 @@
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import polars as pl
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from attrloop.components.evaluate import panels
+from attrloop.components.evaluate.facts import Facts
+from attrloop.components.evaluate.gallery import examples
+from attrloop.components.evaluate.report import headline, print_table, render, report
+from attrloop.components.shared.errors import InputError
+from attrloop.components.shared.state import LoopState, Outcome
+
+SCHEMA = json.loads(files("attrloop.components.evaluate").joinpath("summary.schema.json").read_text())
+
+
+def page_of(run: Any) -> str:
+    return run.ws.store.read("report.html").decode()
+
+
+def summary_of(run: Any) -> dict[str, Any]:
+    return json.loads(run.ws.store.read("summary.json"))
+
+
+@pytest.fixture(scope="module")
+def reported(finished: Any) -> Any:
+    report(finished.uri, finished.state.model_dump_json())
+    return finished
+
+
+def test_summary_follows_its_published_schema_and_repeats_the_metrics(reported: Any):
+    found = summary_of(reported)
+    jsonschema.validate(found, SCHEMA)
+    assert [stage["name"] for stage in found["stages"]] == ["base", "sft", "iteration-1", "iteration-2"]
+    assert found["best"] == reported.state.best.stage and found["seed"] == 7 and found["model_version"] is None
+    metrics = json.loads(reported.ws.store.read("evaluate/test/sft/metrics.json"))
+    assert found["stages"][1]["test"]["macro"] == metrics["macro_accuracy"]
+    assert found["stages"][1]["test"]["verticals"]["mug"] == metrics["verticals"]["mug"]["accuracy"]
+
+
+def test_summary_counts_the_rows_that_were_trained_on(reported: Any):
+    rows = pl.read_parquet(Path(reported.uri) / "iteration-1/pairs/pairs.parquet")
+    stage = summary_of(reported)["stages"][2]
+    assert stage["pairs"] == rows["rejected"].is_not_null().sum() > 0
+    assert stage["anchors"] == rows["rejected"].is_null().sum() > 0
+
+
+def test_minutes_are_those_of_the_stages_and_their_evaluations(reported: Any):
+    found = summary_of(reported)
+    assert found["stages"][0]["minutes"] == pytest.approx(12 / 60)  # two evaluations
+    assert found["stages"][1]["minutes"] == pytest.approx((24 + 12) / 60)
+    assert found["minutes"] == pytest.approx(sum(stage["minutes"] for stage in found["stages"]) + 3 / 60, abs=0.01)  # and annotate
+
+
+def test_page_is_one_small_file_without_script_or_network(reported: Any):
+    page = page_of(reported)
+    assert len(page) < 3_000_000
+    assert "<script" not in page and "@import" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:image/jpeg;base64,)""", page)
+    assert not re.findall(r"url\(", page)
+
+
+def test_page_opens_with_the_result_in_one_sentence(reported: Any):
+    facts = Facts.of(reported.uri)
+    words = headline(facts)
+    low, high = facts.gain["macro"]["interval"]
+    assert words in page_of(reported)
+    assert f"{facts.shown['sft']['macro_accuracy']:.1%} (SFT)" in words and f"interval {100 * low:+.1f} to {100 * high:+.1f}" in words
+    ups = sum(facts.shown[facts.best]["verticals"][v]["accuracy"] > facts.shown["sft"]["verticals"][v]["accuracy"] for v in facts.gain["verticals"])
+    assert f"{ups} of 3 up" in words
+
+
+def test_sentence_tells_when_no_iteration_beat_supervised_training(finished: Any):
+    outcomes = (Outcome(stage="base", adapter="", macro=0.9), Outcome(stage="sft", adapter="sft/adapter", macro=0.8))
+    after = Outcome(stage="iteration-1", adapter="iteration-1/dpo/adapter", macro=0.7)
+    assert headline(Facts(finished.ws, LoopState(outcomes=(*outcomes, after)))).startswith("No iteration beat SFT on validation")
+
+
+def test_sentence_tells_a_fall_and_a_standstill(finished: Any):
+    low = Outcome(stage="sft", adapter="sft/adapter", macro=0.1)
+    fallen = Facts(finished.ws, LoopState(outcomes=(low, Outcome(stage="base", adapter="made-up", macro=0.9))))
+    assert "macro accuracy fell from" in headline(fallen) and "0 of 3 up; the gain is -" in headline(fallen)
+    shutil.copytree(Path(finished.uri) / "evaluate/test/sft", Path(finished.uri) / "evaluate/test/iteration-9")
+    still = Facts(finished.ws, LoopState(outcomes=(low, Outcome(stage="iteration-9", adapter="made-up", macro=0.9))))
+    assert "macro accuracy stayed at" in headline(still)
+    shutil.rmtree(Path(finished.uri) / "evaluate/test/iteration-9")
+
+
+def test_table_has_every_vertical_and_marks_only_sure_changes(reported: Any):
+    rows = panels.vertical_rows(Facts.of(reported.uri))
+    assert [row["name"] for row in rows] == ["chair", "lamp", "mug", "macro"]
+    for row in rows:
+        assert ("sure" in row["verdict"]) == (row["interval"][0] > 0 or row["interval"][1] < 0)
+
+
+def test_printed_table_holds_every_vertical_and_stage(reported: Any):
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_table(reported.uri, console)
+    text = console.export_text()
+    assert all(word in text for word in ("chair", "lamp", "mug", "macro", "Base", "SFT", "Iteration 2 - SFT"))
+    assert f"{100 * Facts.of(reported.uri).shown['iteration-2']['macro_accuracy']:.1f}" in text
+
+
+def test_examples_say_what_the_stages_answered(reported: Any):
+    facts = Facts.of(reported.uri)
+    chosen = examples(facts, 12)
+    shown = [example for kind in chosen.values() for example in kind]
+    assert 6 <= len(shown) <= 12 and len({example.listing for example in shown}) == len(shown)
+    for example in shown:
+        for stage, answer, right in example.answers:
+            row = facts.predictions[stage].row(by_predicate=(pl.col("listing") == example.listing) & (pl.col("attribute") == example.attribute), named=True)
+            assert (answer, right) == (row["answer"] or "off-list", row["answer"] == row["gold"])
+    verdicts = {
+        kind: {(dict((s, r) for s, _, r in e.answers)["sft"], dict((s, r) for s, _, r in e.answers)[facts.best]) for e in chosen[kind]} for kind in chosen
+    }
+    assert verdicts["gained"] == {(False, True)} and verdicts["wrong"] <= {(False, False)} and verdicts["lost"] <= {(True, False)}
+
+
+def test_examples_carry_their_own_image_bounded(reported: Any):
+    picture = re.search(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page_of(reported))
+    assert picture
+    assert max(Image.open(io.BytesIO(base64.b64decode(picture[1]))).size) <= 168
+
+
+def test_same_run_gives_the_same_files(reported: Any):
+    before = page_of(reported), summary_of(reported)
+    report(reported.uri, reported.state.model_dump_json())
+    assert (page_of(reported), summary_of(reported)) == before
+
+
+def test_a_run_cut_short_before_test_is_reported_on_validation(make: Callable[..., Any]):
+    run = make(verticals=2, per_vertical=12, gold=4, examples=4)
+    run.ws.store.remove("evaluate/test")
+    run.ws.store.remove("evaluate/validation/iteration-2")
+    assert render(run.uri) == f"{run.uri}/report.html"
+    found = summary_of(run)
+    jsonschema.validate(found, SCHEMA)
+    assert [stage["name"] for stage in found["stages"]] == ["base", "sft", "iteration-1"]
+    assert found["stages"][1]["test"] is None
+    assert "On validation, macro accuracy" in page_of(run)
+
+
+def test_a_run_without_iterations_is_reported(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    state = LoopState(outcomes=run.state.outcomes[:2])
+    report(run.uri, state.model_dump_json())
+    jsonschema.validate(summary_of(run), SCHEMA)
+    assert "No iteration beat SFT" in page_of(run) and "What each iteration learnt from" not in page_of(run)
+
+
+def test_text_of_models_and_of_other_components_is_escaped(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=8)
+    path = Path(run.uri) / "evaluate/test/iteration-2/predictions.parquet"
+    pl.read_parquet(path).with_columns(text=pl.lit("<script>alert(1)</script> Answer: red")).write_parquet(path)
+    run.ws.store.write("promote/result.json", json.dumps({"action": "refused", "reason": "<b>too few</b> gold labels"}).encode())
+    run.ws.store.write("register/result.json", json.dumps({"model_version": 4}).encode())
+    report(run.uri, run.state.model_dump_json())
+    page = page_of(run)
+    assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
+    assert "refused, &lt;b&gt;too few&lt;/b&gt; gold labels" in page
+    assert summary_of(run)["model_version"] == 4
+
+
+def test_an_image_that_is_gone_leaves_a_gap_not_a_failure(make: Callable[..., Any], tmp_path: Path):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    shutil.rmtree(tmp_path / "images")
+    report(run.uri, run.state.model_dump_json())
+    assert "image cannot" in page_of(run)
+
+
+def test_a_champion_that_was_judged_by_appears_in_the_flip_ledger(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    shutil.copytree(Path(run.uri) / "evaluate/test/sft", Path(run.uri) / "evaluate/test/champion-3")
+    steps = [(ledger["before"], ledger["after"]) for ledger in Facts.of(run.uri, run.state.model_dump_json()).ledgers]
+    assert steps[-1] == ("champion-3", run.state.best.stage)
+
+
+def test_big_schemas_leave_confusions_out_and_say_so(finished: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(panels, "_CELLS", 100)
+    report(finished.uri, finished.state.model_dump_json())
+    kept = len(list(panels.confusions(Facts.of(finished.uri))))
+    assert 0 < kept < 6
+    assert f"{6 - kept} further attributes are in metrics.json" in page_of(finished)
+
+
+def test_an_unfinished_run_says_what_to_do(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    run.ws.store.remove("evaluate/validation/sft")
+    with pytest.raises(InputError, match="evaluate/validation/sft: this stage was not evaluated"):
+        report(run.uri, run.state.model_dump_json())
+    run.ws.store.remove("evaluate")
+    with pytest.raises(InputError, match="no trained stage was evaluated yet"):
+        render(run.uri)
