@@ -62,14 +62,16 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
     for model in client.search_logged_models([client.get_run(run).info.experiment_id], query):
         if model.status == LoggedModelStatus.READY:  # a killed upload stays pending
             return model.model_id
-    with tracking.fluent(uri), tempfile.TemporaryDirectory() as safe:
+    with tracking.fluent(uri), tempfile.TemporaryDirectory() as temporary:
+        safe = Path(temporary, ADAPTER)  # MLflow keeps the folder's own name
+        safe.mkdir()
         for file in adapter_files(folder):
             shutil.copy(file, safe)
         with mlflow.start_run(run_id=run, nested=True):
             return mlflow.pyfunc.log_model(
                 name=ADAPTER,
                 python_model=str(_MODEL),
-                artifacts={ADAPTER: safe},
+                artifacts={ADAPTER: str(safe)},
                 model_config=config,
                 signature=_signature(),
                 pip_requirements=[f"{name}=={version(name)}" for name in _LIBRARIES],

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError
@@ -86,7 +85,7 @@ def connect(uri: str) -> "MlflowClient":
     os.environ.update({key: os.environ.get(key, value) for key, value in _PROBE.items()})
     try:
         with explained(uri):
-            client = MlflowClient(uri, uri)
+            client = MlflowClient(uri)
             client.search_experiments(max_results=1)
     finally:
         _restore(before)
@@ -107,19 +106,17 @@ def fluent(uri: str) -> Iterator[None]:
     import mlflow
 
     names = (_URI, "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
-    before, tracking, registry = {key: os.environ.get(key) for key in names}, mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    before = {key: os.environ.get(key) for key in names}
     for key in names[1:3]:  # an orchestrator's run: joined by whoever asks for it, never by accident
         os.environ.pop(key, None)
     os.environ.setdefault(names[3], "false")
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*input example was not provided.*")  # one would load the base model while logging
             yield
     finally:
-        mlflow.set_tracking_uri(tracking)
-        mlflow.set_registry_uri(registry)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type] # back to the environment, where setting a URI leaves it too
         _restore(before)
 
 
@@ -195,8 +192,3 @@ def _git(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def is_server(uri: str) -> bool:
-    """Whether the URI is that of a tracking server, with web pages to point at."""
-    return urlsplit(uri).scheme in ("http", "https")

@@ -1,0 +1,216 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from attrloop.components.register_adapter.register import attach, register
+from attrloop.components.shared import tracking
+from attrloop.components.shared.config import TrackingConfig
+from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.storage import read_manifest
+from tests.tracked import Run, evaluate, make_run
+
+NAME = "attribute-adapter"
+
+
+def client_of(runs: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{runs}/mlflow.db", f"sqlite:///{runs}/mlflow.db")
+
+
+def runs_by_stage(client: MlflowClient, experiment: str = "attrloop") -> dict[str, list[MlflowRun]]:
+    found: dict[str, list[MlflowRun]] = {}
+    for run in client.search_runs([client.get_experiment_by_name(experiment).experiment_id]):
+        found.setdefault(run.data.tags["attrloop.stage"], []).append(run)
+    return found
+
+
+def figures(run: Run, split: str, stage: str) -> dict:
+    return json.loads(run.ws.store.read(f"evaluate/{split}/{stage}/metrics.json"))
+
+
+def test_a_loop_is_one_parent_with_a_child_per_stage(runs: Path) -> None:
+    run = make_run(runs)
+    register(run.uri, run.state)
+    found = runs_by_stage(client_of(runs))
+    assert {stage: len(made) for stage, made in found.items()} == {"loop": 1, "base": 1, "sft": 1, "iteration-1": 1}
+    parent = found.pop("loop")[0]
+    assert parent.info.run_name == "run" and "| Café mug |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.params["sample.chains"] == "8"
+    for stage, (child,) in found.items():
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id and child.info.run_name == stage
+    assert {made.info.status for made in (parent, *(child for (child,) in found.values()))} == {"FINISHED"}
+    assert found["iteration-1"][0].info.start_time >= found["sft"][0].info.end_time > found["sft"][0].info.start_time
+
+
+def test_the_metrics_of_a_stage_are_those_of_its_evaluation(runs: Path) -> None:
+    run = make_run(runs)
+    register(run.uri, run.state)
+    child = runs_by_stage(client_of(runs))["iteration-1"][0]
+    test, validation = figures(run, "test", "iteration-1"), figures(run, "validation", "iteration-1")
+    assert test["macro_accuracy"] != validation["macro_accuracy"]
+    metrics = child.data.metrics
+    assert metrics["macro_accuracy"] == metrics["test/macro_accuracy"] == pytest.approx(test["macro_accuracy"])
+    assert metrics["validation/macro_accuracy"] == pytest.approx(validation["macro_accuracy"])
+    assert metrics["accuracy/cafe-mug"] == pytest.approx(test["verticals"]["Café mug"]["accuracy"])
+    assert metrics["validation_accuracy/cafe-mug"] == pytest.approx(validation["verticals"]["Café mug"]["accuracy"])
+    assert metrics["test/off_list_rate"] == test["off_list_rate"]
+    assert metrics["minutes/dpo"] == 0.5
+    history = client_of(runs).get_metric_history(child.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(k, 2.0 / k) for k in range(5, 55, 5)]
+
+
+def test_without_a_test_evaluation_the_headline_is_validation(runs: Path) -> None:
+    run = make_run(runs)
+    run.ws.store.remove("evaluate/test/base")
+    register(run.uri, run.state)
+    metrics = runs_by_stage(client_of(runs))["sft"][0].data.metrics
+    assert metrics["accuracy/rug"] == metrics["validation_accuracy/rug"] and "test/macro_accuracy" not in metrics
+
+
+def test_the_best_adapter_becomes_a_candidate_that_knows_its_ancestry(runs: Path) -> None:
+    run = make_run(runs)
+    number = register(run.uri, run.state)
+    client = client_of(runs)
+    made = client.get_model_version_by_alias(NAME, "candidate")
+    assert made.version == int(number) == 1
+    found = runs_by_stage(client)
+    sft, best = found["sft"][0], found["iteration-1"][0]
+    assert made.tags["stage"] == "iteration-1" and made.tags["run_id"] == best.info.run_id == made.run_id
+    assert made.tags["parent_adapter"] == "sft/adapter" and made.tags["parent_adapter_digest"] == sft.data.tags["adapter_digest"]
+    assert sft.data.tags["parent_adapter"] == "base tiny"
+    assert made.tags["data_digest"] == run.ws.data_digest and made.tags["config_digest"] == run.ws.config.digest() and made.tags["code_digest"]
+    assert float(made.tags["test_macro_accuracy"]) == pytest.approx(figures(run, "test", "iteration-1")["macro_accuracy"], abs=1e-4)
+    assert json.loads(run.ws.store.read("register/result.json"))["model_version"] == 1
+
+
+def test_a_parent_that_is_a_registered_version_is_named_by_its_number(runs: Path) -> None:
+    first = make_run(runs, "first", {"base": 0.3, "sft": 0.6})
+    second = make_run(runs, "second", {"base": 0.3, "sft": 0.6, "iteration-1": 0.9})
+    assert register(first.uri, first.state) == "1"
+    assert register(second.uri, second.state) == "2"
+    assert client_of(runs).get_model_version(NAME, "2").tags["parent_version"] == "1"
+
+
+def test_nothing_that_unpickles_is_registered(runs: Path) -> None:
+    run = make_run(runs)
+    register(run.uri, run.state)
+    files = [file.name for file in (runs / "mlartifacts").rglob("*") if file.is_file()]
+    assert "adapter_model.safetensors" in files and "model.py" in files
+    assert not [name for name in files if name.endswith((".bin", ".pkl", ".pt", ".pickle"))]
+
+
+def test_an_adapter_without_safetensors_is_refused(runs: Path) -> None:
+    run = make_run(runs)
+    Path(run.uri, "iteration-1/dpo/adapter/adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match="safetensors"):
+        register(run.uri, run.state)
+
+
+def test_stages_that_were_not_evaluated_are_an_error_before_anything_is_tracked(runs: Path) -> None:
+    run = make_run(runs)
+    run.ws.store.remove("evaluate")
+    with pytest.raises(InputError, match="evaluated"):
+        register(run.uri, run.state)
+    assert client_of(runs).get_experiment_by_name("attrloop") is None
+
+
+def test_registering_again_makes_nothing_new(runs: Path) -> None:
+    run = make_run(runs)
+    assert register(run.uri, run.state) == "1"
+    shutil.rmtree(Path(run.uri, "register"))
+    assert register(run.uri, run.state) == "1"
+    client = client_of(runs)
+    assert all(len(made) == 1 for made in runs_by_stage(client).values())
+    assert len(client.search_model_versions(f"name='{NAME}'")) == 1
+    assert len(client.search_logged_models([client.get_experiment_by_name("attrloop").experiment_id])) == 1
+
+
+def test_a_loop_evaluated_anew_has_runs_of_its_own(runs: Path) -> None:
+    run = make_run(runs)
+    register(run.uri, run.state)
+    evaluate(run.ws, "sft", "test", run.ws.labels("test"), 0.4, 1)
+    assert register(run.uri, run.state) == "1", "the adapter is the same, so is its version"
+    found = runs_by_stage(client_of(runs))
+    assert {len(made) for made in found.values()} == {2}
+    now = figures(run, "test", "sft")["macro_accuracy"]
+    assert found["sft"][0].data.metrics["macro_accuracy"] == pytest.approx(now) != found["sft"][1].data.metrics["macro_accuracy"]
+
+
+_KILLED = """
+import os, signal, sys
+import sqlalchemy
+from attrloop.components.register_adapter.register import register
+
+left = int(sys.argv[3])
+
+@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "commit")
+def count(connection):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register(sys.argv[1], sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_write_it_ends_as_if_undisturbed(runs: Path) -> None:
+    run = make_run(runs)
+    killed = 0
+    for commits in (12, 19, 27, 36, 46, 57):  # each start gets further than the one before
+        done = subprocess.run([sys.executable, "-c", _KILLED, run.uri, run.state, str(commits)], capture_output=True, text=True)
+        assert done.returncode in (0, -9), done.stderr
+        killed += done.returncode == -9
+        assert done.returncode == 0 or read_manifest(run.ws.store, "register") is None
+    assert killed >= 4
+    assert register(run.uri, run.state) == "1"
+    client = client_of(runs)
+    found = runs_by_stage(client)
+    assert {stage: len(made) for stage, made in found.items()} == {"loop": 1, "base": 1, "sft": 1, "iteration-1": 1}
+    assert len(client.search_model_versions(f"name='{NAME}'")) == 1
+    assert len(client.get_metric_history(found["sft"][0].info.run_id, "train/loss")) == 10
+    assert {made[0].info.status for made in found.values()} == {"FINISHED"}
+
+
+def test_files_written_later_are_attached_to_the_parent(runs: Path) -> None:
+    run = make_run(runs)
+    register(run.uri, run.state)
+    run.ws.store.write("report.html", b"<h1>later</h1>")
+    attach(run.uri)
+    client = client_of(runs)
+    names = {file.path for file in client.list_artifacts(runs_by_stage(client)["loop"][0].info.run_id)}
+    assert {"report.html", "config.json", "state.json", "annotate"} <= names
+
+
+def test_a_server_that_is_away_is_an_error_with_a_remedy(runs: Path) -> None:
+    run = make_run(runs, tracking=TrackingConfig(uri="http://127.0.0.1:9"))
+    with pytest.raises(AttrloopError, match=r"127\.0\.0\.1:9.*tracking\.uri"):
+        register(run.uri, run.state)
+
+
+@pytest.mark.slow
+def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(runs: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(runs, seed=5)
+    client = MlflowClient(server, server)
+    experiment = client.create_experiment("kubeflow")
+    outer = client.create_run(experiment, run_name="pipeline").info.run_id
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", outer)
+    number = register(run.uri, run.state)
+    shutil.rmtree(Path(run.uri, "register"))
+    assert register(run.uri, run.state) == number
+    found = runs_by_stage(client, "kubeflow")
+    assert {stage: len(made) for stage, made in found.items()} == {"loop": 1, "base": 1, "sft": 1, "iteration-1": 1}
+    assert found["loop"][0].info.run_id == outer and found["loop"][0].info.status == "RUNNING", "the orchestrator ends it"
+    assert found["sft"][0].data.tags["mlflow.parentRunId"] == outer
+    with tracking.fluent(server):
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@candidate"))
+    assert (folder / "artifacts/adapter/adapter_model.safetensors").read_bytes() == run.ws.store.read("iteration-1/dpo/adapter/adapter_model.safetensors")
