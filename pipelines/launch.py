@@ -9,6 +9,7 @@ from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import fail
 from attrloop.pipelines.local import run_local
+from attrloop.pipelines.locks import exclusive
 
 
 def launch(config: Path, runs: Path, workspace: Path | None, seed: int | None, iterations: int | None, fresh: bool) -> None:
@@ -35,14 +36,17 @@ def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> N
         iterations: replaces the demo's number of iterations.
         fresh: begins again.
     """
+    from attrloop.pipelines.demo.catalogue import write_catalogue
     from attrloop.pipelines.demo.demo import demo_config
     from attrloop.pipelines.demo.teacher import serving
 
-    catalogue = _catalogue(runs.absolute(), seed)
-    with serving(catalogue) as base_url:
-        config = demo_config(catalogue, base_url)
+    catalogue = runs.absolute() / f"demo-catalogue-{seed}"
+    with exclusive(catalogue, print):
+        print(f"catalogue: {'rendered' if write_catalogue(catalogue, seed) else 'reusing'} {catalogue}")
+    with serving(catalogue, seed=seed) as base_url:
+        config = demo_config(catalogue, base_url, seed)
         loop = config.loop if iterations is None else config.loop.model_copy(update={"iterations": iterations})
-        config = config.model_copy(update={"seed": seed, "loop": loop})
+        config = config.model_copy(update={"loop": loop})
         os.environ.setdefault(config.annotate.key_env, "demo")  # the stand-in teacher takes any key
         execute(config, runs.absolute() / run_name(config), fresh)
 
@@ -85,19 +89,3 @@ def results(workspace: Path, console: Console) -> None:
 
 def _or_unset(value: int | None) -> int:
     return -1 if value is None else value
-
-
-def _catalogue(runs: Path, seed: int) -> Path:
-    """The rendered catalogue, made once for a seed; it appears under its name when it is whole."""
-    import shutil
-
-    from attrloop.pipelines.demo.catalogue import write_catalogue
-
-    folder = runs / f"demo-catalogue-{seed}"
-    if not folder.exists():
-        begun = runs / f".{folder.name}-{os.getpid()}"
-        shutil.rmtree(begun, ignore_errors=True)
-        begun.mkdir(parents=True)
-        write_catalogue(begun, seed)
-        begun.rename(folder)
-    return folder
