@@ -7,6 +7,7 @@ import getpass
 import os
 import re
 import subprocess
+import threading
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of the registered model
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own defaults wait minutes for a server that is away
+_PROBING = threading.Lock()  # the environment is the whole process's
 _URI = "MLFLOW_TRACKING_URI"
 
 
@@ -81,14 +83,15 @@ def connect(uri: str) -> "MlflowClient":
 
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    before = {key: os.environ.get(key) for key in _PROBE}
-    os.environ.update({key: os.environ.get(key, value) for key, value in _PROBE.items()})
-    try:
-        with explained(uri):
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-    finally:
-        _restore(before)
+    with _PROBING:
+        before = {key: os.environ.get(key) for key in _PROBE}
+        os.environ.update({key: os.environ.get(key, value) for key, value in _PROBE.items()})
+        try:
+            with explained(uri):
+                client = MlflowClient(uri)
+                client.search_experiments(max_results=1)
+        finally:
+            _restore(before)
     return client
 
 
