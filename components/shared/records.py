@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.schema import Schema
 
+UNKNOWN_LISTING = "a label for an unknown listing"
 ALL_IMAGES = -1  # the view that shows all images of a listing at once
 
 
@@ -222,7 +223,7 @@ def read_labels(path: str | Path, schema: Schema, listings: dict[str, Listing], 
         listing = listings.get(label.listing)
         attributes = schema.verticals[listing.vertical].attributes if listing else {}
         if listing is None:
-            found.append(Problem(where, "a label for an unknown listing", "Add the listing or remove the label"))
+            found.append(Problem(where, UNKNOWN_LISTING, "Add the listing or remove the label"))
         elif label.attribute not in attributes:
             found.append(Problem(where, f"{listing.vertical} has no attribute {label.attribute!r}", f"Use one of: {', '.join(attributes)}"))
         elif (value := attributes[label.attribute].canonical(label.value)) is None:
