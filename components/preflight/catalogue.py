@@ -1,0 +1,118 @@
+"""Checks of the user's data: schema, listings, labels, images, and whether there are enough listings for the plan."""
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attrloop.components.annotate.plan import Plan, make_plan
+from attrloop.components.preflight.finding import Finding
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.errors import InputError, Problem
+from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.records import UNKNOWN_LISTING, Label, Listing, read_labels, read_listings
+from attrloop.components.shared.schema import Schema, load_schema
+
+_SHOWN = 20  # bad images that are listed
+
+
+@dataclass
+class Catalogue:
+    """As much of the data as could be read.
+
+    Attributes:
+        plan: who labels what; None when schema, listings or labels cannot be relied on.
+        pixels: mean pixels of the images opened; None when none were.
+    """
+
+    schema: Schema | None = None
+    listings: dict[str, Listing] = field(default_factory=dict)
+    labels: list[Label] = field(default_factory=list)
+    plan: Plan | None = None
+    pixels: float | None = None
+
+
+def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
+    """Reads schema, listings and labels; every fault of every row is found."""
+    data, catalogue = config.data, Catalogue()
+    schema, listings, labels = Finding("schema"), Finding("listings"), Finding("labels given")
+    with schema.gathering(data.catalogue_schema):
+        catalogue.schema = load_schema(data.catalogue_schema)
+        schema.detail = f"{len(catalogue.schema.verticals)} verticals, {len(catalogue.schema.tasks())} attributes"
+    if catalogue.schema is None:
+        listings.detail = labels.detail = "not read: they cannot be judged without the schema"
+        listings.note = labels.note = True
+        return catalogue, [schema, listings, labels]
+    with listings.gathering(data.listings):
+        catalogue.listings = {row.id: row for row in read_listings(data.listings, catalogue.schema, listings.problems)}
+    listings.detail = f"{len(catalogue.listings):,} listings, {sum(len(row.images) for row in catalogue.listings.values()):,} images"
+    if not catalogue.listings and not listings.problems:
+        listings.problems.append(Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing"))
+    if data.labels:
+        with labels.gathering(data.labels):
+            catalogue.labels = read_labels(data.labels, catalogue.schema, catalogue.listings, labels.problems)
+        if listings.problems:  # a faulty listing is unknown to its labels: that is no second problem
+            labels.problems = [problem for problem in labels.problems if problem.what != UNKNOWN_LISTING]
+    labels.detail = f"{len(catalogue.labels):,} labels of {len({row.listing for row in catalogue.labels}):,} listings" if data.labels else "none"
+    if not listings.problems and not labels.problems:
+        with labels.gathering(data.labels):
+            catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels)
+    return catalogue, [schema, listings, labels]
+
+
+def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
+    """Enough listings in every vertical for what is to be labelled, and some left without a label to learn from."""
+    finding = Finding("enough listings")
+    plan, where = catalogue.plan, config.data.listings
+    if catalogue.schema is None or plan is None:
+        finding.detail, finding.note = "not judged: mend the problems above first", True
+        return finding
+    sizes = Counter(listing.vertical for listing in catalogue.listings.values())
+    trained = {catalogue.listings[label.listing].vertical for label in plan.given if label.split == "train"}
+    for vertical in catalogue.schema.verticals:
+        wanted, there = len(plan.slots[vertical]), len(plan.candidates[vertical])
+        if not sizes[vertical]:
+            finding.problems.append(Problem(f"{where} (vertical {vertical})", "no listing of this vertical", "Add listings or take it out of the schema"))
+        elif wanted > there:
+            what = f"{wanted} listings are to be labelled, but {there} have no label yet"
+            finding.problems.append(Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical"))
+        elif vertical not in trained and "train" not in plan.slots[vertical]:
+            finding.problems.append(Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical"))
+    left = sum(map(len, plan.candidates.values())) - plan.wanted
+    if config.loop.iterations and left + plan.surplus <= 0:
+        finding.problems.append(Problem(where, "no listing is left without a label", "Add unlabelled listings, or set loop.iterations to 0"))
+    surplus = f"; {plan.surplus} listings with labels are not used (raise annotate.*_per_vertical)" if plan.surplus else ""
+    finding.detail = f"{plan.wanted:,} to be labelled by the API, {max(left, 0):,} left without a label{surplus}"
+    finding.note = bool(plan.surplus)
+    return finding
+
+
+def check_images(config: RunConfig, catalogue: Catalogue) -> Finding:
+    """Opens a sample of images, drawn by seed; a few bad ones are told, more than `data.max_bad_images` are problems."""
+    finding = Finding("images")
+    every = [(listing, name) for listing in catalogue.listings.values() for name in listing.images]
+    drawn = random.Random(config.seed).sample(every, min(config.data.check_images, len(every)))
+    reader = ImageReader(Path(config.data.listings).parent, config.data)
+    pixels: list[int] = []
+
+    def look(item: tuple[Listing, str]) -> Problem | None:
+        listing, name = item
+        try:
+            image = reader.open(name)
+        except InputError as error:
+            found = error.problems[0]
+            return Problem(f"listing {listing.id}, image {found.where}", found.what, found.remedy)
+        pixels.append(image.width * image.height)
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        bad = [problem for problem in pool.map(look, drawn) if problem]
+    catalogue.pixels = sum(pixels) / len(pixels) if pixels else None
+    finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable" + (f", e.g. {bad[0]}" if bad else "")
+    finding.note = bool(bad)
+    if len(bad) > config.data.max_bad_images * len(drawn):
+        what = f"{len(bad)} of {len(drawn)} images checked are unreadable, more than data.max_bad_images = {config.data.max_bad_images:g} allows"
+        finding.problems = [Problem(config.data.listings, what, "Mend those named below, or raise the cap"), *bad[:_SHOWN]]
+        finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable"
+    return finding

@@ -1,0 +1,48 @@
+"""What a check has found."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from polars.exceptions import PolarsError
+
+from attrloop.components.shared.errors import AttrloopError, InputError, Problem
+
+
+@dataclass
+class Finding:
+    """One check's outcome.
+
+    Attributes:
+        name: of the check, e.g. `listings`.
+        detail: one line for the table: what was found.
+        problems: what must be mended before the run can start.
+        note: the detail is worth reading though it does not stop the run.
+    """
+
+    name: str
+    detail: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    note: bool = False
+
+    @property
+    def state(self) -> str:
+        return "problem" if self.problems else "note" if self.note else "ok"
+
+    @contextmanager
+    def gathering(self, where: str) -> Iterator[None]:
+        """Adds what the block raises to the problems, so that the other checks go on."""
+        try:
+            yield
+        except InputError as error:
+            self.problems += error.problems
+        except AttrloopError as error:
+            self.problems.append(Problem(where, str(error).rstrip("."), "Correct the config or the environment"))
+        except UnicodeDecodeError as error:
+            self.problems.append(Problem(where, f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8"))
+        except PolarsError as error:
+            self.problems.append(Problem(where, f"not a Parquet file that can be read ({str(error).splitlines()[0]})", "Write the file again"))
+        except OSError as error:
+            remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the path and its permissions"
+            self.problems.append(Problem(str(error.filename or where), error.strerror or str(error), remedy))

@@ -1,0 +1,137 @@
+"""What a run will take, at most: API calls and money, chains and tokens, disk."""
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from attrloop.components.annotate.plan import Plan
+from attrloop.components.annotate.request import answer_model, cost_limit, make_request
+from attrloop.components.preflight.catalogue import Catalogue
+from attrloop.components.preflight.finding import Finding
+from attrloop.components.preflight.services import existing
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.errors import Problem
+
+_ROOM = 200_000_000  # bytes for reports, the tracking database, logs
+_CHAIN = 200  # bytes of a chain's row beside its text
+_TOKEN = 5  # bytes of text a token, and of a number in Parquet
+_PATCH = 28 * 28  # pixels of a visual token, as in Qwen2.5-VL
+_ADAPTER_COPIES = 6  # of each stage: the adapter, a checkpoint with Adam's two moments and its predecessor, the registered version
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Upper bounds.
+
+    Attributes:
+        wanted: listings that the API is to label.
+        calls: API requests for them, unusable replies up to `annotate.max_failed` included.
+        cost: of these, in US dollars.
+        chains: sampled in all iterations together.
+        tokens: of these chains.
+        disk: in bytes.
+    """
+
+    wanted: int
+    calls: int
+    cost: float
+    chains: int
+    tokens: int
+    disk: int
+
+
+def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> Forecast | None:
+    """The forecast; None when the data cannot be relied on.
+
+    Args:
+        model: what `probe` knows of the base model.
+    """
+    if catalogue.plan is None or catalogue.schema is None:
+        return None
+    calls = {vertical: _calls(config, catalogue.plan, vertical) for vertical in catalogue.schema.verticals}
+    cost = sum(count * _dearest(config, catalogue, vertical) for vertical, count in calls.items() if count)
+    chains = _chains(config, catalogue, catalogue.plan) * config.loop.iterations
+    return Forecast(catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, _disk(config, catalogue, chains, model))
+
+
+def _calls(config: RunConfig, plan: Plan, vertical: str) -> int:
+    """With a share f of unusable replies allowed, w usable ones take at most w / (1 - f) requests."""
+    wanted, there, share = len(plan.slots[vertical]), len(plan.candidates[vertical]), config.annotate.max_failed
+    return min(there, floor(wanted / (1 - share) + 1e-9) if share < 1 else there) if wanted else 0
+
+
+def _dearest(config: RunConfig, catalogue: Catalogue, vertical: str) -> float:
+    """Upper estimate of a request's cost, from the vertical's candidate with the longest title and metadata."""
+    assert catalogue.plan is not None and catalogue.schema is not None
+    entry = catalogue.schema.verticals[vertical]
+    listings = catalogue.plan.candidates[vertical]
+    longest = max(listings, key=lambda row: len(row.title or "") + sum(len(key) + len(text) for key, text in row.metadata.items()))
+    images = min(config.annotate.max_images, max(len(row.images) for row in listings))
+    return cost_limit(config.annotate, make_request(longest, entry, answer_model(entry), config.annotate, []), images)
+
+
+def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
+    """Of one iteration: unlabelled listings, and labelled ones other than those of the test split."""
+    assert catalogue.schema is not None
+    attributes = {vertical: len(entry.attributes) for vertical, entry in catalogue.schema.verticals.items()}
+    listings = Counter(listing.vertical for listing in catalogue.listings.values())
+    given = {label.listing: label.split for label in plan.given}
+    labelled = Counter(catalogue.listings[key].vertical for key in given)
+    tested = Counter(catalogue.listings[key].vertical for key, split in given.items() if split == "test")
+    total = unlabelled = 0
+    for vertical, count in listings.items():
+        slots = plan.slots[vertical]
+        apart = labelled[vertical] + len(slots)
+        unlabelled += max(count - apart, 0)
+        total += attributes[vertical] * (min(apart, count) - tested[vertical] - slots.count("test"))
+    free = sum(attributes[vertical] * max(count - labelled[vertical] - len(plan.slots[vertical]), 0) for vertical, count in listings.items())
+    bound = config.sample.max_listings
+    return (max(total, 0) + (free if not bound or bound >= unlabelled else round(free * bound / unlabelled))) * config.sample.chains
+
+
+def _disk(config: RunConfig, catalogue: Catalogue, chains: int, model: dict[str, Any]) -> int:
+    """Cached visual features, chains, and adapters with their checkpoints."""
+    pixels = min(config.model.max_pixels, catalogue.pixels or config.model.max_pixels)
+    bytes_each = 4 if config.model.dtype == "float32" or (config.model.dtype == "auto" and shutil.which("nvidia-smi") is None) else 2
+    images = sum(len(listing.images) for listing in catalogue.listings.values())
+    features = images * (pixels / _PATCH + 1) * model.get("hidden", 2048) * bytes_each
+    adapters = config.model.lora_rank * model.get("target_sizes", 2_000_000) * 4 * _ADAPTER_COPIES * (config.loop.iterations + 1)
+    return _ROOM + round(features + adapters) + chains * (_CHAIN + config.sample.max_new_tokens * _TOKEN)
+
+
+def check_budget(config: RunConfig, found: Forecast | None) -> Finding:
+    """The annotations fit the budgets in calls and in money."""
+    finding, annotate = Finding("budget"), config.annotate
+    if found is None:
+        finding.detail, finding.note = "no forecast: mend the data first", True
+        return finding
+    finding.detail = f"at most {found.calls:,} API calls and {found.cost:,.2f} US dollars (caps: {annotate.max_calls:,} and {annotate.max_cost:,.2f})"
+    fewer = "or lower annotate.*_per_vertical"
+    if found.cost > annotate.max_cost:
+        what = f"annotation may cost {found.cost:,.2f} US dollars, the cap is {annotate.max_cost:,.2f}"
+        finding.problems.append(Problem("annotate.max_cost", what, f"Raise it, {fewer}"))
+    if found.wanted > annotate.max_calls:
+        what = f"{found.wanted:,} listings are to be annotated, the cap is {annotate.max_calls:,} calls"
+        finding.problems.append(Problem("annotate.max_calls", what, f"Raise it, {fewer}"))
+    return finding
+
+
+def check_work(config: RunConfig, found: Forecast | None) -> Finding:
+    """Tells how much will be sampled; nothing here stops a run."""
+    if found is None:
+        return Finding("work", "no forecast: mend the data first", note=True)
+    return Finding("work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens / 1e6:,.1f} M tokens")
+
+
+def check_disk(workspace: str, found: Forecast | None) -> Finding:
+    """Enough free space where the workspace is."""
+    place, need = existing(Path(workspace).absolute()), found.disk if found else _ROOM
+    free = shutil.disk_usage(place).free
+    finding = Finding("disk", f"{free / 1e9:,.1f} GB free, about {need / 1e9:,.1f} GB needed")
+    if free < need:
+        what = f"{free / 1e9:,.2f} GB are free, about {need / 1e9:,.2f} GB are needed"
+        finding.problems.append(Problem(f"workspace {workspace}", what, "Free some space or choose another folder"))
+    return finding

@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attrloop.components.preflight.check import check, examine
+from attrloop.components.shared.errors import InputError
+from attrloop.components.shared.workspace import Workspace
+
+
+def workspace(shop) -> str:
+    uri = str(shop.folder.parent / "run")
+    Workspace.create(uri, shop.config())
+    return uri
+
+
+def report_of(uri: str) -> dict:
+    return json.loads(Path(uri, "preflight/report.json").read_text())
+
+
+def test_a_passed_check_prints_a_table_and_writes_the_report(shop, capsys):
+    uri = workspace(shop)
+    check(uri)
+    report = report_of(uri)
+    names = {entry["check"] for entry in report["findings"]}
+    assert {"schema", "listings", "images", "budget", "annotator", "tracking", "base model", "GPU", "disk", "workspace"} <= names
+    assert not [entry for entry in report["findings"] if entry["problems"]]
+    assert "preflight" in (shown := capsys.readouterr().out) and "base model" in shown
+    assert Path(uri, "preflight/manifest.json").is_file()
+    assert "sk-secret-123" not in Path(uri, "preflight/report.json").read_text() + shown
+
+
+def test_a_failed_check_raises_all_problems_and_still_writes_the_report(shop):
+    shop.set("annotate", key_env="NOT_SET_KEY").set("model", lora_targets="nothing")
+    uri = workspace(shop)
+    with pytest.raises(InputError, match="2 problems found"):
+        check(uri)
+    assert sum(len(entry["problems"]) for entry in report_of(uri)["findings"]) == 2
+    assert not Path(uri, "preflight/manifest.json").exists()
+
+
+def test_missing_files_are_problems_of_the_check(shop):
+    (shop.folder / "listings.jsonl").unlink()
+    with pytest.raises(InputError, match="no such file of listings"):
+        check(workspace(shop))
+
+
+def test_again_it_looks_at_what_is_outside_but_not_at_the_images(shop, server):
+    uri = workspace(shop)
+    check(uri)
+    check(uri)
+    assert server.asked.count("/v1/models") == 2
+    assert next(entry for entry in report_of(uri)["findings"] if entry["check"] == "images")["detail"].startswith("opened by an earlier check")
+    server.statuses["/v1/models"] = 401
+    with pytest.raises(InputError, match="key is refused"):
+        check(uri)
+
+
+def test_the_forecast_counts_calls_chains_and_tokens(shop):
+    shop.set("annotate", max_failed=0.0, price_in=0.0, price_out=1.0).set("loop", iterations=2).set("sample", chains=3, max_new_tokens=10)
+    forecast = examine(shop.config(), str(shop.folder)).forecast
+    # 8 listings are labelled, of which one is given; 20 listings with one attribute each, of which the 2 of the test split are not sampled.
+    assert (forecast.wanted, forecast.calls, forecast.chains, forecast.tokens) == (7, 7, 18 * 3 * 2, 18 * 3 * 2 * 10)
+    assert forecast.cost == pytest.approx(7 * 350 / 1e6)
+    shop.set("annotate", max_failed=0.3).set("sample", max_listings=4)
+    forecast = examine(shop.config(), str(shop.folder)).forecast
+    assert (forecast.calls, forecast.chains) == (4 + 5, (6 + 4) * 3 * 2)
+
+
+def test_it_does_not_import_torch():
+    code = "import sys, attrloop.components.preflight.check; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
