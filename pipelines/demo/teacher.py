@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,13 +40,15 @@ class Teacher:
     """Answers from pixels.
 
     Args:
-        catalogue: folder with `listings.jsonl`, its images, and `truth.jsonl` (rows of `listing` and `values` by attribute).
+        catalogue: folder with `listings.jsonl`, its images, and `truth.jsonl` (rows of `listing`, `attribute`, `value`).
         error_rate: share of answers that are another allowed value, in [0, 1]; which ones is decided by `seed` and the picture.
     """
 
     def __init__(self, catalogue: Path, error_rate: float = 0.05, seed: int = 0) -> None:
         self.error_rate, self.seed = error_rate, seed
-        self._truth = {row["listing"]: row["values"] for row in _rows(catalogue / "truth.jsonl")}
+        self._truth: dict[str, dict[str, str]] = defaultdict(dict)
+        for row in _rows(catalogue / "truth.jsonl"):
+            self._truth[row["listing"]][row["attribute"]] = row["value"]
         names = [(row["id"], catalogue / name) for row in _rows(catalogue / "listings.jsonl") for name in row["images"]]
         self._listings = [listing for listing, _ in names]
         self._pixels = np.stack([_small(path.read_bytes()) for _, path in names])

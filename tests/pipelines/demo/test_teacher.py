@@ -45,8 +45,15 @@ def answers(url: str, folder: Path, listings: list[dict]) -> dict[str, dict]:
     }
 
 
+def truth_of(rows: list[dict]) -> dict[str, dict[str, str]]:
+    truth: dict[str, dict[str, str]] = {}
+    for row in rows:
+        truth.setdefault(row["listing"], {})[row["attribute"]] = row["value"]
+    return truth
+
+
 def test_without_errors_it_answers_the_truth_and_names_evidence_of_it(rendered, rows_of):
-    truth = {row["listing"]: row["values"] for row in rows_of(rendered / "truth.jsonl")}
+    truth = truth_of(rows_of(rendered / "truth.jsonl"))
     with serving(rendered, error_rate=0) as url:
         found = answers(url, rendered, rows_of(rendered / "listings.jsonl"))
     assert {listing: {a: entry["value"] for a, entry in reply.items()} for listing, reply in found.items()} == truth
@@ -56,7 +63,7 @@ def test_without_errors_it_answers_the_truth_and_names_evidence_of_it(rendered, 
 
 
 def test_it_errs_at_about_the_stated_rate_and_the_same_way_each_time(rendered, rows_of):
-    truth = {row["listing"]: row["values"] for row in rows_of(rendered / "truth.jsonl")}
+    truth = truth_of(rows_of(rendered / "truth.jsonl"))
     rounds = []
     for _ in range(2):
         with serving(rendered, error_rate=0.4, seed=7) as url:
