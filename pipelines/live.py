@@ -43,8 +43,8 @@ class Step:
         for k in range(len(self.lines) - 1, -1, -1):
             if found := _EXPLAINED.fullmatch(self.lines[k]):
                 return "\n".join([found[1], *self.lines[k + 1 :]]).rstrip()
-        raised = [line for line in self.lines if _RAISED.fullmatch(line)]
-        return raised[-1] if raised else "it ended without a message (killed, or out of memory?)"
+        raised = [k for k, line in enumerate(self.lines) if _RAISED.fullmatch(line)]
+        return "\n".join(self.lines[raised[-1] :]) if raised else "it ended without a message (killed, or out of memory?)"
 
 
 class Stream(io.TextIOBase):
@@ -75,6 +75,7 @@ class Progress:
 
     def __init__(self, labels: dict[str, str], workspace: Path, console: Console) -> None:
         self.labels, self.workspace, self.console = labels, workspace, console
+        console.file = console.file  # else rich would follow the redirection of standard output into the log
         self.steps: list[Step] = []
         self.live = Live(console=console, get_renderable=self._table, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False)
 

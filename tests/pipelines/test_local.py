@@ -100,7 +100,10 @@ def test_nothing_is_left_in_the_temporary_folder_or_the_environment(tmp_path: Pa
     assert dict(os.environ) == before
 
 
-def test_what_steps_print_stays_out_of_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _, shown = run(work_once, tmp_path)
-    assert len(shown.splitlines()) == 1
-    assert capfd.readouterr() == ("", "")
+def test_the_terminal_shows_the_steps_and_the_log_what_they_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(work_once, tmp_path)
+    capsys.readouterr()
+    run_pipeline(tmp_path / "one.yaml", {"workspace": str(tmp_path)}, tmp_path, Console())
+    shown, errors = capsys.readouterr()
+    assert [line.split()[:2] for line in shown.splitlines()] == [["work-once", "reused"]] and errors == ""
+    assert "reusing pairs" in max((tmp_path / "logs").iterdir()).read_text()
