@@ -41,14 +41,13 @@ def figures(evaluated: dict[str, dict[str, Any]]) -> dict[str, float]:
         evaluated: split -> its metrics.json.
 
     Returns:
-        Of the test split where it is there, else of validation: `macro_accuracy`, `accuracy/<vertical>`, `macro_f1/<vertical>`. Besides,
-        `validation_accuracy/<vertical>`, and `<split>/<figure>` for everything that is one number of a split.
+        `macro_accuracy` and `accuracy/<vertical>` of the test split where it is there, else of validation; `validation_accuracy/<vertical>`; and
+        `<split>/<figure>` for everything that is one number of a split.
     """
     head = evaluated.get("test") or evaluated["validation"]
     short = slugs(head["verticals"])
     flat = {"macro_accuracy": head["macro_accuracy"]}
-    for measure in ("accuracy", "macro_f1"):
-        flat |= {f"{measure}/{short[vertical]}": entry[measure] for vertical, entry in head["verticals"].items()}
+    flat |= {f"accuracy/{short[vertical]}": entry["accuracy"] for vertical, entry in head["verticals"].items()}
     if "validation" in evaluated:
         verticals = evaluated["validation"]["verticals"]
         flat |= {f"validation_accuracy/{slug}": verticals[vertical]["accuracy"] for vertical, slug in slugs(verticals).items()}
@@ -67,14 +66,14 @@ def manifests(ws: Workspace, stage: str) -> dict[str, Manifest]:
 
 
 def effort(ws: Workspace, stage: str) -> dict[str, float]:
-    """`minutes/<work>` and `count/<what>` from the manifests of a stage."""
+    """`effort/<work>_<count>` from the manifests of a stage: its rows, chains, pairs, and minutes."""
     flat = {}
     for work, manifest in manifests(ws, stage).items():
         for key, value in manifest.counts.items():
             if key == "seconds":
-                flat[f"minutes/{work}"] = value / 60
+                flat[f"effort/{work}_minutes"] = value / 60
             elif work not in SPLITS:
-                flat[f"count/{work}_{key}"] = value
+                flat[f"effort/{work}_{key}"] = value
     return _finite(flat)
 
 
@@ -118,13 +117,17 @@ def summary(state: LoopState, evaluated: dict[str, dict[str, dict[str, Any]]]) -
     best = state.best.stage
     split = next(iter(evaluated[best]))
     heads = {stage: by_split[split] for stage, by_split in evaluated.items()}
-    names = [f"**{stage}**" if stage == best else stage for stage in heads]
-    lines = [f"Accuracy on the {split} split; the best stage on validation is **{best}**.", "", f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
-    rows = {"macro": [head["macro_accuracy"] for head in heads.values()]}
-    rows |= {vertical: [head["verticals"].get(vertical, {}).get("accuracy") for head in heads.values()] for vertical in heads[best]["verticals"]}
-    for name, values in rows.items():
-        lines.append(" | ".join([f"| {name}", *("" if value is None else f"{value:.3f}" for value in values)]) + " |")
+    line = ", ".join(f"{stage} {head['macro_accuracy']:.3f}" for stage, head in heads.items() if stage != best)
+    lines = [f"Best stage on validation: **{best}**. Macro accuracy on {split} **{heads[best]['macro_accuracy']:.3f}** ({line}).", ""]
+    lines += [_row("", [f"**{stage}**" if stage == best else stage for stage in heads]), _row("---", ["---:"] * len(heads), "")]
+    for vertical in heads[best]["verticals"]:
+        cells = [head["verticals"].get(vertical, {}).get("accuracy") for head in heads.values()]
+        lines.append(_row(vertical, ["" if cell is None else f"{cell:.3f}" for cell in cells]))
     return "\n".join(lines)
+
+
+def _row(name: str, cells: list[str], gap: str = "\u2003") -> str:
+    return " | ".join([f"| {name}", *(f"{gap}{cell}" for cell in cells)]) + " |"  # MLflow's page leaves no room between columns
 
 
 def origin(ws: Workspace, state: LoopState, outcome: Outcome) -> Outcome | None:

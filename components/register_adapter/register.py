@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 RESULT = "register/result.json"
-_BY_STAGE = ("macro_accuracy", "validation/macro_accuracy", "test/off_list_rate", "test/answer_entropy", "test/expected_calibration_error")
+_BEST = ("macro_accuracy", "validation/macro_accuracy")
 log = logging.getLogger(__name__)
 
 
@@ -112,6 +112,7 @@ class _Loop:
             end = start + durations[outcome.stage]
             runs[outcome.stage], start = self._stage(parent, outcome, start, end), end
         number = self._version(runs[self.state.best.stage])
+        self.runs.log(parent.info.run_id, tags={"model_version": f"{self.ws.config.tracking.model_name} {number}"})
         if parent.info.run_id != tracking.injected_run(self.uri):  # an orchestrator ends its runs itself
             self.client.set_terminated(parent.info.run_id, "FINISHED", start)
         return {
@@ -129,11 +130,11 @@ class _Loop:
         run, best = parent.info.run_id, self.state.best.stage
         note = {"mlflow.note.content": figures.summary(self.state, self.evaluated), "best_stage": best}
         self.runs.log(run, figures.parameters(self.ws.config), note)
-        self.runs.measure(parent, [(0, figures.figures(self.evaluated[best]))])
-        for step, outcome in enumerate(self.state.outcomes):
-            flat = figures.figures(self.evaluated[outcome.stage])
-            kept = {f"by_stage/{key.replace('/', '_')}": value for key, value in flat.items() if key in _BY_STAGE or key.startswith("accuracy/")}
-            self.runs.measure(parent, [(step, kept)])
+        by_stage = [(step, figures.figures(self.evaluated[outcome.stage])) for step, outcome in enumerate(self.state.outcomes)]
+        self.runs.measure(parent, by_stage)
+        chosen = {f"best/{key.replace('/', '_')}": value for key, value in by_stage[self.state.outcomes.index(self.state.best)][1].items() if key in _BEST}
+        self.runs.measure(parent, [(0, chosen)])
+        self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "state.json").write_text(self.state.model_dump_json(indent=1), encoding="utf-8")
             self.client.log_artifact(run, f"{folder}/state.json")
@@ -152,6 +153,7 @@ class _Loop:
         run, measured = child.info.run_id, figures.figures(self.evaluated[stage])
         model = versions.log_model(self.client, self.uri, run, self.ws.store.folder(outcome.adapter), versions.model_config(self.ws)) if best else None
         self.runs.log(run, figures.parameters(self.ws.config, stage))
+        self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         self.runs.measure(child, [(0, measured)], model)
         self.runs.measure(child, [(0, figures.effort(self.ws, stage)), *figures.curve(self.ws, stage)])
         self._artifacts(run, [f"evaluate/{split}/{stage}/metrics.json" for split in figures.SPLITS] + [f"{stage}/pairs/report.json"])
@@ -164,7 +166,9 @@ class _Loop:
         model = versions.log_model(self.client, self.uri, run, self.ws.store.folder(best.adapter), versions.model_config(self.ws))
         macros = {f"{split}_macro_accuracy": f"{found['macro_accuracy']:.4f}" for split, found in self.evaluated[best.stage].items()}
         own = {"stage": best.stage, "run_id": run, "workspace": self.runs.keys[WORKSPACE]}
-        return versions.register_version(self.client, self.uri, name, model, {**self.runs.tags, **self._tags(best), **own, **macros})
+        number = versions.register_version(self.client, self.uri, name, model, {**self.runs.tags, **self._tags(best), **own, **macros})
+        self.client.update_model_version(name, str(number), figures.summary(self.state, self.evaluated))
+        return number
 
     def _digest(self, outcome: Outcome) -> str:
         return versions.adapter_digest(self.ws.store.folder(outcome.adapter))

@@ -1,11 +1,13 @@
 """Runs that are found again rather than made again: each carries the keys of its loop and the stage it is about, and everything written to one is the
 same when it is written twice."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 
 from attrloop.components.shared.tracking import actor, git_sha, injected_run
 
@@ -71,6 +73,11 @@ class Runs:
         marks = [RunTag(key, value) for key, value in (tags or {}).items()]
         for start in range(0, len(marks), _BATCH):
             self.client.log_batch(run, tags=marks[start : start + _BATCH])
+
+    def read(self, run: str, source: str, digest: str) -> None:
+        """Names the data that a run is about."""
+        data = Dataset(Path(source).name, digest, "gs" if source.startswith("gs://") else "local", json.dumps({"uri": source}))
+        self.client.log_inputs(run, [DatasetInput(data)])
 
     def measure(self, run: Run, points: Iterable[tuple[int, dict[str, float]]], model_id: str | None = None) -> None:
         """Writes metrics by step; the time of each is the run's start, so that writing them again adds nothing.

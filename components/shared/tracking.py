@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of the registered model
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow opens such an experiment on its pages for training, not for chats
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own defaults wait minutes for a server that is away
 _PROBING = threading.Lock()  # the environment is the whole process's
 _URI = "MLFLOW_TRACKING_URI"
@@ -135,7 +136,7 @@ def experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if found is None:
         location = Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts" if uri.startswith("sqlite:///") else None
         try:
-            return client.create_experiment(name, artifact_location=location.as_uri() if location else None)
+            return client.create_experiment(name, artifact_location=location.as_uri() if location else None, tags=_KIND)
         except MlflowException:  # somebody else was faster
             found = client.get_experiment_by_name(name)
             if found is None:

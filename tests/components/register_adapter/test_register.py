@@ -41,7 +41,8 @@ def test_a_loop_is_one_parent_with_a_child_per_stage(runs: Path) -> None:
     assert {stage: len(made) for stage, made in found.items()} == {"loop": 1, "base": 1, "sft": 1, "iteration-1": 1}
     parent = found.pop("loop")[0]
     assert parent.info.run_name == "run" and "| Café mug |" in parent.data.tags["mlflow.note.content"]
-    assert parent.data.params["sample.chains"] == "8"
+    assert parent.data.params["sample.chains"] == "8" and parent.data.tags["model_version"] == f"{NAME} 1"
+    assert parent.inputs.dataset_inputs[0].dataset.digest == run.ws.data_digest
     for stage, (child,) in found.items():
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id and child.info.run_name == stage
     assert {made.info.status for made in (parent, *(child for (child,) in found.values()))} == {"FINISHED"}
@@ -60,9 +61,21 @@ def test_the_metrics_of_a_stage_are_those_of_its_evaluation(runs: Path) -> None:
     assert metrics["accuracy/cafe-mug"] == pytest.approx(test["verticals"]["Café mug"]["accuracy"])
     assert metrics["validation_accuracy/cafe-mug"] == pytest.approx(validation["verticals"]["Café mug"]["accuracy"])
     assert metrics["test/off_list_rate"] == test["off_list_rate"]
-    assert metrics["minutes/dpo"] == 0.5
+    assert metrics["effort/dpo_minutes"] == 0.5
     history = client_of(runs).get_metric_history(child.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(k, 2.0 / k) for k in range(5, 55, 5)]
+
+
+def test_the_parent_shows_accuracy_over_the_stages_and_the_best_of_them(runs: Path) -> None:
+    run = make_run(runs, accuracy={"base": 0.3, "sft": 0.6, "iteration-1": 0.85, "iteration-2": 0.7})
+    register(run.uri, run.state)
+    client = client_of(runs)
+    parent = runs_by_stage(client)["loop"][0]
+    history = client.get_metric_history(parent.info.run_id, "accuracy/rug")
+    stages = ("base", "sft", "iteration-1", "iteration-2")
+    assert [(point.step, point.value) for point in history] == [(k, figures(run, "test", s)["verticals"]["rug"]["accuracy"]) for k, s in enumerate(stages)]
+    assert parent.data.metrics["best/macro_accuracy"] == pytest.approx(figures(run, "test", "iteration-1")["macro_accuracy"])
+    assert parent.data.tags["best_stage"] == "iteration-1"
 
 
 def test_without_a_test_evaluation_the_headline_is_validation(runs: Path) -> None:
