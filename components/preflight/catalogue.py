@@ -88,11 +88,11 @@ def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
     return finding
 
 
-def check_images(config: RunConfig, catalogue: Catalogue) -> Finding:
-    """Opens a sample of images, drawn by seed; a few bad ones are told, more than `data.max_bad_images` are problems."""
+def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding:
+    """Opens `count` images, drawn by seed; a few bad ones are told, more than `data.max_bad_images` are problems."""
     finding = Finding("images")
     every = [(listing, name) for listing in catalogue.listings.values() for name in listing.images]
-    drawn = random.Random(config.seed).sample(every, min(config.data.check_images, len(every)))
+    drawn = random.Random(config.seed).sample(every, min(count, len(every)))
     reader = ImageReader(Path(config.data.listings).parent, config.data)
     pixels: list[int] = []
 

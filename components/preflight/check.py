@@ -1,7 +1,7 @@
 """Everything that can be known before a run is paid for, with all problems at once. Imports no torch."""
 
 import json
-import logging
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from attrloop.components.shared.errors import InputError, Problem
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
-log = logging.getLogger(__name__)
+_AGAIN = 20  # images opened when an earlier check has seen the catalogue
 _SOMEWHERE = "runs/run"  # stands for the workspace where none is given yet
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
@@ -40,7 +40,7 @@ class Outcome:
 def check(workspace: str) -> None:
     """Runs every check, prints a table and writes `preflight/report.json`.
 
-    It looks anew each time at what may have changed outside; only the images are not opened again while the catalogue is the same.
+    It looks anew each time at what may have changed outside; of the images only a few are opened again while the catalogue is the same.
 
     Args:
         workspace: URI of the run's workspace.
@@ -80,15 +80,12 @@ def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = Fa
 
     Args:
         annotated: the labels are there already, so the annotator is not needed.
-        images: whether to open a sample of the images.
+        images: whether to open as many images as the config says, or a few only.
     """
     root = str(Path(workspace).absolute())
     catalogue, findings = read_catalogue(config)
     findings.append(check_amount(config, catalogue))
-    if images and catalogue.listings and config.data.check_images:
-        findings.append(check_images(config, catalogue))
-    else:
-        findings.append(Finding("images", "opened by an earlier check of the same catalogue" if not images else "not opened"))
+    findings.append(check_images(config, catalogue, min(config.data.check_images, sys.maxsize if images else _AGAIN)))
     model, facts = check_model(config.model)
     found = forecast(config, catalogue, facts)
     findings += [check_budget(config, found), _endpoint(config, catalogue, annotated), check_tracking(config, root), model, check_gpu()]

@@ -47,12 +47,13 @@ def test_missing_files_are_problems_of_the_check(shop):
         check(workspace(shop))
 
 
-def test_again_it_looks_at_what_is_outside_but_not_at_the_images(shop, server):
+def test_again_it_looks_at_what_is_outside_but_at_few_images(shop, server):
+    shop.write("listings.jsonl", [row | {"images": row["images"] * 3} for row in shop.rows("listings.jsonl")])
     uri = workspace(shop)
     check(uri)
     check(uri)
     assert server.asked.count("/v1/models") == 2
-    assert next(entry for entry in report_of(uri)["findings"] if entry["check"] == "images")["detail"].startswith("opened by an earlier check")
+    assert next(entry for entry in report_of(uri)["findings"] if entry["check"] == "images")["detail"].startswith("20 of 60 opened")
     server.statuses["/v1/models"] = 401
     with pytest.raises(InputError, match="key is refused"):
         check(uri)
