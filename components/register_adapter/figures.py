@@ -126,7 +126,7 @@ def summary(state: LoopState, evaluated: dict[str, dict[str, dict[str, Any]]]) -
     return "\n".join(lines)
 
 
-def _row(name: str, cells: list[str], gap: str = "\u2003") -> str:
+def _row(name: str, cells: list[str], gap: str = "&emsp;") -> str:
     return " | ".join([f"| {name}", *(f"{gap}{cell}" for cell in cells)]) + " |"  # MLflow's page leaves no room between columns
 
 

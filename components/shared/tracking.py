@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of the registered model
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow opens such an experiment on its pages for training, not for chats
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it MLflow's menu for the experiment lacks the training runs
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own defaults wait minutes for a server that is away
 _PROBING = threading.Lock()  # the environment is the whole process's
 _URI = "MLFLOW_TRACKING_URI"
