@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
 from transformers import PreTrainedTokenizerFast
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 
 _TEXT = """What is the pattern of this mug? Choose one of: solid, striped, dotted. Say what you see, then Answer:
 I see upright bars. Answer: striped user assistant colour of this shirt red green blue not_visible other none"""
@@ -70,3 +70,60 @@ def qwen2_5_vl(folder: Path) -> Path:
         **ids,
     )  # fmt: skip
     return _save(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
+
+
+def idefics3(folder: Path) -> Path:
+    """SmolVLM's predecessor: square images through SigLIP and a pixel shuffle."""
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor, Idefics3Processor
+
+    torch.manual_seed(0)
+    words = tokenizer(
+        ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))],
+        image_token="<image>", fake_image_token="<fake_token_around_image>", global_image_token="<global-img>",
+    )  # fmt: skip
+    images = Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False)
+    processor = Idefics3Processor(image_processor=images, tokenizer=words, image_seq_len=16, chat_template=_CHAT.replace("IMAGE", "<image>"))
+    config = Idefics3Config(
+        text_config=_text(len(words)) | {"model_type": "llama"},
+        vision_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+        image_token_id=words.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=True, pad_token_id=0,
+    )  # fmt: skip
+    return _save(Idefics3ForConditionalGeneration(config), processor, folder)
+
+
+def llava_onevision(folder: Path) -> Path:
+    """Images of any proportions through SigLIP, a projector and a row of newline features."""
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+    )
+
+    torch.manual_seed(0)
+    words = tokenizer(["<image>", "<video>"], image_token="<image>", video_token="<video>")
+    side = {"height": 32, "width": 32}
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size=side, image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]]),
+        tokenizer=words,
+        video_processor=LlavaOnevisionVideoProcessor(size=side),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=_CHAT.replace("IMAGE", "<image>"),
+        patch_size=8,
+    )
+    config = LlavaOnevisionConfig(
+        text_config=_text(len(words)) | {"model_type": "qwen2"},
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "image_size": 32, "patch_size": 8, "vision_use_head": False,
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"), video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_token_id=words.convert_tokens_to_ids("<image>"), video_token_id=words.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]], vision_feature_select_strategy="full", vision_feature_layer=-1, tie_word_embeddings=True,
+    )  # fmt: skip
+    return _save(LlavaOnevisionForConditionalGeneration(config), processor, folder)
+
+
+ARCHITECTURES = {"qwen2_5_vl": qwen2_5_vl, "idefics3": idefics3, "llava_onevision": llava_onevision}

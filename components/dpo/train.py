@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from trl import DPOConfig, DPOTrainer
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage, read_manifest

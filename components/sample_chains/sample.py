@@ -127,4 +127,3 @@ def sample_listings(ws: Workspace, vlm: Vlm, listings: list[Listing], stage: str
                     listing=listing.id, vertical=listing.vertical, attribute=name, view=view, chain=number,
                     text=item.text, answer=answer, logprob=sum(item.logprobs), tokens=item.tokens,
                 )  # fmt: skip
-

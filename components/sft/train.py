@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.storage import Stage, read_manifest
@@ -42,14 +43,20 @@ def train(workspace: str) -> str:
     if not rows:
         raise AttrloopError("There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels.")
     vlm = Vlm.open(ws)
+    vlm.verify(images=max(len(prompt.images) for prompt, _ in rows))
     vlm.add_adapter(ws.config.seed)
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        chosen = [rows[item["row"]] for item in batch]
+        return vlm.batch(vlm.encode([prompt for prompt, _ in chosen]), [target for _, target in chosen], ws.config.sft.feature_noise)
+
     arguments = SFTConfig(**trainer_arguments(ws.config.sft, stage, vlm, ws.config.seed))
     trainer = CompletionTrainer(
         model=vlm.model,
         args=arguments,
         train_dataset=rows_dataset(len(rows)),
         processing_class=vlm.processor,
-        data_collator=lambda batch: vlm.batch(vlm.encode([rows[item["row"]][0] for item in batch]), [rows[item["row"]][1] for item in batch]),
+        data_collator=collate,
         callbacks=[Metrics(stage.folder / "metrics.jsonl", "sft"), KeepCheckpoints(stage)],
     )
     run_trainer(trainer, stage)
@@ -78,5 +85,3 @@ class CompletionTrainer(SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
         return -completion_logprobs(model, inputs).sum() / inputs["completion_mask"].sum()
-
-

@@ -85,6 +85,7 @@ class SftConfig(TrainConfig):
     learning_rate: float = 2e-4  # usual for LoRA
     epochs: float = 10.0  # some 10 labels per vertical: many passes are needed and harmless
     views: Views = "first"  # the images of a labelled listing that are trained on
+    feature_noise: float = Field(0.0, ge=0)  # Gaussian noise on image features, in their own standard deviations: a few labels overfit less
 
 
 class SampleConfig(Config):
@@ -102,7 +103,7 @@ class MineConfig(Config):
     consensus: Share = 0.5  # least share of votes for the winner (ScPO: 0.5 k)
     min_votes: int = Field(4, ge=2)  # least number of on-list answers of a sample
     gate_accuracy: Share = 0.5  # consensus must be right on at least this share of labelled samples of a (vertical, attribute): below it harms
-    gate_min_labels: int = Field(5, ge=1)  # with fewer labelled samples the gate cannot judge a (vertical, attribute) and judges the attribute over all verticals
+    gate_min_labels: int = Field(5, ge=1)  # with fewer labelled samples of a (vertical, attribute) the gate judges the attribute over all verticals
     balance: float = Field(1.0, ge=0)  # 'A over B' pairs kept per 'B over A' pair, by weight; 0 switches the contrast balance off
     anchors: bool = True  # keep unanimous samples as rows with the NLL term only
     off_list_ratio: float = Field(0.5, ge=0)  # 'A over off the list' pairs kept per pair of listed values in an attribute: they lift A and push no value down

@@ -177,10 +177,9 @@ class Stage:
         if self.manifest is not None and self.manifest.made_from != made_from:
             self.manifest = None
             store.remove(path)
-        if self.manifest is None:
-            if not store.exists(f"{path}/{_INPUTS}") or store.read(f"{path}/{_INPUTS}") != inputs:
-                store.remove(path)
-                store.write(f"{path}/{_INPUTS}", inputs)
+        if self.manifest is None and (not store.exists(f"{path}/{_INPUTS}") or store.read(f"{path}/{_INPUTS}") != inputs):
+            store.remove(path)
+            store.write(f"{path}/{_INPUTS}", inputs)
         self.folder = store.folder(path)
 
     def keep(self, name: str) -> None:
@@ -192,7 +191,8 @@ class Stage:
         names = sorted(files)
         for name in names:
             self.keep(name)
-        members = sorted(p for name in names for p in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*")) if p.is_file())
+        found = (file for name in names for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*")))
+        members = sorted(file for file in found if file.is_file())
         content = digest([[str(p.relative_to(self.folder)), file_digest(p)] for p in members])
         self.manifest = Manifest(kind=kind, counts=counts, files=names, digest=content, made_from=self.made_from)
         self.store.write(f"{self.path}/{MANIFEST}", self.manifest.model_dump_json(indent=1).encode())

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.storage import Stage

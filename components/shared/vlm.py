@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
+from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.decoding import Generation, decode, uniforms
@@ -69,7 +69,8 @@ class Vlm:
         self.end = model.generation_config.eos_token_id
         self.end = self.end[0] if isinstance(self.end, list) else self.end
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
-        self._key = digest(config.base, config.revision, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype), config.model_dump(include={"max_pixels", "processor"}))
+        encoding = config.model_dump(include={"base", "revision", "max_pixels", "processor"})
+        self._key = digest(encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
         self._texts: dict[tuple[str, int], torch.Tensor] = {}
 
     @staticmethod
@@ -135,6 +136,25 @@ class Vlm:
         except ValueError as error:
             raise AttrloopError(f"model.lora_targets {self.config.lora_targets!r} matches no layer of {self.config.base}. Correct the regex.") from error
 
+    @torch.no_grad()
+    def verify(self, images: int) -> None:
+        """Compares a prompt of `images` images with what processor and model make of it by themselves: cached features must change nothing.
+
+        Raises:
+            AttrloopError: the architecture encodes images in a way that cannot be cached one by one.
+        """
+        pictures = [Image.effect_noise((96, 96), 64).convert("RGB")] * images
+        chat = self.processor.apply_chat_template(prompts.messages("Which?", images), tokenize=False, add_generation_prompt=True)
+        stock = self.processor(text=[chat], images=[pictures], return_tensors="pt", add_special_tokens=False).to(self.base.device, self.base.dtype)
+        row = self._encode(Prompt("Which?", ("",) * images), tuple(encode_images(self.base, self.processor, pictures)))
+        same = row.ids.tolist() == stock["input_ids"][0].tolist()
+        if same:
+            wanted, found = (self.base(**inputs, logits_to_keep=1).logits.float() for inputs in (stock, self.batch([row])))
+            same = bool((wanted - found).abs().max() <= 0.05 * wanted.std())
+        if not same:
+            kind = type(self.base).__name__
+            raise AttrloopError(f"{kind} does not encode {images} image(s) independently of the prompt. Use views other than 'all', or another base model.")
+
     def image_tokens(self, references: Sequence[str], batch_size: int = 64) -> dict[str, ImageTokens]:
         """The encoded images by reference, from the cache where they are in it."""
         unique = list(dict.fromkeys(references))
@@ -178,8 +198,13 @@ class Vlm:
             self._texts[key] = torch.tensor(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
         return self._texts[key]
 
-    def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
+    def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None, noise: float = 0.0) -> dict[str, Any]:
         """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
+
+        Args:
+            rows: encoded prompts.
+            completions: one text per prompt.
+            noise: Gaussian noise to add to the image features, in standard deviations of each image's features.
 
         Returns:
             `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
@@ -208,6 +233,8 @@ class Vlm:
         inputs = {name: value.to(self.base.device) for name, value in inputs.items()}
         if images:
             features = [image.features.to(self.base.device, self.base.dtype) for image in images]
+            if noise:
+                features = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
         return inputs
 

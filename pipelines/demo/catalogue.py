@@ -66,8 +66,7 @@ def schema() -> dict[str, object]:
         "verticals": {
             vertical: {
                 "attributes": {
-                    FAMILIES[family].attribute: {"description": FAMILIES[family].description, "values": values_of(vertical, family)}
-                    for family in families
+                    FAMILIES[family].attribute: {"description": FAMILIES[family].description, "values": values_of(vertical, family)} for family in families
                 }
             }
             for vertical, families in VERTICALS.items()

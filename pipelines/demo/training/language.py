@@ -17,8 +17,6 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -28,6 +26,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.features import ImageTokens
@@ -182,7 +181,12 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.02, 1 - step / steps)
-        parts = [[seen() for _ in range(64)], [told(definition) for _ in range(16)], [told(comprehension) for _ in range(24)], [told(copying) for _ in range(8)]]
+        parts = [
+            [seen() for _ in range(64)],
+            [told(definition) for _ in range(16)],
+            [told(comprehension) for _ in range(24)],
+            [told(copying) for _ in range(8)],
+        ]
         loss: Any = 0.0
         for weight, part in zip((1.0, 0.5, 0.5, 0.5), parts, strict=True):
             inputs = vlm.batch([row for row, _ in part], [target for _, target in part])

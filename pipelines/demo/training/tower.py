@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401, I001 - before transformers
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.pipelines.demo.world import FAMILIES, IMAGE_SIZE, VERTICALS, render, sample_product
 
+Split = tuple[torch.Tensor, torch.Tensor]  # images and labels, see render_set
 WIDTH = 128  # of a visual token: the CNN's channels, the merger's output, the language model's hidden size
 GRID = 4  # visual tokens per side
 VISION_CONFIG = dict(
@@ -161,7 +161,7 @@ def _schedule(optimiser: torch.optim.Optimizer, rate: float, first: int, steps: 
         yield step
 
 
-def train(net: Teacher | Student, steps: int, rate: float, data: tuple[torch.Tensor, torch.Tensor], probe: dict, log: Path, teacher: Teacher | None = None) -> None:
+def train(net: Teacher | Student, steps: int, rate: float, data: Split, probe: dict[str, Split], log: Path, teacher: Teacher | None = None) -> None:
     """Trains on the labels and, with a teacher, on its normalised tokens. Appends a line per 500 steps to `log`, and goes on from the last."""
     images, labels = data
     saved = log.with_name(f"{type(net).__name__.lower()}.safetensors")

@@ -1,0 +1,58 @@
+"""The demo's run config: the rendered catalogue, the shipped tiny model, the stand-in teacher. Values were tuned on validation."""
+
+from pathlib import Path
+
+from attrloop.components.shared.config import (
+    AnnotateConfig,
+    DataConfig,
+    DpoConfig,
+    EvaluateConfig,
+    LoopConfig,
+    MineConfig,
+    ModelConfig,
+    RunConfig,
+    SampleConfig,
+    SftConfig,
+    TrackingConfig,
+)
+
+BASE = Path(__file__).parent / "base"
+KEY_ENV = "ATTRLOOP_DEMO_KEY"
+
+
+def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
+    """The config of `attrloop demo`.
+
+    Args:
+        catalogue: folder that `write_catalogue` filled.
+        base_url: of the stand-in teacher.
+        seed: of the run.
+    """
+    return RunConfig(
+        name="demo",
+        seed=seed,
+        data=DataConfig(
+            catalogue_schema=str(catalogue / "schema.yaml"),
+            listings=str(catalogue / "listings.jsonl"),
+            labels=str(catalogue / "labels.jsonl"),
+            check_images=200,
+        ),
+        model=ModelConfig(base=str(BASE), dtype="float32"),
+        annotate=AnnotateConfig(
+            base_url=base_url,
+            model="demo-teacher",
+            key_env=KEY_ENV,
+            train_per_vertical=10,
+            validation_per_vertical=0,
+            test_per_vertical=0,
+            image_side=64,
+            max_images=1,
+        ),
+        sft=SftConfig(learning_rate=2e-3, epochs=25, batch_size=32),
+        sample=SampleConfig(chains=16, temperature=1.0, views="each", max_new_tokens=16, batch_size=64, shard_size=100),
+        mine=MineConfig(),
+        dpo=DpoConfig(learning_rate=1e-3, epochs=3, batch_size=32, beta=0.1, nll=2.0),
+        evaluate=EvaluateConfig(batch_size=200, max_new_tokens=16),
+        loop=LoopConfig(iterations=3),
+        tracking=TrackingConfig(experiment="attrloop-demo", model_name="demo-attribute-adapter"),
+    )
