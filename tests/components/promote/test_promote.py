@@ -153,6 +153,26 @@ def test_an_alias_that_was_moved_by_hand_is_put_back(runs: Path) -> None:
     assert show(ledger_of(runs), client) == one == champion_of(uri_of(runs))
 
 
+def test_a_promoter_that_was_overtaken_while_setting_the_alias_does_not_leave_it_stale(runs: Path) -> None:
+    client = tracking.connect(uri_of(runs))
+    one, two = versions(client, 2)
+
+    class Overtaken(MlflowClient):
+        """Another promoter acts just before this one's first request to set the alias arrives."""
+
+        done = False
+
+        def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+            if not self.done:
+                self.done = True
+                settle(ledger_of(runs), client, two, "gate", lambda _: passing())
+                show(ledger_of(runs), client)
+            super().set_registered_model_alias(name, alias, version)
+
+    settle(ledger_of(runs), client, one, "gate", lambda _: passing())
+    assert show(ledger_of(runs), Overtaken(uri_of(runs))) == two == champion_of(uri_of(runs))
+
+
 def test_an_entry_is_never_written_twice(runs: Path) -> None:
     ledger = ledger_of(runs)
     row = {"seq": 1, "model": NAME, "action": "promote", "version": "1", "from": None, "to": "1", "reason": "r", "actor": "a", "time": "t"}
