@@ -13,8 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_STARTED = re.compile(r"Executing task '([\w-]+)'")
-_ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+_STARTED = re.compile(r"[\d:.]+ - INFO - Executing task '([\w-]+)'")
+_ENDED = re.compile(r"[\d:.]+ - \w+ - Task '([\w-]+)' finished with status (\w+)")
+_LOGGED = re.compile(r"\[KFP Executor [^]]*\]: ")
+_RUNNERS_OWN = ("Looking for component", "Loading KFP component", "Got executor_input", "Wrote executor output")
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _EXPLAINED = re.compile(r"(?:[\w.]+\.)?(?:InputError|AttrloopError): (.*)")
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Full)\b.*")
@@ -28,7 +30,8 @@ class Step:
     Attributes:
         label: e.g. `iteration-2 dpo`; "" for the steps that take no time and are not shown.
         state: `running`, `done`, `reused` (nothing was left to do), or `failed`.
-        lines: what it printed.
+        lines: what it printed and logged.
+        preamble: whether the runner is just printing the step's input.
     """
 
     label: str
@@ -36,6 +39,7 @@ class Step:
     state: str = "running"
     seconds: float = 0.0
     lines: list[str] = field(default_factory=list)
+    preamble: bool = False
 
     @property
     def explanation(self) -> str:
@@ -94,12 +98,22 @@ class Progress:
 
     def on_line(self, line: str) -> None:
         """Takes one line of the runner's output."""
-        if found := _STARTED.search(line):
+        if found := _STARTED.match(line):
             self.steps.append(Step(self.labels.get(found[1], ""), time.time()))
-        elif found := _ENDED.search(line):
+        elif found := _ENDED.match(line):
             self._end(self.steps[-1], found[2])
-        elif self.steps and self.steps[-1].state == "running" and not line.startswith(f"{_INDENT}[KFP Executor") and line.strip():
-            self.steps[-1].lines.append(line.removeprefix(_INDENT))
+        elif self.steps and self.steps[-1].state == "running":
+            self._keep(self.steps[-1], _LOGGED.sub("", line.removeprefix(_INDENT), count=1))
+
+    @staticmethod
+    def _keep(step: Step, line: str) -> None:
+        """Keeps what the component itself says; the runner first prints its input, as JSON over several lines."""
+        if step.preamble:
+            step.preamble = line != "}"
+        elif line.startswith(_RUNNERS_OWN):
+            step.preamble = line.startswith("Got executor_input")
+        elif line.strip():
+            step.lines.append(line)
 
     def _end(self, step: Step, status: str) -> None:
         step.seconds = time.time() - step.begun

@@ -38,6 +38,7 @@ def be_killed(workspace: str) -> str:
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
 def work_once(workspace: str) -> str:
     """As a component does: finishes its stage, or says that it is there."""
+    import logging
     import tempfile
 
     from attrloop.components.shared.storage import Stage, open_store
@@ -46,7 +47,7 @@ def work_once(workspace: str) -> str:
     if stage.manifest is None:
         stage.finish("pairs", {}, [])
     else:
-        print("reusing pairs")
+        logging.info("reusing pairs")
     return tempfile.mkdtemp()
 
 
