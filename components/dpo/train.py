@@ -4,18 +4,20 @@ import logging
 import time
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from trl import DPOConfig, DPOTrainer
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
+from attrloop.components.shared.prefix import continuation_logprobs
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Prompt, Vlm
 from attrloop.components.shared.workspace import Workspace, progress
 
 log = logging.getLogger(__name__)
@@ -73,9 +75,9 @@ def train(workspace: str, stage: str, adapter: str) -> str:
 
 
 class PairCollator:
-    """Makes batches of pairs: the chosen chains' rows first, then the rejected ones', both on the image that the rejected chain saw.
+    """Makes batches of pairs. Each distinct prompt (listing, attribute and the image that the rejected chain saw) is computed once.
 
-    An anchor has no rejected chain: its chosen one stands in the rejected half, and `has_rejected` is 0.
+    The completions are the chosen chains of all rows, then the rejected chains of those rows that have one (an anchor has none).
 
     Attributes:
         reference: log-probabilities of the reference, float32 [pairs, 2] (chosen, rejected); zeros until they are known.
@@ -88,13 +90,19 @@ class PairCollator:
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         numbers = [item["row"] for item in items]
         rows = [self.pairs[k] for k in numbers]
-        encoded = self.vlm.encode([self._prompt(pair) for pair in rows])
-        inputs = self.vlm.batch(encoded * 2, [pair.chosen for pair in rows] + [pair.rejected or pair.chosen for pair in rows])
+        prompts_of_rows = [self._prompt(pair) for pair in rows]
+        distinct = list(dict.fromkeys(prompts_of_rows))
+        owners = torch.tensor([distinct.index(prompt) for prompt in prompts_of_rows])
+        paired = torch.tensor([pair.rejected is not None for pair in rows])
+        completions, mask = self.vlm.completions([pair.chosen for pair in rows] + [pair.rejected for pair in rows if pair.rejected is not None])
         return {
-            "inputs": inputs,
-            "reference": self.reference[numbers],
-            "weight": torch.tensor([pair.weight for pair in rows]),
-            "has_rejected": torch.tensor([float(pair.rejected is not None) for pair in rows]),
+            "prompts": self.vlm.batch(self.vlm.encode(distinct)),
+            "completions": completions,
+            "mask": mask,
+            "owners": torch.cat([owners, owners[paired]]).to(completions.device),
+            "paired": paired.to(completions.device),
+            "reference": self.reference[numbers].to(completions.device),
+            "weight": torch.tensor([pair.weight for pair in rows], device=completions.device),
         }
 
     def _prompt(self, pair: Pair) -> Prompt:
@@ -113,7 +121,10 @@ def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size
     with progress("reference log-probabilities", len(collate.pairs), "pairs") as bar:
         for start in range(0, len(collate.pairs), batch_size):
             batch = collate([{"row": k} for k in range(start, min(start + batch_size, len(collate.pairs)))])
-            parts.append(completion_logprobs(vlm.model, batch["inputs"]).sum(1).view(2, -1).T.cpu())
+            chosen, rejected = chain_logprobs(vlm.model, batch)
+            part = torch.zeros(len(chosen), 2)
+            part[:, 0], part[batch["paired"].cpu(), 1] = chosen.cpu(), rejected.cpu()
+            parts.append(part)
             bar.advance(len(parts[-1]))
     result = torch.cat(parts)
     temporary = path.with_suffix(".partial")
@@ -123,42 +134,41 @@ def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size
     return result
 
 
+def chain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed log-probabilities of a batch's chosen chains [rows] and of its rejected chains [rows that have one]."""
+    sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(1)
+    return sums[: len(batch["weight"])], sums[len(batch["weight"]) :]
+
+
 class WeightedDPOTrainer(DPOTrainer):
     """TRL's DPO with a weight per pair, anchors, and reference log-probabilities that come with the batch."""
 
     def __init__(self, nll: float, **arguments: Any) -> None:
         super().__init__(**arguments)
-        if "ref" in self.model.peft_config:
-            self.model.delete_adapter("ref")  # TRL's frozen copy of the adapter: its log-probabilities come with the batch
+        model: Any = self.model
+        if "ref" in model.peft_config:
+            model.delete_adapter("ref")  # TRL's frozen copy of the adapter: its log-probabilities come with the batch
         self.precompute_ref_logps = True
         self.model_accepts_loss_kwargs = False
         self.nll = nll
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        """mean of weight * (-log sigmoid(beta * margin)) over pairs + nll * weight * (mean token NLL of the chosen) over all rows."""
-        mask = inputs["inputs"]["completion_mask"]
-        logps = completion_logprobs(model, inputs["inputs"]).sum(1)
-        chosen, rejected = logps.chunk(2)
-        weight, paired, reference = (inputs[name].to(logps.device) for name in ("weight", "has_rejected", "reference"))
-        gain, loss_of_rejected = chosen - reference[:, 0], rejected - reference[:, 1]
-        preference = -F.logsigmoid(self.beta * (gain - loss_of_rejected)) * weight * paired
-        likelihood = -chosen / mask.chunk(2)[0].sum(1) * weight
-        self._record(chosen, rejected, gain, loss_of_rejected, paired.bool(), preference, likelihood)
-        return preference.mean() + self.nll * likelihood.mean()
-
-    @torch.no_grad()
-    def _record(self, chosen: Any, rejected: Any, gain: Any, loss_of_rejected: Any, paired: Any, preference: Any, likelihood: Any) -> None:
-        values = {"nll": likelihood.mean(), "logps/chosen": chosen.mean(), "logps/chosen_change": gain.mean()}
-        if paired.any():
+        """Mean over rows of weight * (-log sigmoid(beta * margin)), where a row is a pair, + nll * weight * (mean token NLL of the chosen) over all rows."""
+        chosen, rejected = chain_logprobs(model, inputs)
+        weight, paired, reference = inputs["weight"], inputs["paired"], inputs["reference"]
+        gain, rejected_gain = chosen - reference[:, 0], rejected - reference[paired, 1]
+        margin = gain[paired] - rejected_gain
+        preference = -F.logsigmoid(self.beta * margin) * weight[paired]
+        likelihood = -chosen / inputs["mask"][: len(weight)].sum(1) * weight
+        values = {"nll": likelihood, "logps/chosen": chosen, "logps/chosen_change": gain}
+        if len(margin):
             values |= {
-                "preference_loss": preference[paired].mean(),
-                "logps/rejected": rejected[paired].mean(),
-                "logps/rejected_change": loss_of_rejected[paired].mean(),
-                "rewards/accuracies": (gain > loss_of_rejected)[paired].float().mean(),
-                "rewards/margins": self.beta * (gain - loss_of_rejected)[paired].mean(),
-            }
+                "preference_loss": preference, "logps/rejected": rejected, "logps/rejected_change": rejected_gain,
+                "rewards/accuracies": (margin > 0).float(), "rewards/margins": self.beta * margin,
+            }  # fmt: skip
         for name, value in values.items():
-            self._metrics["train"][name].append(value.item())
+            self._metrics["train"][name].append(value.detach().mean().item())
+        return preference.sum() / len(weight) + self.nll * likelihood.mean()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds an alarm when the chosen chains lose likelihood (displacement): raise `dpo.nll` or lower the learning rate then."""

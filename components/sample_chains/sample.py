@@ -120,9 +120,9 @@ def sample_listings(ws: Workspace, vlm: Vlm, listings: list[Listing], stage: str
         made = vlm.generate(batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p)
         for k, generations in made:
             listing, name, view = tasks[k]
-            attribute = ws.schema.attribute(listing.vertical, name)
+            closed_list = ws.schema.attribute(listing.vertical, name)
             for number, item in enumerate(generations):
-                answer = prompts.answer_of(item.text, attribute) if item.finished else None
+                answer = prompts.answer_of(item.text, closed_list) if item.finished else None
                 yield Chain(
                     listing=listing.id, vertical=listing.vertical, attribute=name, view=view, chain=number,
                     text=item.text, answer=answer, logprob=sum(item.logprobs), tokens=item.tokens,

@@ -4,10 +4,11 @@ import logging
 import time
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import torch
 from trl import SFTConfig, SFTTrainer
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.storage import Stage, read_manifest

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from attrloop.components.shared.prefix import prefill
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -76,20 +78,12 @@ def decode(
         token ids and their log-probabilities, both [batch * chains, steps].
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    prefix = {name: value[:, :-1] if name in ("attention_mask", "mm_token_type_ids", "input_ids") else value for name, value in inputs.items()}
-    core = getattr(model, "base_model", model)
-    core = getattr(core, "model", core)
-    core = getattr(core, "model", core)  # through PEFT's wrappers to the backbone, where Qwen keeps its rotary offset
-    if not hasattr(core, "rope_deltas"):
-        prefix["position_ids"] = (prefix["attention_mask"].cumsum(-1) - 1).clamp_min(0)
-    cache = model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
-    cache.batch_repeat_interleave(chains)
-    if getattr(core, "rope_deltas", None) is not None:
-        core.rope_deltas = core.rope_deltas.repeat_interleave(chains, 0)
+    owners = torch.arange(len(ids), device=ids.device).repeat_interleave(chains)
+    cache, _ = prefill(model, inputs, owners)
     choose = Choose(numbers, temperature, top_p)
     sequences = model.generate(
-        input_ids=ids.repeat_interleave(chains, 0),
-        attention_mask=mask.repeat_interleave(chains, 0),
+        input_ids=ids[owners],
+        attention_mask=mask[owners],
         past_key_values=cache,
         logits_processor=LogitsProcessorList([choose]),
         do_sample=False,

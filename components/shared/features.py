@@ -86,12 +86,16 @@ def encode_images(model: Any, processor: Any, images: list[Image.Image]) -> list
         pixels = {n: torch.cat([inputs[k][n] for k in members]).to(model.device) for n in inputs[members[0]] if n not in _TEXT_KEYS}
         pixels = {n: v.to(model.dtype) if v.is_floating_point() else v for n, v in pixels.items()}
         outputs = model.get_image_features(**pixels, return_dict=True).pooler_output
-        joined = torch.cat(list(outputs)) if isinstance(outputs, list | tuple) else outputs
-        for k, features in zip(members, joined.chunk(len(members)), strict=True):
+        parts = outputs if isinstance(outputs, list | tuple) and len(outputs) == len(members) else _joined(outputs).chunk(len(members))
+        for k, features in zip(members, parts, strict=True):
             extras = {n: v for n, v in inputs[k].items() if n not in _TEXT_KEYS and not v.is_floating_point() and v.dim() == 2}
             types = inputs[k].get("mm_token_type_ids", torch.zeros(1, 0, dtype=torch.long))[0]
             result[k] = ImageTokens(inputs[k]["input_ids"][0], types, features.cpu(), extras)
     return [result[k] for k in range(len(images))]
+
+
+def _joined(outputs: Any) -> torch.Tensor:
+    return torch.cat(list(outputs)) if isinstance(outputs, list | tuple) else outputs
 
 
 def image_placeholder(processor: Any) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import torch
 from datasets import Dataset
 from rich.progress import Progress
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.storage import Stage
@@ -110,7 +111,7 @@ def _last_complete(folder: Path) -> str | None:
     """The newest checkpoint that holds the trainer's state, which is written last; half-written ones are removed."""
     import shutil
 
-    while (last := get_last_checkpoint(str(folder))) is not None:
+    while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
         if (Path(last) / "trainer_state.json").exists():
             return last
         shutil.rmtree(last)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.decoding import Generation, decode, uniforms
@@ -92,17 +93,19 @@ class Vlm:
         try:
             settings = AutoConfig.from_pretrained(config.base, **where)
             model = AutoModelForImageTextToText.from_pretrained(config.base, config=settings, dtype=dtype, use_safetensors=True, **where)
-            processor = AutoProcessor.from_pretrained(config.base, **where, **config.processor)
+            processor = AutoProcessor.from_pretrained(config.base, **where, **config.processor)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise AttrloopError(f"{config.base}: cannot be loaded as a vision-language model ({error}). Name a hub id or folder of one.") from error
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False)
-        model.eval().to(device)
+        model.eval().to(device)  # type: ignore[no-untyped-call]
         if model.generation_config is None:
             model.generation_config = GenerationConfig.from_model_config(settings)
         if model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-        model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None, repetition_penalty=None)
+        for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
+            setattr(model.generation_config, name, None)  # our own sampler draws the tokens
+        model.generation_config.do_sample = False
         model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
         return Vlm(model, processor, config, images, cache)
 
@@ -210,7 +213,7 @@ class Vlm:
             `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
         """
         width = max(len(row.ids) for row in rows)
-        ends = [torch.tensor([*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]) for text in completions or []]
+        ends = self._ends(completions or [])
         extra = max((len(end) for end in ends), default=0)
         ids = torch.full((len(rows), width + extra), self.pad)
         mask = torch.zeros(len(rows), width + extra, dtype=torch.long)
@@ -235,8 +238,18 @@ class Vlm:
             features = [image.features.to(self.base.device, self.base.dtype) for image in images]
             if noise:
                 features = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
-            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}
+            inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}  # type: ignore[arg-type]
         return inputs
+
+    def _ends(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        return [torch.tensor([*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]) for text in texts]
+
+    def completions(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids of completions with their end token, right-padded [texts, longest], and which of them are tokens (bool)."""
+        ends = self._ends(texts)
+        mask = torch.arange(max(map(len, ends)))[None] < torch.tensor([len(end) for end in ends])[:, None]
+        ids = torch.nn.utils.rnn.pad_sequence(ends, batch_first=True, padding_value=self.pad)
+        return ids.to(self.base.device), mask.to(self.base.device)
 
     def generate(
         self,

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -26,7 +28,6 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.features import ImageTokens

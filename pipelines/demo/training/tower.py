@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +20,6 @@ from torch.nn import functional as F
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401 - before transformers
 from attrloop.pipelines.demo.world import FAMILIES, IMAGE_SIZE, VERTICALS, render, sample_product
 
 Split = tuple[torch.Tensor, torch.Tensor]  # images and labels, see render_set

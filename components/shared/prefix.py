@@ -1,0 +1,57 @@
+"""A prompt computed once for all that continues it: sampled chains, or the chains of preference pairs."""
+
+from typing import Any
+
+import torch
+
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
+
+
+def backbone(model: Any) -> Any:
+    """The multimodal backbone inside PEFT's and the language-model head's wrappers (where Qwen keeps its rotary offset)."""
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return core.model
+
+
+def prefill(model: Any, inputs: dict[str, Any], owners: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    """Computes prompts, all but their last token, and hands their cache out to rows that continue them.
+
+    Args:
+        inputs: a left-padded batch of prompts as `Vlm.batch` makes it.
+        owners: the prompt that each continuing row belongs to, int64 [rows].
+
+    Returns:
+        the cache with [rows] entries, and the offset of each row's positions from its count of tokens, int64 [rows, 1].
+    """
+    prefix = {name: value[:, :-1] if name in _PER_TOKEN else value for name, value in inputs.items()}
+    core = backbone(model)
+    if not hasattr(core, "rope_deltas"):
+        prefix["position_ids"] = (prefix["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+    cache = model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
+    cache.batch_select_indices(owners)
+    if getattr(core, "rope_deltas", None) is None:
+        return cache, torch.zeros_like(owners)[:, None]
+    core.rope_deltas = core.rope_deltas[owners]
+    return cache, core.rope_deltas
+
+
+def continuation_logprobs(model: Any, inputs: dict[str, Any], completions: torch.Tensor, mask: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of completions' tokens, each prompt computed once however many completions continue it; gradients flow.
+
+    Args:
+        inputs: prompts, left-padded.
+        completions: token ids [rows, longest], right-padded.
+        mask: bool [rows, longest], true on tokens.
+        owners: the prompt of each row, int64 [rows].
+
+    Returns:
+        float32 [rows, longest], 0 where padded.
+    """
+    cache, offset = prefill(model, inputs, owners)
+    ids = torch.cat([inputs["input_ids"][owners, -1:], completions[:, :-1]], 1)
+    attention = torch.cat([inputs["attention_mask"][owners], mask[:, :-1].long()], 1)
+    positions = (attention.cumsum(-1) - 1)[:, -ids.shape[1] :] + offset
+    if hasattr(backbone(model), "rope_deltas"):
+        positions = positions.expand(3, -1, -1)
+    logits = model(input_ids=ids, attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True).logits.float()
+    return (logits.gather(-1, completions[..., None]).squeeze(-1) - logits.logsumexp(-1)) * mask
