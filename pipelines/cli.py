@@ -65,11 +65,23 @@ def report(workspace: Annotated[Path, typer.Argument(help="Folder of a run.", me
 
 
 @app.command()
-def doctor(config: Annotated[Path | None, typer.Argument(help="Run config whose needs to check.", metavar="[CONFIG]")] = None) -> None:
-    """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
-    from attrloop.pipelines.doctor import examine
+def rollback(
+    workspace: Annotated[Path, typer.Argument(help="Folder of any run of the model.", metavar="RUN")],
+    to: Annotated[str, typer.Option(help="Version to make champion.  [default: the one that the present champion replaced]", show_default=False)] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+) -> None:
+    """Make an earlier version champion again."""
+    from attrloop.pipelines.launch import roll_back
 
-    raise typer.Exit(0 if examine(config) else 1)
+    roll_back(workspace, to, reason)
+
+
+@app.command()
+def doctor(config: Annotated[Path | None, typer.Argument(help="Run config that is to run here: preflight checks it.", metavar="[CONFIG]")] = None) -> None:
+    """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
+    from attrloop.pipelines.doctor import diagnose
+
+    raise typer.Exit(0 if diagnose(config) else 1)
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from attrloop.components.shared.config import AnnotateConfig, RunConfig, load_config
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.errors import AttrloopError, InputError
 
 PACKAGES = ("attrloop", "kfp", "mlflow", "torch", "torchvision", "transformers", "trl", "peft", "polars", "openai")
 LEAST_DISK = 5  # GB: a run of the demo takes far less, a hub model and its runs more
@@ -34,28 +35,39 @@ class Finding:
     remedy: str = ""
 
 
-def examine(config: Path | None = None) -> bool:
-    """Looks at the machine, with a run config also at what that run needs; prints the findings.
+def diagnose(config: Path | None = None) -> bool:
+    """Looks at the machine and prints what it finds; with a run config, all that preflight checks follows.
 
     Returns:
         whether no fault was found.
 
     Raises:
-        InputError: the config is faulty.
+        InputError: the config is faulty, or preflight found problems.
     """
     loaded = load_config(config) if config else None
     table = Table(box=None)
     for column in ("", "found", "what to do"):
         table.add_column(column, overflow="fold")
     colours = {"ok": "green", "note": "yellow", "fault": "red"}
-    findings = list(_findings(loaded))
+    findings = list(_findings(loaded.annotate.key_env if loaded else AnnotateConfig().key_env))
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state:<5}[/] {finding.what}", finding.found, finding.remedy)
+        table.add_row(f"[{colours[finding.state]}]{finding.state:<5}[/] {finding.what}", escape(finding.found), escape(finding.remedy))
     Console().print(table)
+    if loaded:
+        _preflight(loaded)
     return all(finding.state != "fault" for finding in findings)
 
 
-def _findings(config: RunConfig | None) -> Iterator[Finding]:
+def _preflight(config: RunConfig) -> None:
+    from attrloop.components.preflight.check import as_table, examine
+
+    outcome = examine(config)
+    Console().print(as_table(outcome))
+    if outcome.problems:
+        raise InputError(outcome.problems)
+
+
+def _findings(key: str) -> Iterator[Finding]:
     supported = (3, 11) <= sys.version_info < (3, 13)
     yield Finding("Python", "ok" if supported else "fault", platform.python_version(), "" if supported else "Use Python 3.11 or 3.12")
     for package in PACKAGES:
@@ -63,9 +75,9 @@ def _findings(config: RunConfig | None) -> Iterator[Finding]:
     yield _device()
     yield _memory()
     yield _disk(Path.cwd())
-    yield _key(config.annotate if config else AnnotateConfig())
-    yield _tracking(config)
-    yield _model(config)
+    yield _key(key)
+    yield _tracking()
+    yield _models()
 
 
 def _package(name: str) -> Finding:
@@ -98,40 +110,29 @@ def _disk(folder: Path) -> Finding:
     return Finding("disk", "ok" if free >= LEAST_DISK else "fault", f"{free:.0f} GB free at {folder}", remedy)
 
 
-def _key(config: AnnotateConfig) -> Finding:
-    name = config.key_env
+def _key(name: str) -> Finding:
     if os.environ.get(name):
         return Finding("teacher's key", "ok", f"{name} is set")
     return Finding("teacher's key", "note", f"{name} is not set", f"export {name}=... before a run that needs labels (the demo does not)")
 
 
-def _tracking(config: RunConfig | None) -> Finding:
-    from attrloop.components.shared.tracking import connect, is_server, shown_uri
+def _tracking() -> Finding:
+    from attrloop.components.shared.tracking import connect, shown_uri
 
-    uri = (config.tracking.uri if config else "") or os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        return Finding("tracking", "ok", "a database file in the runs folder")
-    if not is_server(uri):
-        return Finding("tracking", "ok", shown_uri(uri))
+        return Finding("tracking", "ok", "a database file in the runs folder, unless the run config names a server")
     try:
         connect(uri)
     except AttrloopError as error:
-        return Finding("tracking", "fault", str(error), "Start the server, or correct tracking.uri or MLFLOW_TRACKING_URI")
+        return Finding("tracking", "fault", str(error), "Start the server, or correct MLFLOW_TRACKING_URI")
     return Finding("tracking", "ok", f"{shown_uri(uri)} answers")
 
 
-def _model(config: RunConfig | None) -> Finding:
-    from huggingface_hub import constants, try_to_load_from_cache
+def _models() -> Finding:
+    from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    if config is None:
-        models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in cache.glob("models--*"))
-        return Finding("hub cache", "ok", f"{cache}: {', '.join(models[:5]) or 'no models yet'}")
-    base = config.model.base
-    if Path(base).is_dir():
-        return Finding("base model", "ok", base)
-    if isinstance(try_to_load_from_cache(base, "config.json", revision=config.model.revision), str):
-        return Finding("base model", "ok", f"{base} is in {cache}")
-    if constants.HF_HUB_OFFLINE:
-        return Finding("base model", "fault", f"{base} is not in {cache}", "HF_HUB_OFFLINE is set: unset it, or copy the model there")
-    return Finding("base model", "note", f"{base} is not in {cache} yet", "It is downloaded when the run starts")
+    models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in cache.glob("models--*"))
+    offline = ", and HF_HUB_OFFLINE is set: no other can be used" if constants.HF_HUB_OFFLINE else ""
+    return Finding("hub cache", "note" if offline else "ok", f"{cache}: {', '.join(models[:5]) or 'no models yet'}{offline}")

@@ -67,10 +67,25 @@ def rewrite_report(workspace: Path) -> None:
     """
     from attrloop.components.evaluate.report import render
 
-    if not (workspace / "config.json").is_file():
-        raise fail(str(workspace), "not the folder of a run", "Give the path that `attrloop run` prints last")
-    render(str(workspace.absolute()))
+    render(_of_a_run(workspace))
     results(workspace.absolute(), Console())
+
+
+def roll_back(workspace: Path, to: str, reason: str) -> None:
+    """Makes an earlier version of a run's model champion again and says which it is.
+
+    Args:
+        workspace: folder of any run of the model.
+        to: the version's number; "" for the one that the present champion replaced.
+        reason: why, for the record.
+
+    Raises:
+        AttrloopError: not the folder of a run, nothing to go back to, no such version, the tracking server is away.
+    """
+    from attrloop.components.promote.promote import rollback
+
+    entry = rollback(_of_a_run(workspace), to, reason)
+    print(f"champion: version {entry.after}")
 
 
 def results(workspace: Path, console: Console) -> None:
@@ -85,6 +100,12 @@ def results(workspace: Path, console: Console) -> None:
     for name, place in (("report", str(workspace / "report.html")), ("tracking", tracked), ("summary", str(workspace / "summary.json"))):
         console.print(f"{name:<9} {place}", soft_wrap=True, highlight=False)
     print(workspace)
+
+
+def _of_a_run(workspace: Path) -> str:
+    if not (workspace / "config.json").is_file():
+        raise fail(str(workspace), "not the folder of a run", "Give the path that `attrloop run` prints last")
+    return str(workspace.absolute())
 
 
 def _or_unset(value: int | None) -> int:

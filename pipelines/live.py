@@ -102,7 +102,7 @@ class Progress:
             self.steps.append(Step(self.labels.get(found[1], ""), time.time()))
         elif found := _ENDED.match(line):
             self._end(self.steps[-1], found[2])
-        elif self.steps and self.steps[-1].state == "running":
+        elif self.steps and self.steps[-1].state == "running" and line.startswith(_INDENT):
             self._keep(self.steps[-1], _LOGGED.sub("", line.removeprefix(_INDENT), count=1))
 
     @staticmethod
