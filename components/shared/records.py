@@ -1,9 +1,9 @@
 """What attrloop reads and writes, one pydantic model a record; JSONL and Parquet readers that name file, line and id when a row is bad."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -139,11 +139,19 @@ def to_frame(rows: Iterable[Record], record: type[Record]) -> pl.DataFrame:
     return pl.DataFrame([row.model_dump() for row in rows], schema=polars_schema(record), orient="row")
 
 
-def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line or row number from 1, decoded row) of a JSONL or Parquet file; a line that is not JSON yields the exception."""
+def nullable(record: type[Record]) -> set[str]:
+    """The fields of a record that may be None."""
+    return {name for name, field in record.model_fields.items() if type(None) in get_args(field.annotation)}
+
+
+def raw_rows(path: Path, kept: Collection[str] = ()) -> Iterator[tuple[int, Any]]:
+    """(line or row number from 1, decoded row) of a JSONL or Parquet file; a line that is not JSON yields the exception.
+
+    A null of Parquet means that the row has no such key, as in JSONL, except in the columns `kept`.
+    """
     if path.suffix == ".parquet":
         for k, row in enumerate(pl.scan_parquet(path).collect(engine="streaming").iter_rows(named=True), 1):
-            yield k, {key: value for key, value in row.items() if value is not None}
+            yield k, {key: _filled(value) for key, value in row.items() if value is not None or key in kept}
         return
     with path.open(encoding="utf-8") as file:
         for k, line in enumerate(file, 1):
@@ -152,6 +160,11 @@ def raw_rows(path: Path) -> Iterator[tuple[int, Any]]:
                     yield k, json.loads(line)
                 except json.JSONDecodeError as error:
                     yield k, error
+
+
+def _filled(value: Any) -> Any:
+    """A struct without its nulls: its fields are those of all rows together."""
+    return {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | None = None) -> list[tuple[int, Row]]:
@@ -169,7 +182,7 @@ def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | Non
     if not path.is_file():
         raise fail(str(path), f"no such file of {record.__name__.lower()}s", "Give the path of a .jsonl or .parquet file")
     rows = []
-    for line, raw in raw_rows(path):
+    for line, raw in raw_rows(path, nullable(record)):
         if isinstance(raw, Exception):
             found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object a line"))
             continue
