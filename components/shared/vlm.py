@@ -12,6 +12,7 @@ import attrloop.components.shared.torchvision_operators  # noqa: F401
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -72,6 +73,7 @@ class Vlm:
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
         encoding = config.model_dump(include={"base", "revision", "max_pixels", "processor"})
         self._key = digest(encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
+        self._marks = [self.tokenizer(before + prompts.MARK, add_special_tokens=False)["input_ids"] for before in (" ", "")]
         self._texts: dict[tuple[str, int], torch.Tensor] = {}
 
     @staticmethod
@@ -94,7 +96,7 @@ class Vlm:
             settings = AutoConfig.from_pretrained(config.base, **where)
             model = AutoModelForImageTextToText.from_pretrained(config.base, config=settings, dtype=dtype, use_safetensors=True, **where)
             processor = AutoProcessor.from_pretrained(config.base, **where, **config.processor)  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise AttrloopError(f"{config.base}: cannot be loaded as a vision-language model ({error}). Name a hub id or folder of one.") from error
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False)
@@ -292,10 +294,9 @@ class Vlm:
 
     def _answer_start(self, ids: list[int]) -> int:
         """Index of the first token after the last 'Answer:'."""
-        mark = self.tokenizer(" " + prompts.MARK, add_special_tokens=False)["input_ids"]
-        for start in range(len(ids) - len(mark), -1, -1):
-            if ids[start : start + len(mark)] == mark:
-                return start + len(mark)
+        for end in range(len(ids), 0, -1):
+            if any(ids[max(0, end - len(mark)) : end] == mark for mark in self._marks):
+                return end
         return 0
 
 
