@@ -9,8 +9,9 @@ import pytest
 from kfp import compiler, dsl
 from rich.console import Console
 
+from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.pipelines.local import run_pipeline
+from attrloop.pipelines.local import run_local, run_pipeline
 
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
@@ -108,3 +109,16 @@ def test_the_terminal_shows_the_steps_and_the_log_what_they_print(tmp_path: Path
     shown, errors = capsys.readouterr()
     assert [line.split()[:2] for line in shown.splitlines()] == [["work-once", "reused"]] and errors == ""
     assert "reusing pairs" in max((tmp_path / "logs").iterdir()).read_text()
+
+
+def test_the_shipped_pipeline_stops_at_preflight_and_begins_again_when_told(tmp_path: Path) -> None:
+    data = DataConfig(catalogue_schema=str(tmp_path / "absent.yaml"), listings=str(tmp_path / "absent.jsonl"))
+    config = RunConfig(data=data, model=ModelConfig(base=str(tmp_path)))
+    workspace, shown = tmp_path / "runs" / "run", io.StringIO()
+    for fresh in (False, True):
+        with pytest.raises(AttrloopError, match=r"preflight failed: \d+ problems found:\n(.*\n)*.*absent.yaml: no such schema file"):
+            run_local(config, workspace, Console(file=shown, width=300), fresh)
+    assert [line.split()[0] for line in shown.getvalue().splitlines()] == ["preflight", "The", "preflight"]
+    (aside,) = (path for path in workspace.parent.iterdir() if ".old-" in path.name)
+    assert str(aside) in shown.getvalue() and (aside / "config.json").is_file()
+    assert RunConfig.model_validate_json((workspace / "config.json").read_text()) == config
