@@ -44,14 +44,16 @@ def print_table(workspace: str, console: Console | None = None) -> None:
     table.add_column("vertical")
     for stage in facts.stages:
         table.add_column(plots.title(stage), justify="right", style="bold" if stage == facts.best else "")
-    table.add_column(f"{plots.title(facts.best)} - {plots.title(facts.reference)}", justify="right")
+    gained = facts.best != facts.reference
+    if gained:
+        table.add_column(f"{plots.title(facts.best)} - {plots.title(facts.reference)}", justify="right")
     for row in panels.vertical_rows(facts):
         if row["name"] == "macro":
             table.add_section()
         low, high = row["interval"]
         ink = "green" if row["delta"] > 0 else "red" if row["delta"] < 0 else "dim"
         change = f"[{ink}]{100 * row['delta']:+.1f}[/] [dim]({100 * low:+.1f} to {100 * high:+.1f})[/]"
-        table.add_row(row["name"], *(f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]), change)
+        table.add_row(row["name"], *(f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]), *([change] if gained else []))
     (console or Console()).print(table)
 
 

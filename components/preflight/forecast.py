@@ -123,7 +123,7 @@ def check_work(config: RunConfig, found: Forecast | None) -> Finding:
     """Tells how much will be sampled; nothing here stops a run."""
     if found is None:
         return Finding("work", "no forecast: mend the data first", note=True)
-    return Finding("work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens / 1e6:,.1f} M tokens")
+    return Finding("work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens:,} tokens")
 
 
 def check_disk(workspace: str, found: Forecast | None) -> Finding:

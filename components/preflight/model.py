@@ -30,6 +30,7 @@ def check_model(config: ModelConfig) -> tuple[Finding, dict[str, Any]]:
     if "error" in known:
         remedy = "Correct model.base or model.revision; without a network (or with HF_HUB_OFFLINE) the model must be in the hub cache already"
         finding.problems.append(Problem(where, f"its config cannot be read ({known['error']})", remedy))
+        finding.detail = "not checked: whether it is a vision-language model, its size, what model.lora_targets hits"
         return finding, {}
     if not known["vlm"]:
         what = f"{known['model_type']!r} is not a vision-language model"
