@@ -4,6 +4,7 @@ None of the defaults is the paper's: arXiv 2507.19679 does not publish its setti
 Iterative RPO (arXiv 2404.19733) and our own measurements.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -185,9 +186,9 @@ def load_config(path: str | Path) -> RunConfig:
     folder = path.absolute().parent
 
     def absolute(value: str) -> str:
-        return value if not value or "://" in value else str(folder / value)
+        return value if not value or "://" in value else os.path.abspath(folder / value)
 
-    base = folder / config.model.base
+    base = Path(os.path.abspath(folder / config.model.base))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={key: absolute(getattr(config.data, key)) for key in ("catalogue_schema", "listings", "labels")}),
