@@ -17,7 +17,7 @@ from attrloop.components.shared.prefix import continuation_logprobs
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm
+from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
 from attrloop.components.shared.workspace import Workspace, progress
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ def train(workspace: str, stage: str, adapter: str) -> str:
 
 
 class PairCollator:
-    """Makes batches of pairs. Each distinct prompt (listing, attribute and the image that the rejected chain saw) is computed once.
+    """Makes batches of pairs. Each distinct prompt (listing, attribute and the image that the rejected chain saw) is computed once, unless
+    gradients are checkpointed.
 
     The completions are the chosen chains of all rows, then the rejected chains of those rows that have one (an anchor has none).
 
@@ -94,16 +95,22 @@ class PairCollator:
         distinct = list(dict.fromkeys(prompts_of_rows))
         owners = torch.tensor([distinct.index(prompt) for prompt in prompts_of_rows])
         paired = torch.tensor([pair.rejected is not None for pair in rows])
-        completions, mask = self.vlm.completions([pair.chosen for pair in rows] + [pair.rejected for pair in rows if pair.rejected is not None])
-        return {
-            "prompts": self.vlm.batch(self.vlm.encode(distinct)),
-            "completions": completions,
-            "mask": mask,
-            "owners": torch.cat([owners, owners[paired]]).to(completions.device),
-            "paired": paired.to(completions.device),
-            "reference": self.reference[numbers].to(completions.device),
-            "weight": torch.tensor([pair.weight for pair in rows], device=completions.device),
-        }
+        chains = [pair.chosen for pair in rows] + [pair.rejected for pair in rows if pair.rejected is not None]
+        owners = torch.cat([owners, owners[paired]])
+        batch = self._whole(distinct, owners, chains) if self.ws.config.dpo.gradient_checkpointing else self._shared(distinct, owners, chains)
+        device = batch["mask"].device
+        weight = torch.tensor([pair.weight for pair in rows], device=device)
+        return batch | {"paired": paired.to(device), "reference": self.reference[numbers].to(device), "weight": weight}
+
+    def _shared(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
+        completions, mask = self.vlm.completions(chains)
+        return {"prompts": self.vlm.batch(self.vlm.encode(distinct)), "completions": completions, "mask": mask, "owners": owners.to(mask.device)}
+
+    def _whole(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
+        """Every chain with a prompt of its own: layers that are checkpointed keep no cache that chains could share."""
+        encoded = self.vlm.encode(distinct)
+        rows = self.vlm.batch([encoded[k] for k in owners.tolist()], chains)
+        return {"rows": rows, "mask": rows["completion_mask"]}
 
     def _prompt(self, pair: Pair) -> Prompt:
         listing = self.ws.listings[pair.listing]
@@ -136,7 +143,10 @@ def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size
 
 def chain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed log-probabilities of a batch's chosen chains [rows] and of its rejected chains [rows that have one]."""
-    sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(1)
+    if "rows" in batch:
+        sums = completion_logprobs(model, batch["rows"]).sum(1)
+    else:
+        sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(1)
     return sums[: len(batch["weight"])], sums[len(batch["weight"]) :]
 
 
