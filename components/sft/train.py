@@ -13,7 +13,7 @@ from attrloop.components.shared import prompts
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs, noisy
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def train(workspace: str) -> str:
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         chosen = [rows[item["row"]] for item in batch]
-        return vlm.batch(vlm.encode([prompt for prompt, _ in chosen]), [target for _, target in chosen], ws.config.sft.feature_noise)
+        return vlm.batch(vlm.encode([prompt for prompt, _ in chosen]), [target for _, target in chosen])
 
     arguments = SFTConfig(**trainer_arguments(ws.config.sft, stage, vlm, ws.config.seed))
     trainer = CompletionTrainer(
@@ -59,6 +59,7 @@ def train(workspace: str) -> str:
         processing_class=vlm.processor,
         data_collator=collate,
         callbacks=[Metrics(stage.folder / "metrics.jsonl", "sft"), KeepCheckpoints(stage)],
+        noise=ws.config.sft.feature_noise,
     )
     run_trainer(trainer, stage)
     save_adapter(vlm.model, stage)
@@ -80,9 +81,10 @@ def training_rows(ws: Workspace) -> list[tuple[Prompt, str]]:
 class CompletionTrainer(SFTTrainer):
     """TRL's SFT with the loss on our encoded batches: mean negative log-likelihood of the completion tokens."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, noise: float, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.noise = noise
         self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated steps are averaged by the trainer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        return -completion_logprobs(model, inputs).sum() / inputs["completion_mask"].sum()
+        return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / inputs["completion_mask"].sum()

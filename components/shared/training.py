@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) ->
         "save_steps": config.checkpoint_steps,
         "save_total_limit": 2,
         "logging_steps": 5,
+        "logging_nan_inf_filter": False,  # a loss that is no number must not be averaged away
         "report_to": [],
         "disable_tqdm": True,  # our own bar shows rate and time left
         "gradient_checkpointing": config.gradient_checkpointing,
@@ -103,7 +105,8 @@ def run_trainer(trainer: Any, stage: Stage) -> None:
         raise AttrloopError(f"{stage.path}: out of device memory. Lower batch_size or model.max_pixels, or set gradient_checkpointing.") from error
     except OSError as error:
         raise AttrloopError(f"{stage.path}: a checkpoint cannot be written ({error}). Free disk space and start the same command again.") from error
-    if result.training_loss != result.training_loss:
+    trained = (weight for weight in trainer.model.parameters() if weight.requires_grad)
+    if not math.isfinite(result.training_loss) or not all(weight.isfinite().all() for weight in trained):
         raise AttrloopError(f"{stage.path}: the loss is not a number. Lower learning_rate.")
 
 

@@ -203,13 +203,12 @@ class Vlm:
             self._texts[key] = torch.tensor(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
         return self._texts[key]
 
-    def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None, noise: float = 0.0) -> dict[str, Any]:
+    def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
         """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
 
         Args:
             rows: encoded prompts.
             completions: one text per prompt.
-            noise: Gaussian noise to add to the image features, in standard deviations of each image's features.
 
         Returns:
             `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
@@ -238,8 +237,6 @@ class Vlm:
         inputs = {name: value.to(self.base.device) for name, value in inputs.items()}
         if images:
             features = [image.features.to(self.base.device, self.base.dtype) for image in images]
-            if noise:
-                features = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}  # type: ignore[arg-type]
         return inputs
 
@@ -308,6 +305,19 @@ def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     logits = model(**forward, use_cache=False, logits_to_keep=length + 1).logits[:, :-1].float()
     targets = inputs["input_ids"][:, -length:]
     return (logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)) * mask
+
+
+def noisy(inputs: dict[str, Any], noise: float) -> dict[str, Any]:
+    """A batch with Gaussian noise on its image features, in standard deviations of each image's features.
+
+    Draws from torch's own generator, so it belongs where a step is computed: a trainer that resumes restores the generator there, while batches
+    are made ahead.
+    """
+    if not noise or "mm_encoder_outputs" not in inputs:
+        return inputs
+    features = inputs["mm_encoder_outputs"]["image"].pooler_output
+    blurred = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
+    return inputs | {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=blurred)}}  # type: ignore[arg-type]
 
 
 def _weights_stamp(base: str) -> str:

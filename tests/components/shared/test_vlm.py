@@ -15,7 +15,7 @@ from attrloop.components.shared import prompts
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs, noisy
 from tests.components.shared.conftest import PROMPTS, adapt, prompts_for
 
 COMPLETIONS = ("I see upright bars. Answer: striped", "Answer: red", "hm", "I see Answer: other")
@@ -58,10 +58,13 @@ def test_the_image_is_looked_at(vlm: Vlm) -> None:
 
 
 @torch.no_grad()
-def test_feature_noise_changes_training_inputs_alone(vlm: Vlm) -> None:
+def test_feature_noise_is_measured_in_the_features_own_deviations(vlm: Vlm) -> None:
     rows = vlm.encode(PROMPTS)
-    clean, again, noisy = (completion_logprobs(vlm.model, vlm.batch(rows, COMPLETIONS[:3], noise)) for noise in (0.0, 0.0, 1.0))
-    assert torch.equal(clean, again) and not torch.allclose(clean, noisy, atol=1e-4)
+    batch = vlm.batch(rows, COMPLETIONS[:3])
+    clean, blurred, again = (completion_logprobs(vlm.model, noisy(batch, noise)) for noise in (0.0, 1.0, 0.0))
+    assert torch.equal(clean, again) and not torch.allclose(clean, blurred, atol=1e-4)
+    added = noisy(batch, 0.5)["mm_encoder_outputs"]["image"].pooler_output[0] - batch["mm_encoder_outputs"]["image"].pooler_output[0]
+    assert added.std().item() == pytest.approx(0.5 * rows[0].images[0].features.std().item(), rel=0.2)
 
 
 def test_a_lora_adapter_touches_the_language_model_alone(vlm: Vlm) -> None:
