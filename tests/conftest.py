@@ -1,5 +1,6 @@
 """Tiny models of every architecture, built once."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,5 +18,33 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if architecture not in made:
             made[architecture] = ARCHITECTURES[architecture](tmp_path_factory.mktemp("bases") / architecture)
         return made[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, base_of: Callable[[str], Path]) -> Callable[[str], Path]:
+    """The folder of a small workspace of an architecture after SFT, undisturbed: to be read and copied, not changed."""
+    from attrloop.components.sft.train import train
+    from tests.small import make_workspace
+
+    made: dict[str, Path] = {}
+
+    def get(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = tmp_path_factory.mktemp("trained") / architecture
+            train(make_workspace(made[architecture], base_of(architecture)).store.root)
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture
+def copy_of(trained: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """The workspace of a copy of `trained(architecture)`: of the run alone, over the same catalogue."""
+
+    def get(architecture: str) -> Path:
+        shutil.copytree(trained(architecture) / "run", tmp_path / architecture, dirs_exist_ok=True)
+        return tmp_path / architecture
 
     return get

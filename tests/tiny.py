@@ -32,7 +32,7 @@ def tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:
 def _text(vocabulary: int) -> dict[str, Any]:
     return {
         "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True, "initializer_range": 0.2,
         "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
     }  # fmt: skip
 

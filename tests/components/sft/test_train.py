@@ -1,0 +1,127 @@
+"""SFT learns, writes safetensors alone, and a killed training goes on to the very same adapter."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from attrloop.components.sft.train import ADAPTER, train, training_rows
+from attrloop.components.shared.config import SftConfig
+from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.vlm import Vlm, completion_logprobs
+from attrloop.components.shared.workspace import Workspace
+from tests.small import make_workspace, train_until_killed
+from tests.tiny import ARCHITECTURES
+
+KILLED_AFTER = 17  # of 48 steps, with a checkpoint every 9: in the midst of an epoch
+
+
+def weights(workspace: Path) -> dict[str, torch.Tensor]:
+    return load_file(workspace / ADAPTER / "adapter_model.safetensors")
+
+
+def figures(workspace: Path, stage: str = "sft") -> list[dict[str, float]]:
+    """The rows of a stage's metrics, without those that tell time."""
+    rows = [json.loads(line) for line in (workspace / stage / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not any(word in key for word in ("runtime", "per_second", "flos", "train_loss"))} for row in rows]
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_loss_falls_and_the_adapter_says_what_it_was_taught(trained: Callable[[str], Path], architecture: str) -> None:
+    workspace = trained(architecture) / "run"
+    losses = [row["loss"] for row in figures(workspace) if "loss" in row]
+    assert losses[-1] < 0.8 * losses[0]
+    ws = Workspace.open(str(workspace))
+    asked, targets = zip(*training_rows(ws), strict=True)
+    scores = []
+    for adapter in ("", ADAPTER):
+        vlm = Vlm.open(ws, adapter)
+        with torch.no_grad():
+            scores.append(completion_logprobs(vlm.model, vlm.batch(vlm.encode(asked), targets)).sum().item())
+    assert scores[1] > 0.8 * scores[0], "log-probabilities are negative: of the targets they have risen by a fifth at least"
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_an_adapter_is_safetensors_of_the_language_model_and_checkpoints_are_dropped(trained: Callable[[str], Path], architecture: str) -> None:
+    workspace = trained(architecture) / "run"
+    assert {file.suffix for file in (workspace / "sft").rglob("*") if file.is_file()} <= {".safetensors", ".json", ".jsonl", ".md"}
+    found = weights(workspace)
+    assert len(found) == 2 * 2 * 7 and not [name for name in found if "vision" in name or "visual" in name]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], Path]) -> Callable[[str], Path]:
+    """The workspace of a run that was killed between two checkpoints and started again."""
+    folder, made = tmp_path_factory.mktemp("resumed"), {}
+    for architecture in ARCHITECTURES:
+        made[architecture] = folder / architecture
+        ignored = shutil.ignore_patterns("sft", "cache")
+        shutil.copytree(trained(architecture) / "run", made[architecture], ignore=ignored)
+    train_until_killed(KILLED_AFTER, "sft", [str(path) for path in made.values()])
+    return lambda architecture: made[architecture]
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_a_killed_training_goes_on_to_the_same_adapter(resumed: Callable[[str], Path], trained: Callable[[str], Path], architecture: str) -> None:
+    workspace = resumed(architecture)
+    assert [path.name for path in (workspace / "sft" / "checkpoints").glob("checkpoint-*")] == ["checkpoint-9"]
+    assert read_manifest(Workspace.open(str(workspace)).store, "sft") is None
+    train(str(workspace))
+    undisturbed = weights(trained(architecture) / "run")
+    for name, value in weights(workspace).items():
+        torch.testing.assert_close(value, undisturbed[name], atol=1e-6, rtol=0)
+    told, wanted = figures(workspace), figures(trained(architecture) / "run")
+    assert [row["step"] for row in told] == [row["step"] for row in wanted], "every step is told once"
+    assert told[2:] == wanted[2:], "the losses too, but for the one that was averaged over steps on both sides of the kill"
+
+
+def test_a_checkpoint_that_is_half_written_is_passed_over(tmp_path: Path, trained: Callable[[str], Path]) -> None:
+    workspace = tmp_path / "run"
+    shutil.copytree(trained("qwen2_5_vl") / "run", workspace, ignore=shutil.ignore_patterns("sft"))
+    train_until_killed(23, "sft", [str(workspace)])
+    checkpoints = workspace / "sft" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.glob("checkpoint-*")) == ["checkpoint-18", "checkpoint-9"]
+    (checkpoints / "checkpoint-18" / "trainer_state.json").unlink()
+    (checkpoints / "checkpoint-18" / "optimizer.pt").write_bytes(b"half")
+    train(str(workspace))
+    for name, value in weights(workspace).items():
+        torch.testing.assert_close(value, weights(trained("qwen2_5_vl") / "run")[name], atol=1e-6, rtol=0)
+
+
+def test_what_is_finished_is_not_trained_again(copy_of: Callable[[str], Path]) -> None:
+    workspace = copy_of("qwen2_5_vl")
+    before = {file: file.stat().st_mtime_ns for file in (workspace / "sft").rglob("*")}
+    assert train(str(workspace)) == ADAPTER
+    assert {file: file.stat().st_mtime_ns for file in (workspace / "sft").rglob("*")} == before
+
+
+def test_the_first_view_or_each_is_trained_on(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
+    for views, images in (("first", 1), ("each", 1), ("all", 2)):
+        rows = training_rows(make_workspace(tmp_path / views, base_of("qwen2_5_vl"), sft=SftConfig(views=views)))
+        assert len(rows) == (16 if views == "each" else 8)
+        assert {len(prompt.images) for prompt, _ in rows} == {images}
+    assert not {prompt.images[0] for prompt, _ in rows} & {f"mug-{k}-0.png" for k in range(4, 10)}, "gold and unlabelled listings are not trained on"
+
+
+def test_no_labels_is_an_error_that_says_what_to_do(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
+    ws = make_workspace(tmp_path, base_of("qwen2_5_vl"))
+    ws.store.remove("annotate")
+    stage = Stage(ws.store, "annotate", {})
+    (stage.folder / "labels.jsonl").write_text("")
+    stage.finish("labels", {}, ["labels.jsonl"])
+    with pytest.raises(AttrloopError, match=r"no labels in the train split. Raise annotate.train_per_vertical"):
+        train(ws.store.root)
+
+
+def test_a_loss_that_is_no_number_is_an_error(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
+    ws = make_workspace(tmp_path, base_of("qwen2_5_vl"), sft=SftConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
+    with pytest.raises(AttrloopError, match="Lower learning_rate"):
+        train(ws.store.root)
+    assert read_manifest(ws.store, "sft") is None

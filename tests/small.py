@@ -1,0 +1,111 @@
+"""Small workspaces over plain coloured pictures, and a process that trains in them until it is killed.
+
+python -m tests.small STEP STAGE WORKSPACE...   trains each (`sft`, or `iteration-1` from SFT's adapter) and is killed (SIGKILL) after step STEP
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from attrloop.components.shared.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
+from attrloop.components.shared.records import Label, Listing, Pair, to_frame
+from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.workspace import Workspace
+
+COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c"}
+VERTICALS = ("mug", "shirt")
+STEPS = {"learning_rate": 2e-2, "batch_size": 4, "checkpoint_steps": 9}
+SECTIONS = {
+    "sft": SftConfig(epochs=24, feature_noise=0.3, **STEPS),
+    "sample": SampleConfig(chains=3, views="each", max_new_tokens=16, batch_size=5, shard_size=4),
+    "dpo": DpoConfig(epochs=8, **STEPS),
+}
+
+
+def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections: Any) -> Workspace:
+    """A workspace in `<folder>/run` whose labels are finished: of each vertical 4 listings for training, 2 for validation, the rest unlabelled."""
+    entry = {"attributes": {"colour": {"values": [*COLOURS, "not_visible"]}}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
+    listings, labels = [], []
+    for vertical in VERTICALS:
+        for k in range(per_vertical):
+            colour, images = list(COLOURS)[k % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
+            for size, image in zip((64, 48), images, strict=True):
+                Image.new("RGB", (64, size), COLOURS[colour]).save(folder / image)
+            listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=images))
+            if k < 6:
+                rationale = f"I see {colour}."
+                labels.append(Label(listing=f"{vertical}-{k}", attribute="colour", value=colour, rationale=rationale, split="train" if k < 4 else "validation"))
+    (folder / "listings.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in listings))
+    data = DataConfig(catalogue_schema=str(folder / "schema.yaml"), listings=str(folder / "listings.jsonl"))
+    ws = Workspace.create(str(folder / "run"), RunConfig(seed=3, data=data, model=ModelConfig(base=str(base), lora_rank=4), **{**SECTIONS, **sections}))
+    stage = Stage(ws.store, "annotate", {})
+    (stage.folder / "labels.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in labels))
+    stage.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
+    return ws
+
+
+def write_pairs(ws: Workspace, pairs: list[Pair], stage: str = "iteration-1") -> None:
+    folder = Stage(ws.store, f"{stage}/pairs", {"pairs": json.dumps([pair.model_dump() for pair in pairs])})
+    to_frame(pairs, Pair).write_parquet(folder.folder / "pairs.parquet")
+    folder.finish("pairs", {"pairs": len(pairs)}, ["pairs.parquet"])
+
+
+def some_pairs(ws: Workspace) -> list[Pair]:
+    """Pairs of several weights and views, every third an anchor."""
+    made = []
+    for k, listing in enumerate(ws.unlabelled()):
+        right, wrong = list(COLOURS)[k % 3], list(COLOURS)[(k + 1) % 3]
+        rejected = None if k % 3 == 2 else wrong
+        row = {"listing": listing.id, "vertical": listing.vertical, "attribute": "colour", "view": k % 2, "agreement": 0.8}
+        row |= {"chosen": f"I see {right}. Answer: {right}", "chosen_answer": right, "rejected_answer": rejected}
+        row |= {"rejected": rejected and f"I see {rejected} all over. Answer: {rejected}", "weight": (1.0, 0.5, 0.25)[k // 3 % 3]}
+        made.append(Pair.model_validate(row | {"source": "consensus" if rejected else "anchor"}))
+    return made
+
+
+def train_until_killed(step: int, stage: str, workspaces: list[str]) -> None:
+    """Trains in each workspace in a process that is killed once it has done `step` steps.
+
+    Raises:
+        AssertionError: one of them ended otherwise.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.small", str(step), stage, *workspaces]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [signal.SIGKILL] * len(workspaces), done.stderr[-3000:]
+
+
+def main(step: int, stage: str, workspaces: list[str]) -> None:
+    """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
+    import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+    from attrloop.components.dpo import train as dpo
+    from attrloop.components.sft import train as sft
+    from attrloop.components.shared.training import Metrics
+
+    def on_step_end(self: Metrics, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Metrics.on_step_end = on_step_end  # type: ignore[method-assign]
+    ends = []
+    for workspace in workspaces:
+        child = os.fork()
+        if not child:
+            sft.train(workspace) if stage == "sft" else dpo.train(workspace, stage, sft.ADAPTER)
+            os._exit(0)
+        ends.append(os.WTERMSIG(os.waitpid(child, 0)[1]))
+    print(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
