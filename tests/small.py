@@ -24,7 +24,7 @@ VERTICALS = ("mug", "shirt")
 STEPS = {"learning_rate": 2e-2, "batch_size": 4, "checkpoint_steps": 9}
 SECTIONS = {
     "sft": SftConfig(epochs=24, feature_noise=0.3, **STEPS),
-    "sample": SampleConfig(chains=3, views="each", max_new_tokens=16, batch_size=5, shard_size=4),
+    "sample": SampleConfig(chains=3, temperature=0.6, views="each", max_new_tokens=16, batch_size=5, shard_size=4),
     "dpo": DpoConfig(epochs=8, **STEPS),
 }
 
@@ -51,6 +51,14 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
     (stage.folder / "labels.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in labels))
     stage.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
     return ws
+
+
+def change_config(workspace: Path, **changes: dict[str, Any]) -> None:
+    """Changes fields of sections of a workspace's config."""
+    raw = json.loads((workspace / "config.json").read_text())
+    for section, values in changes.items():
+        raw[section] |= values
+    (workspace / "config.json").write_text(RunConfig.model_validate(raw).model_dump_json())
 
 
 def write_pairs(ws: Workspace, pairs: list[Pair], stage: str = "iteration-1") -> None:

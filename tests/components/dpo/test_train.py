@@ -1,0 +1,220 @@
+"""DPO: the previous adapter is where training starts and what it is compared with, the loss is the documented one, and a kill changes nothing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from trl import DPOConfig
+
+from attrloop.components.dpo.train import PairCollator, WeightedDPOTrainer, reference_logprobs, train
+from attrloop.components.sft.train import ADAPTER
+from attrloop.components.shared import prompts
+from attrloop.components.shared.records import Pair
+from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.training import rows_dataset, trainer_arguments
+from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.workspace import Workspace
+from tests.small import change_config, some_pairs, train_until_killed, write_pairs
+from tests.tiny import ARCHITECTURES
+
+STAGE = "iteration-1"
+FOLDER = f"{STAGE}/dpo"
+STILL = {"learning_rate": 1e-12, "warmup": 0.0}  # steps that leave the weights where they are
+KILLED_AFTER = 14  # of 24 steps, with a checkpoint every 9: in the midst of an epoch
+
+
+@pytest.fixture
+def open_copy(copy_of: Callable[[str], Path]) -> Callable[..., Workspace]:
+    """A workspace after SFT with pairs: `open_copy("qwen2_5_vl", dpo={"epochs": 1})`."""
+
+    def get(architecture: str, pairs: list[Pair] | None = None, **changes: dict[str, Any]) -> Workspace:
+        workspace = copy_of(architecture)
+        change_config(workspace, **changes)
+        ws = Workspace.open(str(workspace))
+        write_pairs(ws, some_pairs(ws) if pairs is None else pairs)
+        return ws
+
+    return get
+
+
+def adapter_of(ws: Workspace, path: str) -> dict[str, torch.Tensor]:
+    return load_file(ws.store.folder(path) / "adapter_model.safetensors")
+
+
+def figures(ws: Workspace) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (ws.store.folder(FOLDER) / "metrics.jsonl").read_text().splitlines()]
+
+
+@torch.no_grad()
+def logprobs_of(ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> torch.Tensor:
+    """Log-probabilities of the chosen and the rejected chain (0 where there is none), a pair at a time by whole sequences: float32 [pairs, 2]."""
+    rows = []
+    for pair in pairs:
+        listing = ws.listings[pair.listing]
+        encoded = vlm.encode([Prompt(ws.question(listing, pair.attribute), prompts.shown(listing, pair.view))])
+        texts = (pair.chosen, pair.rejected)
+        rows.append([completion_logprobs(vlm.model, vlm.batch(encoded, [text])).sum().item() if text else 0.0 for text in texts])
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_reference_is_the_previous_adapter_and_not_the_base(open_copy: Callable[..., Workspace], architecture: str) -> None:
+    ws = open_copy(architecture, dpo={"epochs": 2, "batch_size": 3})
+    train(ws.store.root, STAGE, ADAPTER)
+    used = load_file(ws.store.folder(FOLDER) / "reference.safetensors")["logprobs"]
+    torch.testing.assert_close(used, logprobs_of(ws, Vlm.open(ws, ADAPTER), some_pairs(ws)), atol=1e-3, rtol=0)
+    base = logprobs_of(ws, Vlm.open(ws), some_pairs(ws))
+    assert (used - base)[:, 0].abs().min() > 1, "here SFT has made a difference to every chosen chain"
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_training_starts_where_the_reference_is(open_copy: Callable[..., Workspace], architecture: str) -> None:
+    ws = open_copy(architecture, dpo={"epochs": 5, **STILL})
+    train(ws.store.root, STAGE, ADAPTER)
+    rows = [row for row in figures(ws) if "logps/chosen_change" in row]
+    assert rows
+    for row in rows:
+        assert abs(row["logps/chosen_change"]) < 1e-3 and abs(row["logps/rejected_change"]) < 1e-3 and abs(row["rewards/margins"]) < 1e-3
+    previous = adapter_of(ws, ADAPTER)
+    for name, value in adapter_of(ws, f"{FOLDER}/adapter").items():
+        torch.testing.assert_close(value, previous[name], atol=1e-6, rtol=0)
+
+
+def test_the_second_iteration_has_the_first_as_its_reference(open_copy: Callable[..., Workspace]) -> None:
+    ws = open_copy("qwen2_5_vl", dpo={"epochs": 6})
+    first = train(ws.store.root, STAGE, ADAPTER)
+    write_pairs(ws, some_pairs(ws), "iteration-2")
+    train(ws.store.root, "iteration-2", first)
+    used = load_file(ws.store.folder("iteration-2/dpo") / "reference.safetensors")["logprobs"]
+    torch.testing.assert_close(used, logprobs_of(ws, Vlm.open(ws, first), some_pairs(ws)), atol=1e-3, rtol=0)
+    assert (used - logprobs_of(ws, Vlm.open(ws, ADAPTER), some_pairs(ws))).abs().max() > 1
+
+
+def trainer_of(ws: Workspace, pairs: list[Pair]) -> tuple[WeightedDPOTrainer, Vlm, PairCollator]:
+    vlm, stage = Vlm.open(ws, ADAPTER, trainable=True), Stage(ws.store, FOLDER, {})
+    collate = PairCollator(ws, vlm, pairs)
+    collate.reference = reference_logprobs(vlm, collate, stage, 4)
+    arguments = DPOConfig(**trainer_arguments(ws.config.dpo, stage, vlm, 0), beta=ws.config.dpo.beta)
+    given = {"model": vlm.model, "args": arguments, "train_dataset": rows_dataset(len(pairs)), "processing_class": vlm.processor}
+    return WeightedDPOTrainer(**given, data_collator=collate, nll=ws.config.dpo.nll), vlm, collate
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_loss_is_weighted_dpo_and_nll_on_the_chosen_with_anchors(open_copy: Callable[..., Workspace], architecture: str) -> None:
+    ws = open_copy(architecture, dpo={"beta": 0.3, "nll": 0.7})
+    pairs = some_pairs(ws)
+    trainer, vlm, collate = trainer_of(ws, pairs)
+    torch.manual_seed(0)
+    for weight in vlm.model.parameters():
+        if weight.requires_grad:
+            weight.data += 0.05 * torch.randn_like(weight)  # away from the reference
+    vlm.model.eval()
+    loss = trainer.compute_loss(vlm.model, collate([{"row": k} for k in range(len(pairs))])).item()
+    now, reference = logprobs_of(ws, vlm, pairs), logprobs_of(ws, Vlm.open(ws, ADAPTER), pairs)
+    total = 0.0
+    for pair, (chosen, rejected), (chosen_before, rejected_before) in zip(pairs, now, reference, strict=True):
+        tokens = len(vlm.tokenizer(pair.chosen, add_special_tokens=False)["input_ids"]) + 1
+        total += 0.7 * pair.weight * -chosen / tokens
+        if pair.rejected is not None:
+            margin = (chosen - chosen_before) - (rejected - rejected_before)
+            total += pair.weight * torch.log1p(torch.exp(-0.3 * margin))
+    assert loss == pytest.approx(float(total / len(pairs)), rel=1e-4)
+    assert {pair.weight for pair in pairs} == {1.0, 0.5, 0.25} and any(pair.rejected is None for pair in pairs)
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_chosen_gain_on_the_rejected(open_copy: Callable[..., Workspace], architecture: str) -> None:
+    ws = open_copy(architecture)
+    train(ws.store.root, STAGE, ADAPTER)
+    pairs = [pair for pair in some_pairs(ws) if pair.rejected]
+    before, after = (logprobs_of(ws, Vlm.open(ws, adapter), pairs) for adapter in (ADAPTER, f"{FOLDER}/adapter"))
+    gain = after - before
+    assert (gain[:, 0] > gain[:, 1] + 1).all() and gain[:, 0].mean() > 0
+    files = {file.suffix for file in ws.store.folder(FOLDER).rglob("*") if file.is_file()}
+    assert files <= {".safetensors", ".json", ".jsonl", ".md"}, "no pickle"
+    assert not {name for name in adapter_of(ws, f"{FOLDER}/adapter") if "ref" in name.split(".")}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], Path]) -> Callable[[str], Path]:
+    """The workspace of a run that was killed between two of DPO's checkpoints."""
+    folder = tmp_path_factory.mktemp("killed")
+    for architecture in ARCHITECTURES:
+        shutil.copytree(trained(architecture) / "run", folder / architecture)
+        ws = Workspace.open(str(folder / architecture))
+        write_pairs(ws, some_pairs(ws))
+    train_until_killed(KILLED_AFTER, STAGE, [str(folder / architecture) for architecture in ARCHITECTURES])
+    return lambda architecture: folder / architecture
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_a_killed_training_goes_on_to_the_same_adapter(killed: Callable[[str], Path], open_copy: Callable[..., Workspace], architecture: str) -> None:
+    ws, undisturbed = Workspace.open(str(killed(architecture))), open_copy(architecture)
+    folder = ws.store.folder(FOLDER)
+    assert [path.name for path in (folder / "checkpoints").glob("checkpoint-*")] == ["checkpoint-9"]
+    written = (folder / "reference.safetensors").stat().st_mtime_ns
+    train(ws.store.root, STAGE, ADAPTER)
+    train(undisturbed.store.root, STAGE, ADAPTER)
+    wanted = adapter_of(undisturbed, f"{FOLDER}/adapter")
+    for name, value in adapter_of(ws, f"{FOLDER}/adapter").items():
+        torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=0)
+    assert (folder / "reference.safetensors").stat().st_mtime_ns == written, "the reference is computed once"
+    assert [row["step"] for row in figures(ws)] == [row["step"] for row in figures(undisturbed)]
+
+
+def test_a_reference_that_was_kept_is_the_one_compared_with(open_copy: Callable[..., Workspace]) -> None:
+    ws = open_copy("qwen2_5_vl", dpo={"epochs": 1, "batch_size": 16, **STILL})
+    collate = PairCollator(ws, Vlm.open(ws, ADAPTER), some_pairs(ws))
+    stage = Stage(ws.store, FOLDER, {})
+    kept = torch.zeros(len(collate.pairs), 2)
+    save_file({"logprobs": kept}, stage.folder / "reference.safetensors")
+    assert torch.equal(reference_logprobs(collate.vlm, collate, stage, 4), kept)
+
+
+def test_without_pairs_the_previous_adapter_stays(open_copy: Callable[..., Workspace]) -> None:
+    ws = open_copy("qwen2_5_vl", pairs=[])
+    assert train(ws.store.root, STAGE, ADAPTER) == ADAPTER
+    assert read_manifest(ws.store, FOLDER) is not None
+    assert train(ws.store.root, STAGE, ADAPTER) == ADAPTER, "and when it is asked again"
+
+
+def test_anchors_alone_are_trained_on(open_copy: Callable[..., Workspace], copy_of: Callable[[str], Path]) -> None:
+    anchors = [pair for pair in some_pairs(Workspace.open(str(copy_of("qwen2_5_vl")))) if pair.rejected is None]
+    ws = open_copy("qwen2_5_vl", pairs=anchors)
+    train(ws.store.root, STAGE, ADAPTER)
+    before, after = (logprobs_of(ws, Vlm.open(ws, adapter), anchors) for adapter in (ADAPTER, f"{FOLDER}/adapter"))
+    assert after[:, 0].sum() > before[:, 0].sum() + 1
+
+
+def test_what_is_finished_is_reused_and_other_pairs_are_trained_on_anew(open_copy: Callable[..., Workspace]) -> None:
+    ws = open_copy("qwen2_5_vl", dpo={"epochs": 2})
+    path = train(ws.store.root, STAGE, ADAPTER)
+    times = {file: file.stat().st_mtime_ns for file in ws.store.folder(FOLDER).rglob("*")}
+    assert train(ws.store.root, STAGE, ADAPTER) == path == f"{FOLDER}/adapter"
+    assert {file: file.stat().st_mtime_ns for file in ws.store.folder(FOLDER).rglob("*")} == times
+    first = adapter_of(ws, path)
+    write_pairs(ws, some_pairs(ws)[:5])
+    train(ws.store.root, STAGE, ADAPTER)
+    assert any(not torch.equal(value, first[name]) for name, value in adapter_of(ws, path).items())
+    assert load_file(ws.store.folder(FOLDER) / "reference.safetensors")["logprobs"].shape == (5, 2)
+
+
+def test_an_alarm_tells_that_the_chosen_lose_likelihood(open_copy: Callable[..., Workspace], caplog: pytest.LogCaptureFixture) -> None:
+    alike = [pair.model_copy(update={"rejected": pair.chosen + "."}) for pair in some_pairs(open_copy("qwen2_5_vl")) if pair.rejected]
+    alarms = []
+    for settings in ({"epochs": 5, **STILL}, {"nll": 0.0, "beta": 1.0, "learning_rate": 0.05, "epochs": 20}):
+        ws = open_copy("qwen2_5_vl", pairs=alike, dpo=settings)
+        assert "raise dpo.nll or lower dpo.learning_rate" not in caplog.text
+        train(ws.store.root, STAGE, ADAPTER)
+        rows = [row for row in figures(ws) if "logps/chosen_change" in row]
+        assert all(row["alarm/chosen_logps_fell"] == (row["logps/chosen_change"] < -1) for row in rows)
+        alarms.append(max(row["alarm/chosen_logps_fell"] for row in rows))
+    assert alarms == [0.0, 1.0]
+    assert "raise dpo.nll or lower dpo.learning_rate" in caplog.text
