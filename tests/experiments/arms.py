@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from attrloop.components.annotate.annotate import annotate
 from attrloop.components.dpo import train as dpo
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.sample_chains.sample import sample
+from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
 from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
 from attrloop.pipelines.demo.catalogue import write_catalogue
 from attrloop.pipelines.demo.demo import demo_config
@@ -78,6 +80,26 @@ def seed_run(out: Path, seed: int, changes: dict[str, dict[str, Any]], test: boo
     return workspace, config
 
 
+def majority_voting(shared: Path, split: str) -> dict[str, float]:
+    """Macro accuracy of the SFT model's majority answer over sampled chains: of the first image, and of all images in turn."""
+    ws = Workspace.open(str(shared))
+    gold = {(label.listing, label.attribute): label.value for label in ws.labels(split)}
+    listings = [ws.listings[name] for name in dict.fromkeys(listing for listing, _ in gold)]
+    result = {}
+    for views in ("first", "each"):
+        ws.config = with_changes(ws.config, {"sample": {"views": views}})
+        votes: dict[tuple[str, str], Counter[str]] = {}
+        for chain in sample_listings(ws, Vlm.open(ws, sft.ADAPTER), listings, "majority"):
+            if chain.answer is not None:
+                votes.setdefault((chain.listing, chain.attribute), Counter())[chain.answer] += 1
+        right: dict[str, list[bool]] = {}
+        for (listing, attribute), value in gold.items():
+            counted = votes.get((listing, attribute), Counter({"": 1}))
+            right.setdefault(ws.listings[listing].vertical, []).append(counted.most_common(1)[0][0] == value)
+        result[views] = round(100 * sum(sum(r) / len(r) for r in right.values()) / len(right), 1)
+    return result
+
+
 def run_arm(shared: Path, config: RunConfig, name: str, label: str, changes: dict[str, dict[str, Any]], iterations: int, test: bool) -> dict[str, Any]:
     """One arm's iterations in a workspace of its own."""
     started = time.monotonic()
@@ -126,6 +148,10 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         shared, config = seed_run(arguments.out.absolute(), seed, parse_changes(arguments.seed_change), arguments.test)
+        if arguments.test:
+            voting = {"seed": seed, "arm": "majority_voting", "test": majority_voting(shared, "test")}
+            with (arguments.out / "results.jsonl").open("a") as file:
+                file.write(json.dumps(voting) + "\n")
         for name in arguments.arms:
             label = name + (f"-{arguments.label}" if arguments.label else "")
             result = run_arm(shared, config, name, label, parse_changes(arguments.change), arguments.iterations, arguments.test)
