@@ -74,7 +74,7 @@ class ImageReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is checked before decoding
-                image = Image.open(io.BytesIO(data))
+                image: Image.Image = Image.open(io.BytesIO(data))
             if image.width * image.height > self.limits.max_image_pixels:
                 raise fail(reference, f"{image.width} x {image.height} pixels (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
             image.load()

@@ -16,13 +16,13 @@ def _compiled_operators_load() -> bool:
         return True  # nothing to import, nothing to mend
     try:
         for library in Path(spec.origin).parent.glob("_C*.so"):
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True
 
 
 if not _compiled_operators_load():
-    _library = torch.library.Library("torchvision", "FRAGMENT")  # definitions live as long as this object
+    _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call] # definitions live as long as this object
     for _name in ("nms", "qnms"):
-        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]

@@ -343,5 +343,5 @@ def _photograph(image: Image.Image, background: Colour, style: Style, rng: np.ra
     pixels = np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX), dtype=np.float32)
     ramp, angle = np.linspace(-1, 1, IMAGE_SIZE), rng.uniform(0, 2 * math.pi)
     light = 1 + style.shade * rng.uniform(0, 1) * (ramp[:, None] * math.sin(angle) + ramp[None, :] * math.cos(angle))
-    pixels = pixels * light[..., None] + rng.normal(0, rng.uniform(*style.noise), pixels.shape)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    seen = pixels * light[..., None] + rng.normal(0, rng.uniform(*style.noise), pixels.shape)
+    return np.clip(seen, 0, 255).astype(np.uint8)
