@@ -76,9 +76,11 @@ def show(store: Store, split: str, stage: str, metrics: MetricsSink, confusion: 
 
 
 def write_report(workspace: str, state: str, page: str) -> None:
-    """Writes report and summary into the workspace, and a copy of the report to the local path `page`."""
+    """Writes report and summary into the workspace, a copy of the report to the local path `page`, and both to the tracked run."""
     from attrloop.components.evaluate.report import report
+    from attrloop.components.register_adapter.register import attach
 
     report(workspace, state)
+    attach(workspace)
     with open(page, "wb") as file:
         file.write(open_store(workspace).read("report.html"))
