@@ -71,6 +71,7 @@ class Metrics(TrainerCallback):
         self.bar.update(self.task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        logs = {name: value for name, value in (logs or {}).items() if not name.startswith("train_")}  # timings: they would differ in every run
         with self.path.open("a") as file:
             file.write(json.dumps({"step": state.global_step, **{k: float(v) for k, v in (logs or {}).items()}}) + "\n")
 
