@@ -57,8 +57,8 @@ class Facts:
 
     @property
     def reference(self) -> str:
-        """The stage that gains are told against: supervised training alone."""
-        return "sft" if "sft" in self.stages else self.stages[0]
+        """The stage that gains are told against: supervised training alone, or the base model where supervised training is the best."""
+        return next((stage for stage in ("sft", "base") if stage in self.stages and stage != self.best), self.stages[0])
 
     @cached_property
     def split(self) -> str:

@@ -44,16 +44,14 @@ def print_table(workspace: str, console: Console | None = None) -> None:
     table.add_column("vertical")
     for stage in facts.stages:
         table.add_column(plots.title(stage), justify="right", style="bold" if stage == facts.best else "")
-    gained = facts.best != facts.reference
-    if gained:
-        table.add_column(f"{plots.title(facts.best)} - {plots.title(facts.reference)}", justify="right")
+    table.add_column(f"{plots.title(facts.best)} - {plots.title(facts.reference)}", justify="right")
     for row in panels.vertical_rows(facts):
         if row["name"] == "macro":
             table.add_section()
         low, high = row["interval"]
         ink = "green" if row["delta"] > 0 else "red" if row["delta"] < 0 else "dim"
         change = f"[{ink}]{100 * row['delta']:+.1f}[/] [dim]({100 * low:+.1f} to {100 * high:+.1f})[/]"
-        table.add_row(row["name"], *(f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]), *([change] if gained else []))
+        table.add_row(row["name"], *(f"{100 * cell['accuracy']:.1f}" for cell in row["cells"]), change)
     (console or Console()).print(table)
 
 
@@ -62,8 +60,9 @@ def headline(facts: Facts) -> str:
     figures = facts.shown
     before, after = figures[facts.reference]["macro_accuracy"], figures[facts.best]["macro_accuracy"]
     count, start = len(facts.gain["verticals"]), plots.title(facts.reference)
-    if facts.best == facts.reference:
-        return f"No iteration beat {start} on validation, so {start} stays the best: {after:.1%} macro accuracy on {facts.split} over {count} verticals."
+    if facts.best == "sft":
+        told = f"{after:.1%} macro accuracy on {facts.split} over {count} verticals"
+        return f"No iteration beat SFT on validation, so SFT stays the best: {told}" + (f" (base: {before:.1%})." if facts.reference == "base" else ".")
     up = sum(entry["delta"] > 0 for entry in facts.gain["verticals"].values())
     low, high = (100 * bound for bound in facts.gain["macro"]["interval"])
     words = f"from {before:.1%} ({start}) to {after:.1%} (best: {facts.best})"
