@@ -92,9 +92,9 @@ def _environment() -> Iterator[None]:
         raise fail(sys.executable, "the local runner cannot start a Python whose path holds a space", "Put the virtual environment elsewhere")
     with tempfile.TemporaryDirectory(prefix="attrloop-", ignore_cleanup_errors=True) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that accelerator settings have no effect here
-        before = {name: os.environ.get(name) for name in ("PYTHONUNBUFFERED", "TMPDIR", "OMP_WAIT_POLICY")}
+        before = {name: os.environ.get(name) for name in ("PYTHONUNBUFFERED", "TMPDIR", "GOMP_SPINCOUNT")}
         os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=folder)
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait stall each other where cores are shared
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # threads that wait spin briefly, then sleep: on shared cores spinning stalls the others
         try:
             yield
         finally:

@@ -48,7 +48,9 @@ def sample(workspace: str, stage: str, adapter: str) -> str:
     with progress(f"{stage} chains", len(listings), "listings") as bar:
         for name, shard in zip(names, shards, strict=True):
             if not (output.folder / name).exists():
-                vlm = vlm or Vlm.open(ws, adapter)
+                if vlm is None:
+                    vlm = Vlm.open(ws, adapter)
+                    vlm.merge()
                 _write(ws, vlm, shard, stage, output, name)
             bar.advance(len(shard))
     sampled = pl.scan_parquet([output.folder / name for name in names]).select(pl.col("listing").n_unique()).collect().item()

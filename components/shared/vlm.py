@@ -120,6 +120,11 @@ class Vlm:
         self.model = self.base if adapter is None else PeftModel.from_pretrained(self.base, adapter, is_trainable=trainable)
         self.model.eval()
 
+    def merge(self) -> None:
+        """Folds the adapter into the weights, for decoding alone: a third faster. Not in bfloat16, which would round the adapter away."""
+        if self.model is not self.base and self.base.dtype == torch.float32:
+            self.model = self.base = self.model.merge_and_unload()
+
     def add_adapter(self, seed: int) -> None:
         """Puts a fresh LoRA adapter on the language model; the tower stays as it is.
 
