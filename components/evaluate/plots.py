@@ -150,7 +150,8 @@ def dumbbells(rows: Sequence[tuple[str, dict[str, float]]], before: str, after: 
         canvas.dot(start, k, 5, colour(before), f"{vertical}, {title(before)}: {start:.1%}")
         canvas.dot(end, k, 6, ink, f"{vertical}, {title(after)}: {end:.1%}")
         canvas.text(canvas.width - 4, canvas.py(k) + 4, f"{100 * (end - start):+.1f}", "end", 12, ink, 'font-weight="600"')
-    canvas.text(canvas.width / 2, canvas.height - 7, f"grey: base · blue: {title(before)} · green or red: {title(after)} · change in points", size=11)
+    start_key = "" if before == "base" else f" · blue: {title(before)}"
+    canvas.text(canvas.width / 2, canvas.height - 7, f"grey: base{start_key} · green or red: {title(after)} · change in points", size=11)
     return canvas.svg(f"Accuracy per vertical, {title(before)} to {title(after)}")
 
 
