@@ -1,34 +1,19 @@
-"""DPO from the previous adapter, with the previous adapter as the reference: weighted pairs, NLL on the chosen, anchors."""
+"""DPO from the previous adapter, with the previous adapter as the reference: the stage's inputs and outputs (see trainer.py for the training)."""
 
 import logging
 import time
-from typing import Any
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401
 
 import polars as pl
-import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
-from trl import DPOConfig, DPOTrainer
 
-from attrloop.components.shared import prompts
-from attrloop.components.shared.prefix import continuation_logprobs
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
-from attrloop.components.shared.workspace import Workspace, progress
+from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
-_REFERENCE = "reference.safetensors"
 
 
 def train(workspace: str, stage: str, adapter: str) -> str:
-    """Trains one iteration's adapter.
-
-    The reference log-probabilities are those of `adapter`, computed once before the first step and kept, so that a resumed run compares
-    with the same reference.
+    """Trains one iteration's adapter; what is trained already from the same inputs is reused.
 
     Args:
         workspace: URI of the run's workspace.
@@ -39,7 +24,7 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         The new adapter's path; `adapter` itself when there are no pairs.
 
     Raises:
-        AttrloopError: see `run_trainer`.
+        AttrloopError: see `trainer.fit`.
     """
     ws = Workspace.open(workspace)
     upstream = {name: read_manifest(ws.store, path) for name, path in (("pairs", f"{stage}/pairs"), ("adapter", adapter.removesuffix("/adapter")))}
@@ -55,137 +40,9 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         log.warning("%s has no pairs: the adapter stays as it is", stage)
         output.finish("adapter", {"rows": 0, "seconds": 0}, [])
         return adapter
-    vlm = Vlm.open(ws, adapter, trainable=True)
-    collate = PairCollator(ws, vlm, pairs)
-    collate.reference = reference_logprobs(vlm, collate, output, ws.config.dpo.batch_size)
-    trainer = WeightedDPOTrainer(
-        model=vlm.model,
-        args=DPOConfig(**trainer_arguments(ws.config.dpo, output, vlm, ws.config.seed), beta=ws.config.dpo.beta),
-        train_dataset=rows_dataset(len(pairs)),
-        processing_class=vlm.processor,
-        data_collator=collate,
-        callbacks=[Metrics(output.folder / "metrics.jsonl", f"{stage} dpo"), KeepCheckpoints(output)],
-        nll=ws.config.dpo.nll,
-    )
-    run_trainer(trainer, output)
-    save_adapter(vlm.model, output)
+    from attrloop.components.dpo.trainer import fit  # torch: not needed where everything is reused
+
+    fit(ws, output, adapter, pairs)
     counts = {"rows": len(pairs), "anchors": sum(pair.rejected is None for pair in pairs), "seconds": time.monotonic() - started}
     output.finish("adapter", counts, ["adapter", "metrics.jsonl"])
     return path
-
-
-class PairCollator:
-    """Makes batches of pairs. Each distinct prompt (listing, attribute and the image that the rejected chain saw) is computed once, unless
-    gradients are checkpointed.
-
-    The completions are the chosen chains of all rows, then the rejected chains of those rows that have one (an anchor has none).
-
-    Attributes:
-        reference: log-probabilities of the reference, float32 [pairs, 2] (chosen, rejected); zeros until they are known.
-    """
-
-    def __init__(self, ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> None:
-        self.ws, self.vlm, self.pairs = ws, vlm, pairs
-        self.reference = torch.zeros(len(pairs), 2)
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        numbers = [item["row"] for item in items]
-        rows = [self.pairs[k] for k in numbers]
-        prompts_of_rows = [self._prompt(pair) for pair in rows]
-        distinct = list(dict.fromkeys(prompts_of_rows))
-        owners = torch.tensor([distinct.index(prompt) for prompt in prompts_of_rows])
-        paired = torch.tensor([pair.rejected is not None for pair in rows])
-        chains = [pair.chosen for pair in rows] + [pair.rejected for pair in rows if pair.rejected is not None]
-        owners = torch.cat([owners, owners[paired]])
-        batch = self._whole(distinct, owners, chains) if self.ws.config.dpo.gradient_checkpointing else self._shared(distinct, owners, chains)
-        device = batch["mask"].device
-        weight = torch.tensor([pair.weight for pair in rows], device=device)
-        return batch | {"paired": paired.to(device), "reference": self.reference[numbers].to(device), "weight": weight}
-
-    def _shared(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
-        completions, mask = self.vlm.completions(chains)
-        return {"prompts": self.vlm.batch(self.vlm.encode(distinct)), "completions": completions, "mask": mask, "owners": owners.to(mask.device)}
-
-    def _whole(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
-        """Every chain with a prompt of its own: layers that are checkpointed keep no cache that chains could share."""
-        encoded = self.vlm.encode(distinct)
-        rows = self.vlm.batch([encoded[k] for k in owners.tolist()], chains)
-        return {"rows": rows, "mask": rows["completion_mask"]}
-
-    def _prompt(self, pair: Pair) -> Prompt:
-        listing = self.ws.listings[pair.listing]
-        return Prompt(self.ws.question(listing, pair.attribute), prompts.shown(listing, pair.view))
-
-
-@torch.no_grad()
-def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size: int) -> torch.Tensor:
-    """Log-probability of each pair's chains under the model as it was loaded, float32 [pairs, 2]; kept in the stage's folder."""
-    path = stage.folder / _REFERENCE
-    if path.exists():
-        return load_file(path)["logprobs"]
-    vlm.model.eval()
-    parts = []
-    with progress("reference log-probabilities", len(collate.pairs), "pairs") as bar:
-        for start in range(0, len(collate.pairs), batch_size):
-            batch = collate([{"row": k} for k in range(start, min(start + batch_size, len(collate.pairs)))])
-            chosen, rejected = chain_logprobs(vlm.model, batch)
-            part = torch.zeros(len(chosen), 2)
-            part[:, 0], part[batch["paired"].cpu(), 1] = chosen.cpu(), rejected.cpu()
-            parts.append(part)
-            bar.advance(len(parts[-1]))
-    result = torch.cat(parts)
-    temporary = path.with_suffix(".partial")
-    save_file({"logprobs": result.contiguous()}, temporary)
-    temporary.rename(path)
-    stage.keep(_REFERENCE)
-    return result
-
-
-def chain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed log-probabilities of a batch's chosen chains [rows] and of its rejected chains [rows that have one]."""
-    if "rows" in batch:
-        sums = completion_logprobs(model, batch["rows"]).sum(1)
-    else:
-        sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(1)
-    return sums[: len(batch["weight"])], sums[len(batch["weight"]) :]
-
-
-class WeightedDPOTrainer(DPOTrainer):
-    """TRL's DPO with a weight per pair, anchors, and reference log-probabilities that come with the batch."""
-
-    def __init__(self, nll: float, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        model: Any = self.model
-        if "ref" in model.peft_config:
-            model.delete_adapter("ref")  # TRL's frozen copy of the adapter: its log-probabilities come with the batch
-        self.precompute_ref_logps = True
-        self.model_accepts_loss_kwargs = False
-        self.nll = nll
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Mean over rows of weight * (-log sigmoid(beta * margin)), where a row is a pair, + nll * weight * (mean token NLL of the chosen) over all rows."""
-        chosen, rejected = chain_logprobs(model, inputs)
-        weight, paired, reference = inputs["weight"], inputs["paired"], inputs["reference"]
-        gain, rejected_gain = chosen - reference[:, 0], rejected - reference[paired, 1]
-        margin = gain[paired] - rejected_gain
-        preference = -F.logsigmoid(self.beta * margin) * weight[paired]
-        likelihood = -chosen / inputs["mask"][: len(weight)].sum(1) * weight
-        values = {"nll": likelihood, "logps/chosen": chosen, "logps/chosen_change": gain}
-        if len(margin):
-            values |= {
-                "preference_loss": preference, "logps/rejected": rejected, "logps/rejected_change": rejected_gain,
-                "rewards/accuracies": (margin > 0).float(), "rewards/margins": self.beta * margin,
-            }  # fmt: skip
-        for name, value in values.items():
-            self._metrics["train"][name].append(value.detach().mean().item())
-        return preference.sum() / len(weight) + self.nll * likelihood.mean()
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds an alarm when the chosen chains lose likelihood (displacement): raise `dpo.nll` or lower the learning rate then."""
-        changes = self._metrics["train"].get("logps/chosen_change", [])
-        if changes:
-            fallen = sum(changes) / len(changes) < -1.0
-            logs = logs | {"alarm/chosen_logps_fell": float(fallen)}
-            if fallen:
-                log.warning("the chosen chains' log-probability fell by more than 1 nat: raise dpo.nll or lower dpo.learning_rate")
-        super().log(logs, start_time)

@@ -14,7 +14,7 @@ import polars as pl
 
 from attrloop.components.evaluate.metrics import score
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.prompts import answer_of, question, shown, views_of
+from attrloop.components.shared.prompts import Prompt, answer_of, question, shown, views_of
 from attrloop.components.shared.records import Label, Prediction, to_frame
 from attrloop.components.shared.storage import Stage, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace, progress
@@ -133,8 +133,6 @@ def _parts(ws: Workspace, models: Models, stage: Stage, adapter: str, labels: li
 
 def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
     """One prediction per label; its views are decoded together."""
-    from attrloop.components.shared.vlm import Prompt
-
     config, prompts, owners = ws.config, [], []
     for k, label in enumerate(labels):
         listing = ws.listings[label.listing]

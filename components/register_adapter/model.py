@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.prompts import answer_of, question, rationale_of
+from attrloop.components.shared.prompts import Prompt, answer_of, question, rationale_of
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Schema
 from attrloop.components.shared.storage import digest
@@ -84,7 +84,6 @@ class AttributeModel(PythonModel):
             InputError: an unknown vertical or attribute, or an image that cannot be read.
         """
         from attrloop.components.shared.features import FeatureCache
-        from attrloop.components.shared.vlm import Prompt
 
         rows = [self._asked(k, row) for k, row in enumerate(model_input.to_dict("records"))]
         prompts = [Prompt(question(listing, name, self.schema.attribute(listing.vertical, name), **self._shown()), listing.images) for listing, name in rows]

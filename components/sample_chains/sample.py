@@ -4,16 +4,20 @@ import logging
 import random
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import SampleConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Chain, Listing, to_frame
 from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.vlm import Prompt, Vlm
 from attrloop.components.shared.workspace import Workspace, progress
+
+if TYPE_CHECKING:
+    from attrloop.components.shared.vlm import Vlm
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,8 @@ def sample(workspace: str, stage: str, adapter: str) -> str:
         for name, shard in zip(names, shards, strict=True):
             if not (output.folder / name).exists():
                 if vlm is None:
+                    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
+
                     vlm = Vlm.open(ws, adapter)
                     vlm.merge()
                 _write(ws, vlm, shard, stage, output, name)
@@ -81,7 +87,7 @@ def chains_per_view(config: SampleConfig, views: int) -> list[int]:
     return [config.chains // views + (k < config.chains % views) for k in range(views)]
 
 
-def readable(vlm: Vlm, listings: list[Listing]) -> list[Listing]:
+def readable(vlm: "Vlm", listings: list[Listing]) -> list[Listing]:
     """The listings whose images all open; the others are logged and left out. Encodes (and caches) the images on the way."""
     try:
         vlm.image_tokens([image for listing in listings for image in listing.images])
@@ -98,7 +104,7 @@ def _check_skipped(skipped: int, total: int, bound: float) -> None:
         raise AttrloopError(f"{skipped} of {total} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
 
 
-def _write(ws: Workspace, vlm: Vlm, shard: list[Listing], stage: str, output: Stage, name: str) -> None:
+def _write(ws: Workspace, vlm: "Vlm", shard: list[Listing], stage: str, output: Stage, name: str) -> None:
     rows = sorted(sample_listings(ws, vlm, readable(vlm, shard), stage), key=lambda row: (row.listing, row.attribute, row.view, row.chain))
     temporary = output.folder / f".tmp-{name}"
     to_frame(rows, Chain).write_parquet(temporary)
@@ -106,7 +112,7 @@ def _write(ws: Workspace, vlm: Vlm, shard: list[Listing], stage: str, output: St
     output.keep(name)
 
 
-def sample_listings(ws: Workspace, vlm: Vlm, listings: list[Listing], stage: str) -> Iterator[Chain]:
+def sample_listings(ws: Workspace, vlm: "Vlm", listings: list[Listing], stage: str) -> Iterator[Chain]:
     """The chains of some listings. Each is decided by the seed, the stage, and its own listing, attribute, view and number."""
     config = ws.config.sample
     groups: dict[int, list[tuple[Listing, str, int]]] = {}

@@ -1,19 +1,12 @@
-"""Supervised fine-tuning: LoRA on 'rationale + answer' targets of the labelled training listings."""
+"""Supervised fine-tuning: LoRA on 'rationale + answer' targets of the labelled training listings (see trainer.py for the training)."""
 
 import logging
 import time
-from typing import Any
-
-import attrloop.components.shared.torchvision_operators  # noqa: F401
-
-import torch
-from trl import SFTConfig, SFTTrainer
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs, noisy
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -30,7 +23,7 @@ def train(workspace: str) -> str:
         The adapter's path in the workspace.
 
     Raises:
-        AttrloopError: no training labels, or a model that cannot be trained (see `Vlm.load`, `run_trainer`).
+        AttrloopError: no training labels, or or see `trainer.fit`.
     """
     ws = Workspace.open(workspace)
     labels = read_manifest(ws.store, "annotate")
@@ -43,26 +36,9 @@ def train(workspace: str) -> str:
     rows = training_rows(ws)
     if not rows:
         raise AttrloopError("There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels.")
-    vlm = Vlm.open(ws)
-    vlm.verify(images=max(len(prompt.images) for prompt, _ in rows))
-    vlm.add_adapter(ws.config.seed)
+    from attrloop.components.sft.trainer import fit  # torch: not needed where everything is reused
 
-    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        chosen = [rows[item["row"]] for item in batch]
-        return vlm.batch(vlm.encode([prompt for prompt, _ in chosen]), [target for _, target in chosen])
-
-    arguments = SFTConfig(**trainer_arguments(ws.config.sft, stage, vlm, ws.config.seed))
-    trainer = CompletionTrainer(
-        model=vlm.model,
-        args=arguments,
-        train_dataset=rows_dataset(len(rows)),
-        processing_class=vlm.processor,
-        data_collator=collate,
-        callbacks=[Metrics(stage.folder / "metrics.jsonl", "sft"), KeepCheckpoints(stage)],
-        noise=ws.config.sft.feature_noise,
-    )
-    run_trainer(trainer, stage)
-    save_adapter(vlm.model, stage)
+    fit(ws, stage, rows)
     stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
     return ADAPTER
 
@@ -76,15 +52,3 @@ def training_rows(ws: Workspace) -> list[tuple[Prompt, str]]:
         target = prompts.completion(label.rationale, label.value)
         rows += [(Prompt(text, prompts.shown(listing, view)), target) for view in prompts.views_of(listing, ws.config.sft.views)]
     return rows
-
-
-class CompletionTrainer(SFTTrainer):
-    """TRL's SFT with the loss on our encoded batches: mean negative log-likelihood of the completion tokens."""
-
-    def __init__(self, noise: float, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.noise = noise
-        self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated steps are averaged by the trainer
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / inputs["completion_mask"].sum()

@@ -11,9 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
 import torch
 from PIL import Image
 from safetensors.torch import load, save
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 _TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
@@ -101,3 +104,16 @@ def _joined(outputs: Any) -> torch.Tensor:
 def image_placeholder(processor: Any) -> str:
     """The token that the chat template writes where an image goes."""
     return getattr(processor, "boi_token", None) or processor.image_token
+
+
+def noisy(inputs: dict[str, Any], noise: float) -> dict[str, Any]:
+    """A batch with Gaussian noise on its image features, in standard deviations of each image's features.
+
+    Draws from torch's own generator, so it belongs where a step is computed: a trainer that resumes restores the generator there, while batches
+    are made ahead.
+    """
+    if not noise or "mm_encoder_outputs" not in inputs:
+        return inputs
+    features = inputs["mm_encoder_outputs"]["image"].pooler_output
+    blurred = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
+    return inputs | {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=blurred)}}  # type: ignore[arg-type]

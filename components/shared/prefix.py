@@ -33,25 +33,3 @@ def prefill(model: Any, inputs: dict[str, Any], owners: torch.Tensor) -> tuple[A
         return cache, torch.zeros_like(owners)[:, None]
     core.rope_deltas = core.rope_deltas[owners]
     return cache, core.rope_deltas
-
-
-def continuation_logprobs(model: Any, inputs: dict[str, Any], completions: torch.Tensor, mask: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of completions' tokens, each prompt computed once however many completions continue it; gradients flow.
-
-    Args:
-        inputs: prompts, left-padded.
-        completions: token ids [rows, longest], right-padded.
-        mask: bool [rows, longest], true on tokens.
-        owners: the prompt of each row, int64 [rows].
-
-    Returns:
-        float32 [rows, longest], 0 where padded.
-    """
-    cache, offset = prefill(model, inputs, owners)
-    ids = torch.cat([inputs["input_ids"][owners, -1:], completions[:, :-1]], 1)
-    attention = torch.cat([inputs["attention_mask"][owners], mask[:, :-1].long()], 1)
-    positions = (attention.cumsum(-1) - 1)[:, -ids.shape[1] :] + offset
-    if hasattr(backbone(model), "rope_deltas"):
-        positions = positions.expand(3, -1, -1)
-    logits = model(input_ids=ids, attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True).logits.float()
-    return (logits.gather(-1, completions[..., None]).squeeze(-1) - logits.logsumexp(-1)) * mask

@@ -1,6 +1,7 @@
 """What the model is asked, what it is taught to answer, and how an answer is read from a chain."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from attrloop.components.shared.records import ALL_IMAGES, Listing
@@ -9,6 +10,19 @@ from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema
 VERSION = 1  # of the prompt's wording: part of every cache key
 MARK = "Answer:"
 _ANSWER = re.compile(r"answer\s*:[ \t]*([^\n]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown and asked.
+
+    Attributes:
+        text: the question (see `question`).
+        images: references that the catalogue's `ImageReader` opens, in order.
+    """
+
+    text: str
+    images: tuple[str, ...]
 
 
 def question(listing: Listing, name: str, attribute: Attribute, title: bool, metadata: bool) -> str:

@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +131,3 @@ def save_adapter(model: Any, stage: Stage) -> None:
 def rows_dataset(count: int) -> Dataset:
     """A dataset of row numbers (the collator looks rows up): TRL recognises vision data by the `images` column and leaves it as it is."""
     return Dataset.from_dict({"row": list(range(count)), "images": [None] * count})
-
-
-Collator = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
-
-
-def seeded(*parts: object) -> random.Random:
-    """A random source that these parts alone decide."""
-    return random.Random("/".join(map(str, parts)))

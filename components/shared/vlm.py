@@ -22,21 +22,9 @@ from attrloop.components.shared.decoding import Generation, decode, uniforms
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.features import FeatureCache, ImageTokens, bounded, encode_images, image_placeholder
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.storage import digest
 from attrloop.components.shared.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the model is shown and asked.
-
-    Attributes:
-        text: the question (see `prompts.question`).
-        images: references that the catalogue's `ImageReader` opens, in order.
-    """
-
-    text: str
-    images: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -300,29 +288,6 @@ class Vlm:
             if any(ids[max(0, end - len(mark)) : end] == mark for mark in self._marks):
                 return end
         return 0
-
-
-def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Log-probabilities of a batch's completion tokens, float32 [rows, longest completion], 0 where padded; only those positions pass the LM head."""
-    mask = inputs["completion_mask"]
-    length = mask.shape[1]
-    forward = {name: value for name, value in inputs.items() if name != "completion_mask"}
-    logits = model(**forward, use_cache=False, logits_to_keep=length + 1).logits[:, :-1].float()
-    targets = inputs["input_ids"][:, -length:]
-    return (logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)) * mask
-
-
-def noisy(inputs: dict[str, Any], noise: float) -> dict[str, Any]:
-    """A batch with Gaussian noise on its image features, in standard deviations of each image's features.
-
-    Draws from torch's own generator, so it belongs where a step is computed: a trainer that resumes restores the generator there, while batches
-    are made ahead.
-    """
-    if not noise or "mm_encoder_outputs" not in inputs:
-        return inputs
-    features = inputs["mm_encoder_outputs"]["image"].pooler_output
-    blurred = [feature + noise * feature.std() * torch.randn_like(feature) for feature in features]
-    return inputs | {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=blurred)}}  # type: ignore[arg-type]
 
 
 def _weights_stamp(base: str) -> str:

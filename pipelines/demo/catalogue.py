@@ -10,10 +10,11 @@ import yaml
 from PIL import Image
 
 from attrloop.components.shared.storage import write_atomic
-from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, render, sample_product, values_of
+from attrloop.pipelines.demo.renderer import render
+from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product, values_of
 
 PHOTOGRAPHS = 4  # of each listing
-DIFFICULTY = 1.0  # of every photograph: see world.Style.at
+DIFFICULTY = 1.0  # of every photograph: see renderer.Style.at
 _VERSION = 1  # of what is rendered; a catalogue of another version is made anew
 
 

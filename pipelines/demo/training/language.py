@@ -32,12 +32,15 @@ from attrloop.components.shared import prompts
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.features import ImageTokens
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Attribute, fold
-from attrloop.components.shared.vlm import Encoded, Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Encoded, Vlm
+from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
 from attrloop.pipelines.demo.training.tower import GRID, VISION_CONFIG, WIDTH, Student, normalise
 from attrloop.pipelines.demo.training.words import RETAIL_WORDS
-from attrloop.pipelines.demo.world import FAMILIES, IMAGE_SIZE, VERTICALS, render, sample_product
+from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product
 
 _SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 _CHAT = (

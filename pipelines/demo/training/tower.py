@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
-from attrloop.pipelines.demo.world import FAMILIES, IMAGE_SIZE, VERTICALS, render, sample_product
+from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
+from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product
 
 Split = tuple[torch.Tensor, torch.Tensor]  # images and labels, see render_set
 WIDTH = 128  # of a visual token: the CNN's channels, the merger's output, the language model's hidden size

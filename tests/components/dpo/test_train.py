@@ -13,13 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from trl import DPOConfig
 
-from attrloop.components.dpo.train import PairCollator, WeightedDPOTrainer, reference_logprobs, train
+from attrloop.components.dpo.train import train
+from attrloop.components.dpo.trainer import PairCollator, WeightedDPOTrainer, reference_logprobs
 from attrloop.components.sft.train import ADAPTER
 from attrloop.components.shared import prompts
+from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.training import rows_dataset, trainer_arguments
-from attrloop.components.shared.vlm import Prompt, Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, some_pairs, train_until_killed, write_pairs
 from tests.tiny import ARCHITECTURES

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from attrloop.components.sft.train import ADAPTER, train, training_rows
 from attrloop.components.shared.config import SftConfig
 from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.logprobs import completion_logprobs
 from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.vlm import Vlm, completion_logprobs
+from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
 from tests.small import make_workspace, train_until_killed
 from tests.tiny import ARCHITECTURES

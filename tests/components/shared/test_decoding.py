@@ -7,8 +7,9 @@ import torch
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.decoding import Choose, Generation, decode, uniforms
-from attrloop.components.shared.prefix import continuation_logprobs
-from attrloop.components.shared.vlm import Prompt, Vlm
+from attrloop.components.shared.logprobs import continuation_logprobs
+from attrloop.components.shared.prompts import Prompt
+from attrloop.components.shared.vlm import Vlm
 from tests.components.shared.conftest import adapt, prompts_for
 
 LENGTH = 10

@@ -16,7 +16,8 @@ from PIL import Image
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.features import bounded
 from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.vlm import Prompt, Vlm
+from attrloop.components.shared.prompts import Prompt
+from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
 QUESTION = "What is the pattern?"

@@ -4,8 +4,8 @@ import attrloop.components.shared.torchvision_operators  # noqa: F401
 
 import torch
 
-from attrloop.components.shared.prefix import continuation_logprobs
-from attrloop.components.shared.vlm import Vlm, completion_logprobs
+from attrloop.components.shared.logprobs import completion_logprobs, continuation_logprobs
+from attrloop.components.shared.vlm import Vlm
 from tests.components.shared.conftest import adapt, prompts_for
 
 # (prompt, completion): the prompts come in another order than they are encoded, one of them once, one three times.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attrloop.pipelines.demo.world import render, sample_product
+from attrloop.pipelines.demo.renderer import render
+from attrloop.pipelines.demo.world import sample_product
 
 
 @pytest.fixture(scope="session")

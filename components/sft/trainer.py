@@ -1,0 +1,55 @@
+"""SFT on a loaded workspace: TRL's trainer with the loss on our encoded batches."""
+
+from typing import Any
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from attrloop.components.shared.features import noisy
+from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.prompts import Prompt
+from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
+from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.workspace import Workspace
+
+
+def fit(ws: Workspace, stage: Stage, rows: list[tuple[Prompt, str]]) -> None:
+    """Trains a fresh adapter on (prompt, target text) rows and writes it to the stage's folder.
+
+    Raises:
+        AttrloopError: a model that cannot be trained (see `Vlm.load`, `Vlm.verify`, `run_trainer`).
+    """
+    vlm = Vlm.open(ws)
+    vlm.verify(images=max(len(prompt.images) for prompt, _ in rows))
+    vlm.add_adapter(ws.config.seed)
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        chosen = [rows[item["row"]] for item in batch]
+        return vlm.batch(vlm.encode([prompt for prompt, _ in chosen]), [target for _, target in chosen])
+
+    trainer = CompletionTrainer(
+        model=vlm.model,
+        args=SFTConfig(**trainer_arguments(ws.config.sft, stage, vlm, ws.config.seed)),
+        train_dataset=rows_dataset(len(rows)),
+        processing_class=vlm.processor,
+        data_collator=collate,
+        callbacks=[Metrics(stage.folder / "metrics.jsonl", stage.path), KeepCheckpoints(stage)],
+        noise=ws.config.sft.feature_noise,
+    )
+    run_trainer(trainer, stage)
+    save_adapter(vlm.model, stage)
+
+
+class CompletionTrainer(SFTTrainer):
+    """TRL's SFT with the loss on our encoded batches: mean negative log-likelihood of the completion tokens."""
+
+    def __init__(self, noise: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.noise = noise
+        self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated steps are averaged by the trainer
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
+        return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / inputs["completion_mask"].sum()

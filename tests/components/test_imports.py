@@ -1,0 +1,15 @@
+"""A stage that finds its work done should say so at once: nothing heavy is imported before there is something to compute."""
+
+import subprocess
+import sys
+
+import pytest
+
+STAGES = ("preflight.check", "annotate.annotate", "sft.train", "sample_chains.sample", "mine_pairs.mine", "dpo.train", "evaluate.steps", "promote.promote")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_imported_without_torch(stage: str) -> None:
+    code = f"import sys, attrloop.components.{stage}; sys.exit(sorted({{'torch', 'transformers', 'trl'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
