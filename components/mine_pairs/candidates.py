@@ -36,17 +36,15 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
 
 def _of(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """The chains of some samples, with what the sample knows and a seeded key of their own."""
-    wanted = samples.select("sample", "target", "target_votes", "chains", "completion", "key")
+    wanted = samples.select("sample", "target", "target_support", "completion", "key")
     joined = chains.join(wanted, on="sample", how="inner")
     return joined.with_columns(draw=derive(pl.col("key"), pl.col("view"), pl.col("chain")))
 
 
 def _dissenting(chains: pl.DataFrame) -> pl.DataFrame:
-    """Chains against the target, with the votes of their answer (an off-list answer has none) and how many of their view dissent."""
+    """Chains against the target, with how many of their view dissent."""
     wrong = chains.filter((pl.col("kind") != "abstain") & pl.col("answer").ne_missing(pl.col("target")))
-    listed = pl.col("answer").is_not_null()
-    rival_votes = pl.when(listed).then(pl.len().over("sample", "answer")).otherwise(0)
-    return wrong.with_columns(rival_votes=rival_votes.cast(pl.Int64), misled=pl.len().over("sample", "view").cast(pl.Int64))
+    return wrong.with_columns(misled=pl.len().over("sample", "view").cast(pl.Int64))
 
 
 def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
@@ -54,9 +52,9 @@ def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataF
     wrong = _dissenting(chains)
     order, descending = ["sample", "draw"], [False, False]
     if contrast:
-        order, descending = ["sample", "rival_votes", "misled", "draw"], [False, True, True, False]
+        order, descending = ["sample", "support", "misled", "draw"], [False, True, True, False]
         # A listed value that dissents says more than an off-list answer, which only teaches the format.
-        wrong = wrong.filter(pl.col("answer").is_not_null() | (pl.col("rival_votes").max().over("sample") == 0))
+        wrong = wrong.filter(pl.col("answer").is_not_null() | pl.col("answer").is_null().all().over("sample"))
     wrong = wrong.sort(order, descending=descending).unique(["sample", "view", "text"], keep="first", maintain_order=True)
     wrong = wrong.with_columns(turn=pl.int_range(pl.len()).over("sample", "view"), rank=pl.int_range(pl.len()).over("sample"))
     wrong = wrong.sort("sample", "turn", "rank").with_columns(pick=pl.int_range(pl.len()).over("sample"))
@@ -71,14 +69,14 @@ def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_samp
     drawn = derive(pl.col("draw_right"), pl.col("pick"))  # another draw for another pick, so that pairs of one sample differ in both chains
     both = rejected.join(right, on="sample", how="inner", suffix="_right").with_columns(away=pl.col("chosen_view") != pl.col("view"), drawn=drawn)
     both = both.sort("sample", "pick", "away", "drawn").group_by("sample", "pick", maintain_order=True).first()
-    margin = (pl.col("target_votes").cast(pl.Int64) - pl.col("rival_votes")) / pl.col("chains")
+    margin = (pl.col("target_support") - pl.col("support")).round(6)  # differences of equal shares must be one weight
     return _rows(
         both,
         chosen=pl.col("chosen"),
         rejected=pl.col("text"),
         rejected_answer=pl.col("answer"),
         weight=margin if contrast else pl.lit(1.0),
-        agreement=pl.col("target_votes") / pl.col("chains"),
+        agreement=pl.col("target_support"),
         source="consensus",
         key=derive(pl.col("key"), pl.col("pick")),
     )
@@ -96,13 +94,21 @@ def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     right = right.join(views, on="sample").with_columns(away=pl.col("view") != pl.col("drawn_view"))
     one = right.sort("sample", "away", "draw").group_by("sample", maintain_order=True).first().with_columns(view=pl.col("drawn_view"))
     nothing = pl.lit(None, dtype=pl.String)
-    share = pl.col("target_votes") / pl.col("chains")
-    return _rows(one, chosen=pl.col("text"), rejected=nothing, rejected_answer=nothing, weight=pl.lit(1.0), agreement=share, source="anchor", key=pl.col("key"))
+    return _rows(
+        one,
+        chosen=pl.col("text"),
+        rejected=nothing,
+        rejected_answer=nothing,
+        weight=pl.lit(1.0),
+        agreement=pl.col("target_support"),
+        source="anchor",
+        key=pl.col("key"),
+    )
 
 
 def _label_pairs(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     """A wrong chain against the label, on every view that has one: labels are few, and each misleading photograph is worth its pair."""
-    order = ["sample", "view", "rival_votes", "draw"]
+    order = ["sample", "view", "support", "draw"]
     wrong = _dissenting(_of(chains, train)).sort(order, descending=[False, False, True, False])
     wrong = wrong.group_by("sample", "view", maintain_order=True).first()
     return _labelled(wrong, rejected=pl.col("text"), rejected_answer=pl.col("answer"))

@@ -20,7 +20,8 @@ from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
-from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote
+from attrloop.components.mine_pairs.support import habits
+from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.prompts import completion
 from attrloop.components.shared.records import Label, Pair, read_labels, read_rows
@@ -79,18 +80,26 @@ def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
     return made_from
 
 
-def _known(ws: Workspace, rules: Rules) -> Known:
+def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
     labels = [label for _, label in read_rows(ws.store.folder(str(Path(LABELS).parent)) / Path(LABELS).name, Label)]
     usable = [(x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in ("train", "validation")]
     splits = {label.listing: label.split for label in labels}
     truth = [(x.listing, x.attribute, x.value) for x in read_labels(ws.config.mine.truth, ws.schema, ws.listings)] if rules.truth else []
     text = pl.String
+    known_labels = pl.DataFrame(usable, schema=LABEL_COLUMNS, orient="row")
     return Known(
-        labels=pl.DataFrame(usable, schema=LABEL_COLUMNS, orient="row"),
+        labels=known_labels,
         splits=pl.DataFrame(list(splits.items()), schema={"listing": text, "split": text}, orient="row"),
         truth=pl.DataFrame(truth, schema={"listing": text, "attribute": text, "target": text}, orient="row"),
+        habits=_habits(shards, known_labels) if rules.calibrated and usable else None,
     )
+
+
+def _habits(shards: list[Path], labels: pl.DataFrame) -> pl.DataFrame:
+    """What the model answers on labelled listings; only their chains are held in memory."""
+    labelled = pl.scan_parquet(shards).select("listing", "attribute", "view", "answer").join(labels.lazy().select("listing").unique(), on="listing", how="semi")
+    return habits(with_kind(labelled.collect(engine="streaming")), labels)
 
 
 def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
@@ -110,8 +119,8 @@ def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
 
 def _first_pass(ws: Workspace, stage: str, out: Stage, rules: Rules) -> tuple[list[Path], pl.DataFrame]:
     """Writes candidates and tallies batch by batch; batches finished before a kill are not read again."""
-    known, config = _known(ws, rules), ws.config.mine
     shards = sorted(ws.store.folder(f"{stage}/chains").glob("part-*.parquet"))
+    known, config = _known(ws, rules, shards), ws.config.mine
     (out.folder / _WORK).mkdir(exist_ok=True)
     parts, tallies = [], []
     manifest = read_manifest(ws.store, f"{stage}/chains")

@@ -19,6 +19,7 @@ class Rules:
         balance: most weight of 'A over B' per weight of 'B over A'; 0 for no balance and no cap on pairs against off-list answers.
         contrast: choose rejected chains for contrast (strongest listed rival, most misleading view) and weight pairs by their margin;
             otherwise any dissenting chain, with weight 1.
+        calibrated: weigh votes by the model's habits on labelled listings (see support.py).
         truth: prefer the true answer, read from a file, in place of the consensus.
     """
 
@@ -29,6 +30,7 @@ class Rules:
     gate: bool = False
     balance: float = 0.0
     contrast: bool = False
+    calibrated: bool = False
     truth: bool = False
 
 
@@ -43,9 +45,9 @@ def rules_of(config: MineConfig) -> Rules:
         case "plain":
             return Rules()
         case "self_training":
-            return Rules(pairs=False, anchors="all", labels="anchors" if config.labelled else "none", gate=True)
+            return Rules(pairs=False, anchors="all", labels="anchors" if config.labelled else "none", gate=True, calibrated=config.calibrate)
         case "true_labels":
             return Rules(anchors=unanimous, labels="pairs" if config.labelled else "none", capped=True, truth=True)
         case "consensus":
             labels: Literal["pairs", "none"] = "pairs" if config.labelled else "none"
-            return Rules(anchors=unanimous, labels=labels, capped=True, gate=True, balance=config.balance, contrast=True)
+            return Rules(anchors=unanimous, labels=labels, capped=True, gate=True, balance=config.balance, contrast=True, calibrated=config.calibrate)

@@ -6,11 +6,13 @@ import polars as pl
 
 from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.rules import Rules
+from attrloop.components.mine_pairs.support import calibrated, share
 from attrloop.components.shared.config import MineConfig
 from attrloop.components.shared.schema import NOT_VISIBLE, fold
 
 BINS = 10  # of the agreement histogram
 LABEL_COLUMNS = {"listing": pl.String, "attribute": pl.String, "truth": pl.String, "completion": pl.String}
+_CLOSE = 1e-9  # thresholds such as 0.7 have no exact binary form
 TALLY = ["vertical", "attribute", "split", "outcome", "bin", "right"]
 
 
@@ -22,15 +24,17 @@ class Known:
         labels: columns `LABEL_COLUMNS`: the train and validation labels.
         splits: columns listing and split: every listing with a label of any split; none of them makes consensus rows.
         truth: columns listing, attribute and target, for the arm that reads true answers; otherwise empty.
+        habits: as `support.habits`; None where votes are not calibrated.
     """
 
     labels: pl.DataFrame
     splits: pl.DataFrame
     truth: pl.DataFrame
+    habits: pl.DataFrame | None = None
 
 
 def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Counts the votes of whole samples.
+    """Counts the votes of whole samples and weighs them.
 
     Off-list answers (None) and `not_visible` count in the denominator but never win; `not_visible` does not dissent either.
 
@@ -42,33 +46,39 @@ def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, s
         seed: of the draws.
 
     Returns:
-        chains: sorted by listing and attribute, with `sample` (the row of `samples`) and `kind` (vote, abstain, off_list).
-        samples: one row per sample: listing, vertical, attribute, chains, votes, winner, winner_votes, tie, agreement (of the winner, in
-            [0, 1]), target (the answer to prefer), target_votes, dissent (chains against the target), split, truth, completion, outcome, key.
+        chains: sorted by listing and attribute, with `sample` (the row of `samples`), `kind` (vote, abstain, off_list) and the `support` of its
+            answer (0 where it is no vote).
+        samples: one row per sample: listing, vertical, attribute, chains, votes, winner (the answer of most support), tie, agreement (the
+            winner's support, in [0, 1]), target (the answer to prefer), target_votes, target_support, dissent (chains against the target),
+            split, truth, completion, outcome, key.
     """
-    chains = _with_kind(chains).sort("listing", "attribute")
+    chains = with_kind(chains).sort("listing", "attribute")
     chains = chains.with_columns(sample=pl.struct("listing", "attribute").rle_id())
-    answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
-    ranked = answers.sort("sample", "votes", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)
-    winners = ranked.agg(
-        winner=pl.col("answer").first(), winner_votes=pl.col("votes").first(), second=pl.col("votes").get(1, null_on_oob=True), votes=pl.col("votes").sum()
-    )
     samples = chains.group_by("sample", maintain_order=True).agg(
-        pl.col("listing", "vertical", "attribute").first(), chains=pl.len(), voices=(pl.col("kind") != "abstain").sum()
+        pl.col("listing", "vertical", "attribute").first(), chains=pl.len(), views=pl.col("view").n_unique(), voices=(pl.col("kind") != "abstain").sum()
+    )
+    answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
+    answers = answers.join(samples.select("sample", "attribute", "chains", "views"), on="sample")
+    answers = share(answers) if known.habits is None else calibrated(answers, known.habits)
+    ranked = answers.sort("sample", "support", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)
+    winners = ranked.agg(
+        winner=pl.col("answer").first(), agreement=pl.col("support").first(), second=pl.col("support").get(1, null_on_oob=True), votes=pl.col("votes").sum()
     )
     samples = (
         samples.join(winners, on="sample", how="left")
-        .with_columns(pl.col("winner_votes", "votes").fill_null(0), tie=(pl.col("second") == pl.col("winner_votes")).fill_null(False))
-        .with_columns(agreement=pl.col("winner_votes") / pl.col("chains"))
+        .with_columns(pl.col("agreement", "votes").fill_null(0), tie=(pl.col("second") == pl.col("agreement")).fill_null(False))
         .join(known.splits, on="listing", how="left")
         .join(known.labels, on=["listing", "attribute"], how="left")
     )
     samples = _with_target(samples, answers, known, rules).with_columns(dissent=pl.col("voices") - pl.col("target_votes")).sort("sample")
     samples = samples.with_columns(outcome=_outcome(config, rules))
-    return chains, samples.with_columns(sample_keys(seed, samples.select("listing", "attribute").iter_rows()))
+    chains = chains.join(answers.select("sample", "answer", "support"), on=["sample", "answer"], how="left", maintain_order="left")
+    samples = samples.with_columns(sample_keys(seed, samples.select("listing", "attribute").iter_rows()))
+    return chains.with_columns(pl.col("support").fill_null(0.0)), samples
 
 
-def _with_kind(chains: pl.DataFrame) -> pl.DataFrame:
+def with_kind(chains: pl.DataFrame) -> pl.DataFrame:
+    """Adds `kind`: what a chain is to the vote: `vote`, `abstain` (it does not see the attribute) or `off_list`."""
     abstentions = [answer for answer in chains["answer"].unique().drop_nulls() if fold(answer) == fold(NOT_VISIBLE)]
     answer = pl.col("answer")
     kind = pl.when(answer.is_null()).then(pl.lit("off_list")).when(answer.is_in(abstentions)).then(pl.lit("abstain")).otherwise(pl.lit("vote"))
@@ -76,21 +86,18 @@ def _with_kind(chains: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_target(samples: pl.DataFrame, answers: pl.DataFrame, known: Known, rules: Rules) -> pl.DataFrame:
-    if not rules.truth:
-        return samples.with_columns(target=pl.col("winner"), target_votes=pl.col("winner_votes"))
-    votes = answers.rename({"answer": "target", "votes": "target_votes"})
-    samples = samples.join(known.truth, on=["listing", "attribute"], how="left").join(votes, on=["sample", "target"], how="left")
-    return samples.with_columns(pl.col("target_votes").fill_null(0))
+    votes = answers.select("sample", target="answer", target_votes="votes", target_support="support")
+    preferred = samples.join(known.truth, on=["listing", "attribute"], how="left") if rules.truth else samples.with_columns(target=pl.col("winner"))
+    return preferred.join(votes, on=["sample", "target"], how="left").with_columns(pl.col("target_votes", "target_support").fill_null(0))
 
 
 def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
     """What becomes of a sample; `contrast`, `unanimous` and `abstained` are those whose target can be trusted."""
     share = pl.col("target_votes") / pl.col("chains")
-    close = 1e-9  # thresholds such as 0.7 have no exact binary form
     trusted = (
         pl.when(pl.col("dissent") > 0)
         .then(pl.lit("contrast"))
-        .when(share >= config.anchor_agreement - close)
+        .when(share >= config.anchor_agreement - _CLOSE)
         .then(pl.lit("unanimous"))
         .otherwise(pl.lit("abstained"))
     )
@@ -103,7 +110,7 @@ def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
         .then(pl.lit("too few votes"))
         .when(pl.col("tie"))
         .then(pl.lit("tie"))
-        .when(pl.col("agreement") < config.consensus - close)
+        .when(pl.col("agreement") < config.consensus - _CLOSE)
         .then(pl.lit("below threshold"))
         .otherwise(trusted)
     )
@@ -114,6 +121,6 @@ TRUSTED = ("contrast", "unanimous", "abstained")
 
 def tally(samples: pl.DataFrame) -> pl.DataFrame:
     """Samples counted by vertical, attribute, split (null: unlabelled), outcome, agreement bin, and whether the winner was right."""
-    bins = (pl.col("winner_votes") * BINS // pl.col("chains")).clip(upper_bound=BINS - 1).cast(pl.Int64)
+    bins = (pl.col("agreement") * BINS + _CLOSE).floor().clip(upper_bound=BINS - 1).cast(pl.Int64)
     right = pl.when(pl.col("truth").is_not_null()).then((pl.col("winner") == pl.col("truth")).fill_null(False) & ~pl.col("tie"))
     return samples.with_columns(bin=bins, right=right).group_by(TALLY).agg(count=pl.len().cast(pl.Int64)).sort(TALLY)

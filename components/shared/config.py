@@ -101,7 +101,8 @@ class SampleConfig(Config):
 
 
 class MineConfig(Config):
-    consensus: Share = 0.5  # least share of votes for the winner (ScPO: 0.5 k)
+    calibrate: bool = True  # weigh votes by what the model's answers turned out to mean on labelled listings; without labels plain shares
+    consensus: Share = 0.5  # least support of the winner, its share of the chains or calibrated probability (ScPO: 0.5 k)
     min_votes: int = Field(4, ge=2)  # least number of on-list answers of a sample
     gate_accuracy: Share = 0.5  # consensus must be right on at least this share of labelled samples of a (vertical, attribute): below it harms
     gate_min_labels: int = Field(5, ge=1)  # with fewer labelled samples of a (vertical, attribute) the gate judges the attribute over all verticals

@@ -15,7 +15,7 @@ from attrloop.components.shared.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace
 
 Mined = Callable[..., tuple[pl.DataFrame, dict[str, Any]]]
-EASY = {"min_votes": 2, "balance": 0}
+EASY = {"min_votes": 2, "balance": 0, "calibrate": False}
 
 
 def sample(listing: str, answers: str, attribute: str = "shade", vertical: str = "mug") -> list[Chain]:
@@ -91,6 +91,51 @@ def test_too_few_votes_give_nothing(mined: Mined) -> None:
 def test_several_pairs_of_a_sample_lie_on_different_views(mined: Mined) -> None:
     pairs, _ = mined([sample("x", "aaab aabb aaab aaaa")], pairs_per_sample=3)
     assert sorted(pairs["view"]) == [0, 1, 2] and pairs["chosen"].n_unique() == 3
+
+
+def half_seen(count: int) -> tuple[list[list[Chain]], list[Label]]:
+    """Labelled samples of a model that calls half of the coral things beige, and nothing that is beige coral."""
+    coral, beige = [f"c{k}" for k in range(count)], [f"b{k}" for k in range(count)]
+    labels = [label(name, "coral", "validation") for name in coral] + [label(name, "beige", "validation") for name in beige]
+    return [sample(name, "bbcc bbcc") for name in coral] + [sample(name, "bbbb bbbb") for name in beige], labels
+
+
+def test_a_calibrated_vote_reads_what_the_model_is_known_to_confuse(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, _ = mined([*gold, sample("u", "bbcc bbbc")], labels, calibrate=True)
+    (row,) = pairs.iter_rows(named=True)
+    assert (row["chosen_answer"], row["rejected_answer"]) == ("coral", "beige")
+    assert row["weight"] == pytest.approx(2 * row["agreement"] - 1)
+
+
+def test_more_labelled_samples_make_a_calibrated_vote_surer(mined: Mined, tmp_path_factory: pytest.TempPathFactory) -> None:
+    sure = []
+    for count in (4, 16):
+        gold, labels = half_seen(count)
+        ws = workspace(tmp_path_factory.mktemp("count"), **(EASY | {"calibrate": True}))
+        finish(ws, [to_frame([row for rows in [*gold, sample("u", "bbcc bbbc")] for row in rows], Chain)], labels)
+        sure.append(pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))["agreement"].item())
+    assert 0.5 < sure[0] < sure[1] < 1
+
+
+def test_a_view_is_one_observation_however_many_chains_saw_it(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, _ = mined([*gold, sample("one", "bbcc"), sample("long", "bbbbcccc"), sample("two", "bbcc bbcc")], labels, calibrate=True)
+    support = dict(pairs.select("listing", "agreement").iter_rows())
+    assert support["one"] == support["long"] < support["two"]
+
+
+def test_without_labels_a_calibrated_vote_is_a_plain_one(mined: Mined) -> None:
+    pairs, _ = mined([sample("x", "aaab")], calibrate=True)
+    assert (pairs["agreement"].item(), pairs["weight"].item()) == (0.75, 0.5)
+
+
+def test_off_list_answers_and_abstentions_lower_a_calibrated_vote(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, report = mined([*gold, sample("whole", "cccb cccb"), sample("half", "ccb- ccb?"), sample("rest", "cb-- cb??")], labels, calibrate=True)
+    support = dict(pairs.select("listing", "agreement").iter_rows())
+    assert set(support) == {"whole", "half"} and support["half"] == pytest.approx(0.75 * support["whole"], abs=0.03)
+    assert report["samples"] == {"below threshold": 1, "contrast": 2}
 
 
 def test_labelled_listings_make_no_consensus_rows_and_only_training_ones_make_labelled_pairs(mined: Mined) -> None:
