@@ -1,7 +1,7 @@
 """Tiny models of every architecture, built once."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +48,21 @@ def copy_of(trained: Callable[[str], Path], tmp_path: Path) -> Callable[[str], P
         return tmp_path / architecture
 
     return get
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Google Cloud Storage emulator; what is read from it is cached in a folder of the session."""
+    from tests.emulator import emulator
+
+    with pytest.MonkeyPatch.context() as patch, emulator() as url:
+        patch.setenv("ATTRLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield url
+
+
+@pytest.fixture
+def bucket(emulated: str) -> str:
+    """The URI of an empty bucket."""
+    from tests.emulator import new_bucket
+
+    return new_bucket()

@@ -39,22 +39,21 @@ def annotate(workspace: str) -> None:
         return
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
     plan, bad = plan_readable(ws, given)
-    cache = Cache(ws.store.folder(CACHE) / "cache.jsonl")
+    cache = Cache(ws.store.folder(CACHE) / "cache.jsonl", lambda: ws.store.keep(f"{CACHE}/cache.jsonl"))
     labeller = Labeller(ws, cache, plan.wanted)
     try:
         filling = fill(plan, labeller)
     finally:
         labeller.close()
         cache.close()
-        ws.store.keep(CACHE)
     bad += filling.bad
     check_images(ws, bad, looked_at=len({label.listing for label in plan.given}) + filling.asked + len(bad))
     labels = plan.given + filling.labels
     report = make_report(ws, plan, filling, labeller, labels, bad)
     write_atomic(stage.folder / "report.json", json.dumps(report, indent=1).encode())
+    stage.keep("report.json")
     check_train(ws, labels, labeller)
     write_atomic(stage.folder / "labels.jsonl", "".join(label.model_dump_json() + "\n" for label in labels).encode())
-    stage.keep("report.json")
     counts = {"listings": len({label.listing for label in labels}), "labels": len(labels), "calls": labeller.calls, "cost": cache.spent}
     # The report tells how this process went about it; only the labels are what others build on.
     stage.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])

@@ -1,6 +1,8 @@
 """The annotation cache: an append-only JSONL file of everything that was paid for, by content; each line is on the disk before it counts."""
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -9,6 +11,8 @@ from pydantic import ValidationError
 
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.records import Record
+
+_PACE = 5.0  # seconds of replies that a killed pod loses at most
 
 
 class Paid(Record):
@@ -35,6 +39,10 @@ class Paid(Record):
 class Cache:
     """Replies by key. Safe to use from several threads of one process.
 
+    Args:
+        path: the file.
+        keep: called at most every few seconds once rows were added, and at the end: makes the file durable.
+
     Attributes:
         calls: requests that were ever paid for.
         spent: what they cost together, in US dollars.
@@ -44,8 +52,8 @@ class Cache:
         InputError: a damaged line other than a half-written last one, which a kill leaves and which is cut off; a full disk.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, keep: Callable[[], None] = lambda: None) -> None:
+        self.path, self._keep, self._kept = path, keep, time.monotonic()
         self.calls, self.spent, self.dearest = 0, 0.0, 0.0
         self.prompt_tokens, self.completion_tokens = 0, 0
         self._rows: dict[str, Paid] = {}
@@ -87,6 +95,9 @@ class Cache:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._take(row)
+            if time.monotonic() - self._kept > _PACE:
+                self._keep()
+                self._kept = time.monotonic()
 
     def forget(self, row: Paid) -> None:
         """The next run makes this request again."""
@@ -95,3 +106,4 @@ class Cache:
     def close(self) -> None:
         with suppress(OSError):  # what could not be written was told by `add`
             self._file.close()
+        self._keep()

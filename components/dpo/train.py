@@ -33,9 +33,10 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     path = f"{stage}/dpo/adapter"
     if output.manifest is not None:
         log.info("reusing %s", path)
+        ws.store.remove(f"{output.path}/checkpoints")  # a kill between finishing and tidying leaves them
         return path if output.manifest.counts["rows"] else adapter
     started = time.monotonic()
-    pairs = [Pair(**row) for row in pl.read_parquet(ws.store.folder(f"{stage}/pairs") / "pairs.parquet").iter_rows(named=True)]
+    pairs = [Pair(**row) for row in pl.read_parquet(ws.store.file(f"{stage}/pairs/pairs.parquet")).iter_rows(named=True)]
     if not pairs:
         log.warning("%s has no pairs: the adapter stays as it is", stage)
         output.finish("adapter", {"rows": 0, "seconds": 0}, [])
@@ -45,4 +46,5 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     fit(ws, output, adapter, pairs)
     counts = {"rows": len(pairs), "anchors": sum(pair.rejected is None for pair in pairs), "seconds": time.monotonic() - started}
     output.finish("adapter", counts, ["adapter", "metrics.jsonl"])
+    ws.store.remove(f"{output.path}/checkpoints")
     return path

@@ -88,7 +88,7 @@ def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str
     twin = _twin(ws, stage, split)
     if twin:
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin.rsplit("/", 1)[1], split)
-        frame = pl.read_parquet(ws.store.folder(twin) / PREDICTIONS)
+        frame = pl.read_parquet(ws.store.file(f"{twin}/{PREDICTIONS}"))
     else:
         frame = pl.concat(_parts(ws, models, stage, adapter, labels, f"evaluate {name} on {split}"))
     frame.write_parquet(stage.folder / PREDICTIONS)

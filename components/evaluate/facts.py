@@ -87,7 +87,7 @@ class Facts:
         return {stage: self._predictions(stage) for stage in self.shown}
 
     def _predictions(self, stage: str) -> pl.DataFrame:
-        return pl.read_parquet(self.ws.store.folder(f"evaluate/{self.split}/{stage}") / "predictions.parquet")
+        return pl.read_parquet(self.ws.store.file(f"evaluate/{self.split}/{stage}/predictions.parquet"))
 
     @cached_property
     def gain(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Facts:
         """The rows that an iteration trained on, without their chains; `contrast` is False for anchors."""
         if not self.ws.store.exists(f"{stage}/pairs/pairs.parquet"):
             return None
-        rows = pl.scan_parquet(self.ws.store.folder(f"{stage}/pairs") / "pairs.parquet")
+        rows = pl.scan_parquet(self.ws.store.file(f"{stage}/pairs/pairs.parquet"))
         return rows.select("vertical", "attribute", "chosen_answer", "rejected_answer", "source", contrast=pl.col("rejected").is_not_null()).collect()
 
     def manifests(self, stage: str) -> dict[str, Manifest]:

@@ -22,6 +22,7 @@ from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
+from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.prompts import completion
 from attrloop.components.shared.records import Label, Pair, read_labels, read_rows
@@ -73,16 +74,16 @@ def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
         made_from[name.rsplit("/", 1)[-1]] = manifest.digest
     if rules_of(ws.config.mine).truth:
         truth = ws.config.mine.truth
-        if not truth or not Path(truth).is_file():
+        if not truth or not inputs.exists(truth):
             what = f"no such file: {truth!r}" if truth else "the arm true_labels needs the true labels of the sampled listings"
             raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
-        made_from |= {"truth": file_digest(Path(truth)), "data": ws.data_digest}
+        made_from |= {"truth": file_digest(inputs.local(truth)), "data": ws.data_digest}
     return made_from
 
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
-    labels = [label for _, label in read_rows(ws.store.folder(str(Path(LABELS).parent)) / Path(LABELS).name, Label)]
+    labels = [label for _, label in read_rows(ws.store.file(LABELS), Label)]
     usable = [(x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in ("train", "validation")]
     splits = {label.listing: label.split for label in labels}
     truth = [(x.listing, x.attribute, x.value) for x in read_labels(ws.config.mine.truth, ws.schema, ws.listings)] if rules.truth else []
@@ -163,7 +164,7 @@ def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tal
         kept(passed, table).select(list(Pair.model_fields)).sink_parquet(temporary, row_group_size=BATCH_CHAINS)
     os.replace(temporary, target)
     report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
-    ws.store.write(f"{out.path}/report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+    write_atomic(out.folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
     show(report, Console())
     return {**report["rows"], "samples": float(tallies["count"].sum())}
 

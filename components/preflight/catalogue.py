@@ -4,7 +4,6 @@ import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from attrloop.components.annotate.plan import Plan, make_plan
 from attrloop.components.preflight.finding import Finding
@@ -93,7 +92,7 @@ def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding
     finding = Finding("images")
     every = [(listing, name) for listing in catalogue.listings.values() for name in listing.images]
     drawn = random.Random(config.seed).sample(every, min(count, len(every)))
-    reader = ImageReader(Path(config.data.listings).parent, config.data)
+    reader = ImageReader.of(config.data)
     pixels: list[int] = []
 
     def look(item: tuple[Listing, str]) -> Problem | None:
@@ -106,8 +105,10 @@ def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding
         pixels.append(image.width * image.height)
         return None
 
-    with ThreadPoolExecutor(8) as pool:
-        bad = [problem for problem in pool.map(look, drawn) if problem]
+    bad: list[Problem] = []
+    with finding.gathering(config.data.listings), ThreadPoolExecutor(8) as pool:
+        reader.fetch(name for _, name in drawn)
+        bad += [problem for problem in pool.map(look, drawn) if problem]
     catalogue.pixels = sum(pixels) / len(pixels) if pixels else None
     finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable" + (f", e.g. {bad[0]}" if bad else "")
     finding.note = bool(bad)

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +13,10 @@ from attrloop.components.preflight.catalogue import Catalogue, check_amount, che
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_gpu, check_model
-from attrloop.components.preflight.services import check_endpoint, check_tracking, writable
+from attrloop.components.preflight.services import check_endpoint, check_tracking
 from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.errors import AttrloopError, InputError, Problem
+from attrloop.components.shared.storage import Stage, open_store, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 _AGAIN = 20  # images opened when an earlier check has seen the catalogue
@@ -70,7 +69,7 @@ def problems(config: RunConfig, workspace: str = _SOMEWHERE) -> list[Problem]:
     """All problems of a config, for use before there is a workspace; nothing is written.
 
     Args:
-        workspace: where the run's workspace will be; decides which disk is looked at.
+        workspace: URI of where the run's workspace will be; decides which disk is looked at.
     """
     return examine(config, workspace).problems
 
@@ -82,15 +81,17 @@ def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = Fa
         annotated: the labels are there already, so the annotator is not needed.
         images: whether to open as many images as the config says, or a few only.
     """
-    root = str(Path(workspace).absolute())
+    store = open_store(workspace)
     catalogue, findings = read_catalogue(config)
     findings.append(check_amount(config, catalogue))
     findings.append(check_images(config, catalogue, min(config.data.check_images, sys.maxsize if images else _AGAIN)))
     model, facts = check_model(config.model)
     found = forecast(config, catalogue, facts)
-    findings += [check_budget(config, found), _endpoint(config, catalogue, annotated), check_tracking(config, root), model, check_gpu()]
-    findings += [check_work(config, found), check_disk(root, found), Finding("workspace", root, writable(Path(root), "workspace"))]
-    return Outcome(findings, found)
+    findings += [check_budget(config, found), _endpoint(config, catalogue, annotated), check_tracking(config, store.root), model, check_gpu()]
+    place = Finding("workspace", store.root)
+    with place.gathering(store.root):
+        place.problems += store.check()
+    return Outcome([*findings, check_work(config, found), check_disk(store.home, found), place], found)
 
 
 def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Finding:
@@ -105,7 +106,7 @@ def _made_from(ws: Workspace) -> dict[str, str] | None:
     """None when the files are not there to be digested."""
     try:
         return {"data": ws.config.digest("data"), "catalogue": ws.data_digest}
-    except OSError:
+    except (OSError, AttrloopError):
         return None
 
 
@@ -113,7 +114,7 @@ def _annotated(ws: Workspace) -> bool:
     manifest = read_manifest(ws.store, "annotate")
     try:
         return manifest is not None and manifest.made_from == annotated_from(ws)
-    except OSError:
+    except (OSError, AttrloopError):
         return False
 
 

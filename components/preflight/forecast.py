@@ -11,9 +11,9 @@ from attrloop.components.annotate.plan import Plan
 from attrloop.components.annotate.request import answer_model, cost_limit, make_request
 from attrloop.components.preflight.catalogue import Catalogue
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.preflight.services import existing
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import Problem
+from attrloop.components.shared.local import existing
 
 _ROOM = 200_000_000  # bytes for reports, the tracking database, logs
 _CHAIN = 200  # bytes of a chain's row beside its text
@@ -126,12 +126,12 @@ def check_work(config: RunConfig, found: Forecast | None) -> Finding:
     return Finding("work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens:,} tokens")
 
 
-def check_disk(workspace: str, found: Forecast | None) -> Finding:
-    """Enough free space where the workspace is."""
-    place, need = existing(Path(workspace).absolute()), found.disk if found else _ROOM
+def check_disk(folder: Path, found: Forecast | None) -> Finding:
+    """Enough free space where the run works on this machine."""
+    place, need = existing(folder), found.disk if found else _ROOM
     free = shutil.disk_usage(place).free
     finding = Finding("disk", f"{free / 1e9:,.1f} GB free, about {need / 1e9:,.1f} GB needed")
     if free < need:
         what = f"{free / 1e9:,.2f} GB are free, about {need / 1e9:,.2f} GB are needed"
-        finding.problems.append(Problem(f"workspace {workspace}", what, "Free some space or choose another folder"))
+        finding.problems.append(Problem(f"workspace {folder}", what, "Free some space or choose another folder"))
     return finding

@@ -1,9 +1,9 @@
 """From a config file and the few values set for one run to the workspace's checked config."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.schema import validate_yaml
 from attrloop.components.shared.storage import digest
@@ -17,9 +17,9 @@ def resolve(config: str | Path, **overrides: Override) -> RunConfig:
     """The config of a run: a config file with overrides named `<section>_<field>`.
 
     Args:
-        config: path of a run config (YAML, or a workspace's `config.json`).
+        config: path or gs:// URI of a run config (YAML, or a workspace's `config.json`).
         overrides: values that replace the file's; "" and negative numbers leave the file's. `loop_seed` sets `seed`, `data_schema` sets
-            `data.catalogue_schema`. Paths start from the current folder.
+            `data.catalogue_schema`. Local paths start from the current folder.
 
     Raises:
         InputError: as `load_config`, and for an override that is out of range or unknown.
@@ -30,7 +30,7 @@ def resolve(config: str | Path, **overrides: Override) -> RunConfig:
             continue
         *sections, field = _NAMES.get(name) or tuple(name.split("_", 1))
         target = changes.setdefault(sections[0], {}) if sections else changes
-        target[field] = os.path.abspath(value) if name in _PATHS and isinstance(value, str) and "://" not in value else value
+        target[field] = inputs.absolute(value) if name in _PATHS and isinstance(value, str) else value
     loaded = load_config(config)
     if not changes:
         return loaded

@@ -8,6 +8,7 @@ import httpx2
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import Problem
+from attrloop.components.shared.local import writable
 from attrloop.components.shared.tracking import resolve_uri, shown_uri
 
 _TIMEOUT = 10.0  # seconds
@@ -73,17 +74,3 @@ def _server(uri: str) -> list[Problem]:
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         return [Problem(where, f"the tracking server is out of reach ({error})", remedy)]
     return [] if status == 200 else [Problem(where, f"no healthy MLflow server: GET /health answers HTTP {status}", remedy)]
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def writable(folder: Path, name: str) -> list[Problem]:
-    """A problem when a folder cannot be written, or made."""
-    place = existing(folder)
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return []
-    what = "is not a folder" if not place.is_dir() else "cannot be written"
-    return [Problem(f"{name} {folder}", f"{place} {what}", "Choose another place or change its permissions")]

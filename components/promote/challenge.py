@@ -55,7 +55,7 @@ def predictions(ws: Workspace, path: str) -> pl.DataFrame:
     """
     if not ws.store.exists(f"{path}/{PREDICTIONS}"):
         raise fail(f"{ws.store.root}/{path}", "no predictions on test", "Evaluate every stage on the test split before promoting")
-    return pl.read_parquet(ws.store.folder(path) / PREDICTIONS)
+    return pl.read_parquet(ws.store.file(f"{path}/{PREDICTIONS}"))
 
 
 def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, version: str) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
         home = _guest(ws, uri, f"models:/{name}/{version}", f"champions/{version}")
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")
         for file in (PREDICTIONS, METRICS):
-            shutil.copy(home.store.folder(f"evaluate/test/{who}") / file, stage.folder / file)
+            shutil.copy(home.store.file(f"evaluate/test/{who}/{file}"), stage.folder / file)
         stage.finish("evaluation", {"predictions": predictions(ws, stage.path).height}, [PREDICTIONS, METRICS])
     return predictions(ws, stage.path)
 

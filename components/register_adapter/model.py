@@ -7,6 +7,7 @@ overrides any, e.g. to load the base model from another place.
 
 import base64
 import binascii
+import os
 import threading
 from math import exp
 from typing import Any
@@ -37,7 +38,7 @@ class RequestImages(ImageReader):
     def data(self, reference: str) -> bytes:
         value = self.values[reference]
         head, _, body = value.partition(",") if value.startswith("data:") else ("", "", value)
-        if not head and len(value) < _LONGEST_PATH and (self.base / value).is_file():  # asked first: a path can happen to be valid base64
+        if not head and len(value) < _LONGEST_PATH and os.path.isfile(value):  # asked first: a path can happen to be valid base64
             return super().data(value)
         try:
             data = base64.b64decode("".join(body.split()), validate=True)

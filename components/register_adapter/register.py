@@ -70,7 +70,7 @@ def attach(workspace: str, names: tuple[str, ...] = ("report.html", "summary.jso
     with tracking.explained(uri):
         for name in names:
             if result and ws.store.exists(name):
-                client.log_artifact(result["parent_run"], str(ws.store.folder("") / name))
+                client.log_artifact(result["parent_run"], str(ws.store.file(name)))
 
 
 def workspace_key(ws: Workspace) -> str:
@@ -143,8 +143,7 @@ class _Loop:
     def _artifacts(self, run: str, paths: list[str]) -> None:
         for path in paths:
             if self.ws.store.exists(path):
-                folder, _, name = path.rpartition("/")
-                self.client.log_artifact(run, str(self.ws.store.folder(folder) / name), folder or None)
+                self.client.log_artifact(run, str(self.ws.store.file(path)), path.rpartition("/")[0] or None)
 
     def _stage(self, parent: "Run", outcome: Outcome, start: int, end: int) -> str:
         """Id of a stage's run."""

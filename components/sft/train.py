@@ -10,7 +10,7 @@ from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
-ADAPTER = "sft/adapter"
+ADAPTER, _CHECKPOINTS = "sft/adapter", "sft/checkpoints"
 
 
 def train(workspace: str) -> str:
@@ -23,7 +23,7 @@ def train(workspace: str) -> str:
         The adapter's path in the workspace.
 
     Raises:
-        AttrloopError: no training labels, or or see `trainer.fit`.
+        AttrloopError: no training labels, or see `trainer.fit`.
     """
     ws = Workspace.open(workspace)
     labels = read_manifest(ws.store, "annotate")
@@ -31,6 +31,7 @@ def train(workspace: str) -> str:
     stage = Stage(ws.store, "sft", made_from)
     if stage.manifest is not None:
         log.info("reusing %s", ADAPTER)
+        ws.store.remove(_CHECKPOINTS)  # a kill between finishing and tidying leaves them
         return ADAPTER
     started = time.monotonic()
     rows = training_rows(ws)
@@ -40,6 +41,7 @@ def train(workspace: str) -> str:
 
     fit(ws, stage, rows)
     stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
+    ws.store.remove(_CHECKPOINTS)
     return ADAPTER
 
 

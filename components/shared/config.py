@@ -4,12 +4,12 @@ None of the defaults is the paper's: arXiv 2507.19679 does not publish its setti
 Iterative RPO (arXiv 2404.19733) and our own measurements.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.schema import validate_yaml
 from attrloop.components.shared.storage import digest
@@ -23,10 +23,10 @@ class Config(BaseModel):
 
 
 class DataConfig(Config):
-    catalogue_schema: str  # path of schema.yaml
-    listings: str  # path of the listings, JSONL or Parquet
-    labels: str = ""  # path of labels that exist already (people's); "" for none
-    allowed_hosts: tuple[str, ...] = ()  # hosts that image URLs may name; none by default: a listing must not make us call a host
+    catalogue_schema: str  # schema.yaml: a local path or a gs:// URI, as all data
+    listings: str  # the listings, JSONL or Parquet; relative paths of images start from their folder
+    labels: str = ""  # labels that exist already (people's); "" for none
+    allowed_hosts: tuple[str, ...] = ()  # hosts and buckets that images may name, beside the listings' own: a listing must not make us call a host
     max_image_bytes: int = Field(20_000_000, gt=0)  # an encoded product photograph is far smaller
     max_image_pixels: int = Field(50_000_000, gt=0)  # decoded size; guards against decompression bombs
     max_bad_images: Share = 0.02  # listings whose images cannot be read are skipped and counted; above this share the run stops
@@ -175,21 +175,20 @@ class RunConfig(Config):
 
 
 def load_config(path: str | Path) -> RunConfig:
-    """Reads a run config (YAML); relative data and model paths start from its folder.
+    """Reads a run config (YAML) from a local path or a gs:// URI; relative data paths start from its folder, so does a local model's.
 
     Raises:
         InputError: a missing file, bad YAML, an unknown key or a value out of range, each with its line.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not inputs.exists(path):
         raise fail(str(path), "no such config file", "Give the path of a run config (see examples/)")
-    config = validate_yaml(RunConfig, path.read_text(encoding="utf-8"), str(path))
-    folder = path.absolute().parent
+    config = validate_yaml(RunConfig, inputs.local(path).read_text(encoding="utf-8"), str(path))
+    folder = inputs.parent(inputs.absolute(path))
 
     def absolute(value: str) -> str:
-        return value if not value or "://" in value else os.path.abspath(folder / value)
+        return value and inputs.absolute(inputs.join(folder, value))
 
-    base = Path(os.path.abspath(folder / config.model.base))
+    base = Path(absolute(config.model.base))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={key: absolute(getattr(config.data, key)) for key in ("catalogue_schema", "listings", "labels")}),

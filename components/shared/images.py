@@ -1,8 +1,9 @@
-"""Reads product images safely: bounded bytes and pixels, allowed hosts only, whole files only."""
+"""Reads product images safely: bounded bytes and pixels, allowed hosts and buckets only, whole files only."""
 
 import hashlib
 import io
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,42 +11,61 @@ from urllib.parse import urlsplit
 import httpx2
 from PIL import Image, UnidentifiedImageError
 
+from attrloop.components.shared import inputs
 from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError, Problem, fail
-
-
-def is_url(reference: str) -> bool:
-    return "://" in reference
+from attrloop.components.shared.storage import SCHEME
 
 
 class ImageReader:
     """Opens the images of a catalogue.
 
     Args:
-        base: the folder that relative paths start from (the listings file's).
+        base: the folder that relative paths start from (the listings file's), local or in a bucket.
         limits: allowed hosts and bounds.
     """
 
     def __init__(self, base: str | Path, limits: DataConfig) -> None:
-        self.base, self.limits = Path(base), limits
+        self.base, self.limits = str(base), limits
+
+    @staticmethod
+    def of(data: DataConfig) -> "ImageReader":
+        """A reader of the images of a run's listings."""
+        return ImageReader(inputs.parent(data.listings), data)
+
+    def fetch(self, references: Iterable[str]) -> None:
+        """Brings images out of a bucket into the local cache, many at once: for whoever will open them one by one.
+
+        Raises:
+            AttrloopError: a bucket that may not be read or cannot be reached.
+        """
+        paths = (inputs.join(self.base, reference) for reference in references)
+        inputs.fetch([path for path in paths if path.startswith(SCHEME) and self._allowed(path)], self.limits.max_image_bytes)
+
+    def _allowed(self, uri: str) -> bool:
+        own, bucket = (place.removeprefix(SCHEME).partition("/")[0] for place in (self.base, uri))
+        return bucket in self.limits.allowed_hosts or (bucket == own and self.base.startswith(SCHEME))
 
     def data(self, reference: str) -> bytes:
         """The encoded image.
 
         Raises:
-            InputError: missing, too large, a host that is not allowed, an unreachable URL.
+            InputError: missing, too large, a host or bucket that is not allowed, an unreachable URL.
+            AttrloopError: a bucket that may not be read or cannot be reached.
         """
-        bound = self.limits.max_image_bytes
-        if not is_url(reference):
-            path = self.base / reference
-            if not path.is_file():
-                raise fail(str(path), "no such image file", "Correct the path or add the file")
-            if path.stat().st_size > bound:
-                raise fail(str(path), f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
-            return path.read_bytes()
+        bound, path = self.limits.max_image_bytes, inputs.join(self.base, reference)
+        if "://" not in path or path.startswith(SCHEME):
+            if path.startswith(SCHEME) and not self._allowed(path):
+                raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
+            size = inputs.size(path)
+            if size is None:
+                raise fail(path, "no such image file", "Correct the path or add the file")
+            if size > bound:
+                raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+            return inputs.local(path).read_bytes()
         parts = urlsplit(reference)
         if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-            raise fail(reference, f"scheme {parts.scheme!r} is not fetched", "Use https or a local path")
+            raise fail(reference, f"scheme {parts.scheme!r} is not fetched", "Use https, gs or a local path")
         if parts.hostname not in self.limits.allowed_hosts:
             raise fail(reference, f"host {parts.hostname!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
         return self._fetch(reference, bound)

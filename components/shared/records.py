@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.schema import Schema
 
@@ -24,7 +25,7 @@ class Listing(Record):
 
     Attributes:
         id: unique in the catalogue.
-        images: one or several: paths relative to the listings file, or URLs on an allowed host.
+        images: one or several: paths relative to the listings file, or URLs on an allowed host or in an allowed bucket.
         metadata: known facts, e.g. brand or size; shown to the annotator and, if the config says so, to the model.
     """
 
@@ -171,18 +172,18 @@ def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | Non
     """Reads a JSONL or Parquet file into (line, record).
 
     Args:
-        path: the file; its suffix decides the format.
+        path: the file, a local path or a gs:// URI; its suffix decides the format.
         record: the model of a row.
         problems: faults are appended here when given, and the bad rows left out; otherwise they raise.
 
     Raises:
         InputError: for a missing file, or (without `problems`) for all faulty rows at once.
     """
-    path, found = Path(path), [] if problems is None else problems
-    if not path.is_file():
+    found: list[Problem] = [] if problems is None else problems
+    if not inputs.exists(path):
         raise fail(str(path), f"no such file of {record.__name__.lower()}s", "Give the path of a .jsonl or .parquet file")
     rows = []
-    for line, raw in raw_rows(path, nullable(record)):
+    for line, raw in raw_rows(inputs.local(path), nullable(record)):
         if isinstance(raw, Exception):
             found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object a line"))
             continue

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, fail
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -151,12 +152,11 @@ def _problem(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
 
 
 def load_schema(path: str | Path) -> Schema:
-    """Reads `schema.yaml` (local path).
+    """Reads `schema.yaml` from a local path or a gs:// URI.
 
     Raises:
         InputError: a missing file, bad YAML, no verticals, an attribute with fewer than two values, an ambiguous value.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not inputs.exists(path):
         raise fail(str(path), "no such schema file", "Give the path of a schema.yaml")
-    return validate_yaml(Schema, path.read_text(encoding="utf-8"), str(path))
+    return validate_yaml(Schema, inputs.local(path).read_text(encoding="utf-8"), str(path))

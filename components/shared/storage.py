@@ -7,7 +7,6 @@ the manifest names the digests of what the stage was made from, so that the same
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,18 +14,32 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from attrloop.components.shared.errors import explained_disk, fail
+from attrloop.components.shared.errors import Problem, explained_disk, fail
 
+SCHEME = "gs://"
 MANIFEST = "manifest.json"
-_INPUTS = "inputs.json"  # written when a stage begins: partial work is continued only with the same inputs
+INPUTS = "inputs.json"  # written when a stage begins: partial work is continued only with the same inputs
+TEMPORARY = ".tmp-"  # how the names of files begin that are not finished
 
 
 class Store(Protocol):
-    """Files by '/'-separated path below a root URI. `root` is the URI; every method is safe to repeat."""
+    """Files by '/'-separated path below a root URI; every method is safe to repeat.
+
+    Attributes:
+        root: the URI.
+        home: a local folder, made by whoever uses it, for what can be computed again and is never stored.
+
+    Raises:
+        InputError: a file that is not there.
+        AttrloopError: a store that cannot be reached, or may not be read or written.
+    """
 
     root: str
+    home: Path
 
-    def exists(self, path: str) -> bool: ...
+    def exists(self, path: str) -> bool:
+        """Whether there is a file."""
+
     def read(self, path: str) -> bytes: ...
     def write(self, path: str, data: bytes) -> None:
         """Atomically creates or replaces a file."""
@@ -34,79 +47,56 @@ class Store(Protocol):
     def create(self, path: str, data: bytes) -> bool:
         """Creates a file unless it exists; False when it does. Of several concurrent callers exactly one gets True."""
 
-    def list(self, prefix: str) -> list[str]:
-        """Paths of all files below a folder, sorted."""
-
     def remove(self, prefix: str) -> None:
         """Removes a folder with all in it; no error when there is none."""
 
+    def file(self, path: str) -> Path:
+        """A local file with the content of the stored one, to read from."""
+
     def folder(self, path: str) -> Path:
-        """A local folder with the files of the stored one, to read from and work in."""
+        """A local folder with the files of the stored one, to read from and work in; nothing else is in it at first."""
 
     def keep(self, path: str) -> None:
-        """Makes a file or folder that was written below `folder(...)` durable in the store."""
+        """Makes a file or folder that was written below `folder(...)` durable: what is stored is then what is there, also where files are gone.
 
+        Another process sees a folder as a whole or not at all.
+        """
 
-class LocalStore:
-    """A `Store` on the local file system: `folder` is the stored folder itself, so there is nothing more to `keep`."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = str(Path(root).absolute())
-
-    def _at(self, path: str) -> Path:
-        return Path(self.root, path)
-
-    def exists(self, path: str) -> bool:
-        return self._at(path).exists()
-
-    def read(self, path: str) -> bytes:
-        return self._at(path).read_bytes()
-
-    def write(self, path: str, data: bytes) -> None:
-        write_atomic(self._at(path), data)
-
-    def create(self, path: str, data: bytes) -> bool:
-        target = self._at(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target, data)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
+    def check(self) -> list[Problem]:
+        """What will keep a run from writing here, as far as can be told without writing."""
 
     def list(self, prefix: str) -> list[str]:
-        base = self._at(prefix)
-        return sorted(str(file.relative_to(self.root)) for file in base.rglob("*") if file.is_file() and not file.name.startswith(".tmp-"))
-
-    def remove(self, prefix: str) -> None:
-        shutil.rmtree(self._at(prefix), ignore_errors=True)
-
-    def folder(self, path: str) -> Path:
-        folder = self._at(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def keep(self, path: str) -> None:
-        pass
+        """Paths of all files below a folder, sorted."""
 
 
-def open_store(uri: str) -> Store:
-    """The store at a root URI.
+def open_store(uri: str | Path) -> Store:
+    """The store at a root: a local path, or `gs://<bucket>/<path>`.
 
     Raises:
         InputError: for a scheme that is not supported.
     """
-    if "://" in uri:
-        raise fail(uri, "only local paths are supported by this version", "Give a local path")
-    return LocalStore(uri)
+    text = str(uri)
+    if "://" not in text:
+        from attrloop.components.shared.local import LocalStore
+
+        return LocalStore(text)
+    if not text.startswith(SCHEME):
+        raise fail(text, f"{text.partition('://')[0]!r} is not a kind of storage", "Give a local path or gs://<bucket>/<path>")
+    from attrloop.components.shared.gcs import GcsStore  # slow to import, and not needed on one machine
+
+    return GcsStore(text)
 
 
-def _temporary(target: Path, data: bytes) -> Path:
+def cache_folder() -> Path:
+    """The local folder for copies and for what can be computed again: ATTRLOOP_CACHE, by default `attrloop` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ATTRLOOP_CACHE") or Path(base, "attrloop")).absolute()
+
+
+def unfinished(target: Path, data: bytes) -> Path:
+    """A file with the data beside `target`, on the disk, to be renamed or linked."""
     with explained_disk(str(target)):
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
     try:
         with explained_disk(str(target)), os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -121,7 +111,7 @@ def _temporary(target: Path, data: bytes) -> Path:
 def write_atomic(target: Path, data: bytes) -> None:
     """Creates or replaces a local file in one step: readers see the old content or the new, never a part."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(_temporary(target, data), target)
+    os.replace(unfinished(target, data), target)
 
 
 def digest(*parts: bytes | str | Any) -> str:
@@ -177,9 +167,10 @@ class Stage:
         if self.manifest is not None and self.manifest.made_from != made_from:
             self.manifest = None
             store.remove(path)
-        if self.manifest is None and (not store.exists(f"{path}/{_INPUTS}") or store.read(f"{path}/{_INPUTS}") != inputs):
+        # Created, not written: of several pods that begin the stage at once none removes what another has done.
+        if self.manifest is None and not store.create(f"{path}/{INPUTS}", inputs) and store.read(f"{path}/{INPUTS}") != inputs:
             store.remove(path)
-            store.write(f"{path}/{_INPUTS}", inputs)
+            store.write(f"{path}/{INPUTS}", inputs)
         self.folder = store.folder(path)
 
     def keep(self, name: str) -> None:
@@ -187,7 +178,7 @@ class Stage:
         self.store.keep(f"{self.path}/{name}")
 
     def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
-        """Makes `files` (or folders) durable, then writes the manifest: from here on the stage is finished."""
+        """Makes `files` (or folders) of `folder` durable, then writes the manifest: from here on the stage is finished."""
         names = sorted(files)
         for name in names:
             self.keep(name)

@@ -78,13 +78,18 @@ class Metrics(TrainerCallback):
 
 
 class KeepCheckpoints(TrainerCallback):
-    """Makes every checkpoint durable in the store as soon as it is complete."""
+    """Makes every checkpoint durable in the store as soon as it is complete, and what was logged until then with it."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.stage.keep("metrics.jsonl")
         self.stage.keep(f"checkpoints/checkpoint-{state.global_step}")
+        folder = f"{self.stage.path}/checkpoints"
+        here = {path.name for path in (self.stage.folder / "checkpoints").iterdir()}  # the trainer removes old ones
+        for name in {path.removeprefix(f"{folder}/").split("/")[0] for path in self.stage.store.list(folder)} - here:
+            self.stage.store.remove(f"{folder}/{name}")
 
 
 def run_trainer(trainer: Any, stage: Stage) -> None:
@@ -121,11 +126,8 @@ def _last_complete(folder: Path) -> str | None:
 
 
 def save_adapter(model: Any, stage: Stage) -> None:
-    """Writes the trained adapter (safetensors) to `adapter/` and drops the checkpoints."""
-    import shutil
-
+    """Writes the trained adapter (safetensors) to `adapter/`."""
     model.save_pretrained(stage.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
-    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
 
 
 def rows_dataset(count: int) -> Dataset:

@@ -66,8 +66,8 @@ class Vlm:
 
     @staticmethod
     def open(workspace: Workspace, adapter: str = "", trainable: bool = False) -> "Vlm":
-        """The run's model with an adapter of its workspace ("" for none); features are cached in the workspace."""
-        vlm = Vlm.load(workspace.config.model, workspace.images, workspace.store.folder("cache") / "features.sqlite")
+        """The run's model with an adapter of its workspace ("" for none); features are cached on this machine."""
+        vlm = Vlm.load(workspace.config.model, workspace.images, workspace.store.home / "cache" / "features.sqlite")
         vlm.use(workspace.store.folder(adapter) if adapter else None, trainable)
         return vlm
 
@@ -156,6 +156,7 @@ class Vlm:
     def image_tokens(self, references: Sequence[str], batch_size: int = 64) -> dict[str, ImageTokens]:
         """The encoded images by reference, from the cache where they are in it."""
         unique = list(dict.fromkeys(references))
+        self.images.fetch(unique)
         keys = {reference: f"{self._key}-{self.images.digest(reference)}" for reference in unique}
         known = self.cache.get(keys.values())
         missing = list(dict.fromkeys(reference for reference in unique if keys[reference] not in known))

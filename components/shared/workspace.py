@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from attrloop.components.shared import prompts
+from attrloop.components.shared import inputs, prompts
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
@@ -54,17 +53,17 @@ class Workspace:
 
     @cached_property
     def images(self) -> ImageReader:
-        return ImageReader(Path(self.config.data.listings).parent, self.config.data)
+        return ImageReader.of(self.config.data)
 
     @cached_property
     def data_digest(self) -> str:
         """Digest of schema, listings and given labels (of the files, not of the images they name)."""
         data = self.config.data
-        return digest([file_digest(Path(path)) for path in (data.catalogue_schema, data.listings, data.labels) if path])
+        return digest([file_digest(inputs.local(path)) for path in (data.catalogue_schema, data.listings, data.labels) if path])
 
     def labels(self, split: str) -> list[Label]:
         """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""
-        return [label for label in read_labels(self.store.folder("annotate") / "labels.jsonl", self.schema, self.listings) if label.split == split]
+        return [label for label in read_labels(self.store.file(LABELS), self.schema, self.listings) if label.split == split]
 
     def question(self, listing: Listing, attribute: str) -> str:
         """The text of a prompt, as the run's config has it."""

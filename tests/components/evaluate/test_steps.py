@@ -7,7 +7,7 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.evaluate.steps import show
-from attrloop.components.shared.storage import LocalStore
+from attrloop.components.shared.storage import open_store
 
 
 def attribute(accuracy: float, matrix: list[list[int]]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def shown(folder: Path, **figures: Any) -> tuple[dict[str, Any], dict[str, Any]]
     """The metadata of both artifacts after an evaluation with these figures."""
     weak, strong = attribute(0.25, [[1, 2, 1], [0, 0, 0], [0, 0, 0]]), attribute(1.0, [[4, 0, 0], [0, 4, 0], [0, 0, 0]])
     verticals = {"mug": {"accuracy": 0.625, "attributes": {"colour": strong, "handle": weak}}, "rug": {"accuracy": 1.0, "attributes": {"colour": strong}}}
-    store = LocalStore(folder)
+    store = open_store(folder)
     store.write("evaluate/validation/sft/metrics.json", json.dumps({"macro_accuracy": 0.8125, "verticals": verticals} | figures).encode())
     metrics, confusion = dsl.Metrics(), dsl.ClassificationMetrics()
     show(store, "validation", "sft", metrics, confusion)
