@@ -22,7 +22,7 @@ _VERSION = 1  # of what is rendered; a catalogue of another version is made anew
 class Sizes:
     """How many listings of each kind; `unlabelled` includes those that the teacher will label for training."""
 
-    unlabelled: int = 620
+    unlabelled: int = 760
     validation: int = 200
     test: int = 400
 

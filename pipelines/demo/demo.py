@@ -50,7 +50,7 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
         ),
         sft=SftConfig(learning_rate=2e-3, epochs=12, batch_size=32, feature_noise=0.7),
         sample=SampleConfig(chains=12, temperature=1.0, views="each", max_new_tokens=16, batch_size=64, shard_size=100),
-        mine=MineConfig(pairs_per_sample=4),
+        mine=MineConfig(pairs_per_sample=4, balance=3.0),
         dpo=DpoConfig(learning_rate=2e-3, epochs=2, batch_size=32, beta=0.1, nll=2.0),
         evaluate=EvaluateConfig(batch_size=200, max_new_tokens=16),
         loop=LoopConfig(iterations=3),

@@ -24,9 +24,10 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
 from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.storage import write_atomic
 from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
-from attrloop.pipelines.demo.catalogue import write_catalogue
+from attrloop.pipelines.demo.catalogue import Sizes, write_catalogue
 from attrloop.pipelines.demo.demo import demo_config
 from attrloop.pipelines.demo.teacher import serving
 
@@ -37,10 +38,11 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "one_image": {"mine": {"arm": "plain"}, "sample": {"views": "first"}},
     "one_image_consensus": {"sample": {"views": "first"}},
     "true_labels": {"mine": {"arm": "true_labels"}},
+    "no_calibration": {"mine": {"calibrate": False}},
     "no_balance": {"mine": {"balance": 0.0}},
     "no_anchors": {"mine": {"anchors": False}},
     "no_labelled": {"mine": {"labelled": False}},
-    **{f"unlabelled_{count}": {"sample": {"max_listings": count}} for count in (110, 220, 440)},
+    **{f"unlabelled_{count}": {"sample": {"max_listings": count}} for count in (160, 320)},
 }
 _SHARED = ("annotate", "sft", "evaluate/validation/base", "evaluate/validation/sft", "evaluate/test/base", "evaluate/test/sft", "iteration-1/chains")
 
@@ -63,10 +65,10 @@ def parse_changes(texts: list[str]) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def seed_run(out: Path, seed: int, changes: dict[str, dict[str, Any]], test: bool) -> tuple[Path, RunConfig]:
+def seed_run(out: Path, seed: int, sizes: Sizes, changes: dict[str, dict[str, Any]], test: bool) -> tuple[Path, RunConfig]:
     """Labels, SFT and the first chains of a seed, which its arms share."""
     catalogue = out / f"catalogue-{seed}"
-    write_catalogue(catalogue, seed)
+    write_catalogue(catalogue, seed, sizes)
     with serving(catalogue) as url:
         config = with_changes(demo_config(catalogue, url), changes).model_copy(update={"seed": seed})
         os.environ.setdefault(config.annotate.key_env, "demo")
@@ -133,12 +135,19 @@ def run_arm(shared: Path, config: RunConfig, name: str, label: str, changes: dic
     return result
 
 
+def add(results: Path, row: dict[str, Any]) -> None:
+    """Appends a line to the results."""
+    with results.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["consensus"], choices=list(ARMS))
     parser.add_argument("--iterations", type=int, default=1)
+    parser.add_argument("--listings", type=int, default=Sizes().unlabelled, help="listings without gold labels, of which the teacher labels 120")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--label", default="", help="added to the arms' names when changes are tried")
     parser.add_argument("--seed-change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of what the arms share")
@@ -146,17 +155,17 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     arguments.out.mkdir(parents=True, exist_ok=True)
+    results = arguments.out / "results.jsonl"
     for seed in arguments.seeds:
-        shared, config = seed_run(arguments.out.absolute(), seed, parse_changes(arguments.seed_change), arguments.test)
-        if arguments.test:
+        shared, config = seed_run(arguments.out.absolute(), seed, Sizes(unlabelled=arguments.listings), parse_changes(arguments.seed_change), arguments.test)
+        if arguments.test and not (shared / "majority_voting.json").exists():
             voting = {"seed": seed, "arm": "majority_voting", "test": majority_voting(shared, "test")}
-            with (arguments.out / "results.jsonl").open("a") as file:
-                file.write(json.dumps(voting) + "\n")
+            write_atomic(shared / "majority_voting.json", json.dumps(voting).encode())
+            add(results, voting)
         for name in arguments.arms:
             label = name + (f"-{arguments.label}" if arguments.label else "")
             result = run_arm(shared, config, name, label, parse_changes(arguments.change), arguments.iterations, arguments.test)
-            with (arguments.out / "results.jsonl").open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            add(results, result)
             print({key: value for key, value in result.items() if not key.endswith("_verticals")}, flush=True)
 
 
