@@ -3,8 +3,12 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.emulator import Gateway
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +70,13 @@ def bucket(emulated: str) -> str:
     from tests.emulator import new_bucket
 
     return new_bucket()
+
+
+@pytest.fixture
+def faulty(emulated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator["Gateway"]:
+    """What stands between this test's clients and the emulator; it does no harm until it is told to."""
+    from tests.emulator import gateway
+
+    with gateway(emulated) as between:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", between.url)
+        yield between

@@ -4,14 +4,16 @@ Credentials are the application default ones: on a cluster those of the pod's se
 names an emulator instead, which needs none.
 """
 
+import atexit
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 from google.api_core.exceptions import ClientError, Forbidden, GoogleAPICallError, NotFound, PreconditionFailed, RetryError, Unauthorized
 from google.auth.exceptions import GoogleAuthError
@@ -99,8 +101,10 @@ class GcsStore:
         self._held: dict[str, tuple[int, int, int]] = {}  # path -> generation that the local copy equals, and the copy's time and size
 
     @cached_property
-    def _temporary(self) -> TemporaryDirectory:
-        return TemporaryDirectory(prefix="attrloop-")
+    def _copies(self) -> Path:
+        folder = Path(mkdtemp(prefix="attrloop-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # not sooner: a path may outlive the store that gave it
+        return folder
 
     @property
     def _bucket(self) -> storage.Bucket:
@@ -110,7 +114,7 @@ class GcsStore:
         return f"{self.root}/{path}"
 
     def _local(self, path: str) -> Path:
-        return Path(self._temporary.name, path)
+        return self._copies / path
 
     def exists(self, path: str) -> bool:
         with explained(self._uri(path)):
@@ -156,7 +160,7 @@ class GcsStore:
     def folder(self, path: str) -> Path:
         stored, local = self._complete(path), self._local(path)
         for file in [file for file in local.rglob("*") if file.is_file()]:
-            if str(file.relative_to(self._temporary.name)) not in stored:
+            if str(file.relative_to(self._copies)) not in stored:
                 file.unlink()
         self._pull(path, stored)
         local.mkdir(parents=True, exist_ok=True)
@@ -178,7 +182,7 @@ class GcsStore:
         if not local.is_dir():
             raise FileNotFoundError(local)
         files = [file for file in local.rglob("*") if file.is_file() and not file.name.startswith(TEMPORARY)]
-        names = [str(file.relative_to(self._temporary.name)) for file in files]
+        names = [str(file.relative_to(self._copies)) for file in files]
         stored, mark = self._stored(path), f"{path}/{_MARK}"
         changed = [name for name in names if name not in stored or not self._holds(name, stored[name])]
         gone = sorted(set(stored) - set(names) - {mark})
