@@ -1,0 +1,1 @@
+"""Checks of the manifests, offline: `python -m manifests.check`."""

@@ -1,0 +1,90 @@
+"""What holds for every overlay beyond the schemas. Each invariant takes the documents and returns what breaks it; add one to `INVARIANTS` to have it run."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from attrloop.components.shared.errors import Problem
+from manifests.check.build import UNSET, Document, containers, name_of, of_kind
+from manifests.check.environment import by_reference, known_variables
+from manifests.check.references import disruptions, references, selectors
+
+_DIGEST = re.compile(rf"[^@]+@sha256:([0-9a-f]{{64}}|{UNSET})")
+
+
+def unprivileged(documents: list[Document]) -> Iterator[Problem]:
+    """Every container runs as somebody else than root, on a read-only root file system, without privileges or host access."""
+    for where, pod, container in containers(documents):
+        own, shared = container.get("securityContext", {}), pod.get("securityContext", {})
+        context = shared | own
+        wrong = {
+            "may run as root": context.get("runAsNonRoot") is not True or context.get("runAsUser", 0) == 0,
+            "has a writable root file system": own.get("readOnlyRootFilesystem") is not True,
+            "may gain privileges": own.get("allowPrivilegeEscalation") is not False or own.get("privileged", False),
+            "has capabilities": own.get("capabilities") != {"drop": ["ALL"]},
+            "runs without seccomp": context.get("seccompProfile") != {"type": "RuntimeDefault"},
+            "reaches into the node": any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")) or any("hostPath" in v for v in pod.get("volumes", [])),
+        }
+        yield from (Problem(where, what, "Set the security context as in mlflow.yaml") for what, is_wrong in wrong.items() if is_wrong)
+
+
+def limited(documents: list[Document]) -> Iterator[Problem]:
+    """Every container states what it needs and may take at most; every scratch volume has a size."""
+    for where, pod, container in containers(documents):
+        for kind in ("requests", "limits"):
+            for name in {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys():
+                yield Problem(where, f"no {name} in {kind}", "State it under resources")
+        for volume in pod.get("volumes", []):
+            if "sizeLimit" not in (volume.get("emptyDir", {"sizeLimit": ""}) or {}):
+                yield Problem(where, f"volume {volume['name']} has no size", "Give the emptyDir a sizeLimit")
+
+
+def digests(documents: list[Document]) -> Iterator[Problem]:
+    """Every image is named by digest, or by the placeholder of one that has not been built yet."""
+    for where, _, container in containers(documents):
+        if not _DIGEST.fullmatch(container["image"]):
+            yield Problem(where, f"image {container['image']} has no digest", "Name it in manifests/components/images")
+
+
+def narrow_rights(documents: list[Document]) -> Iterator[Problem]:
+    """No wildcard, no reading of secrets, and no binding to a role from elsewhere."""
+    for role in of_kind(documents, "Role", "ClusterRole"):
+        for rule in role.get("rules") or []:
+            if any("*" in value for values in rule.values() for value in values):
+                yield Problem(name_of(role), "a wildcard", "Name what is needed")
+            if "secrets" in rule.get("resources", []):
+                yield Problem(name_of(role), "rights on secrets", "Mount the one that is needed")
+    for binding in of_kind(documents, "RoleBinding", "ClusterRoleBinding"):
+        ref, namespace = binding["roleRef"], binding["metadata"].get("namespace")
+        if not any((role["kind"], role["metadata"]["name"], role["metadata"].get("namespace")) == (ref["kind"], ref["name"], namespace) for role in documents):
+            yield Problem(name_of(binding), f"binds {ref['kind']} {ref['name']}, which is not in the manifests", "Bind a role of its own namespace")
+
+
+def default_deny(documents: list[Document]) -> Iterator[Problem]:
+    """Every namespace refuses all traffic that no policy allows, and enforces a pod security level."""
+    declared = {document["metadata"]["name"] for document in of_kind(documents, "Namespace")}
+    denying = {
+        policy["metadata"]["namespace"]
+        for policy in of_kind(documents, "NetworkPolicy")
+        if policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    }
+    yield from (Problem(f"Namespace/{name}", "no policy denies by default", "Add default-deny to network.yaml") for name in sorted(declared - denying))
+    for document in documents:
+        if (namespace := document["metadata"].get("namespace", "")) and namespace not in declared:
+            yield Problem(name_of(document), "its namespace is not in the manifests", f"Use one of: {', '.join(sorted(declared))}")
+        level = document["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+        if document["kind"] == "Namespace" and level not in ("baseline", "restricted"):
+            yield Problem(name_of(document), "enforces no pod security level", "Label it pod-security.kubernetes.io/enforce: restricted")
+
+
+INVARIANTS: tuple[Callable[[list[Document]], Iterator[Problem]], ...] = (
+    unprivileged,
+    limited,
+    digests,
+    narrow_rights,
+    default_deny,
+    references,
+    selectors,
+    disruptions,
+    by_reference,
+    known_variables,
+)
