@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TYPED := build/types
 
-.PHONY: demo test verify setup format check-format lint types compile clean
+.PHONY: demo test verify setup format check-format lint types compile manifests clean
 
 demo: setup
 	$(BIN)/attrloop demo $(ARGS)
@@ -16,7 +16,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-verify: check-format lint types test compile
+verify: check-format lint types test compile manifests
 
 setup: $(STAMP)
 
@@ -41,10 +41,15 @@ types: setup
 	mkdir -p $(TYPED)/attrloop
 	ln -sfn ../../../components $(TYPED)/attrloop/components
 	ln -sfn ../../../pipelines $(TYPED)/attrloop/pipelines
-	cd $(TYPED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --explicit-package-bases --namespace-packages attrloop
+	ln -sfn ../../manifests $(TYPED)/manifests
+	cd $(TYPED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --explicit-package-bases --namespace-packages attrloop manifests
 
 compile: setup
 	$(BIN)/attrloop compile -o build/attribute-loop.yaml
+
+# Builds and checks the overlays, offline. Before applying: make manifests ARGS=--deployable
+manifests: setup
+	$(BIN)/python -m manifests.check $(ARGS)
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
