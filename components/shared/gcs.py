@@ -177,7 +177,8 @@ class GcsStore:
     def keep(self, path: str) -> None:
         local = self._local(path)
         if local.is_file():
-            self._push(path, [path])
+            if self._held.get(path, ())[1:] != _stamp(local):  # else it came from there, or is there already
+                self._push(path, [path])
             return
         if not local.is_dir():
             raise FileNotFoundError(local)

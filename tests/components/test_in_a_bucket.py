@@ -1,0 +1,135 @@
+"""Whole stages whose workspace and catalogue lie in a bucket do what they do on the disk; every call stands for another pod, with nothing left of the last."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+import polars as pl
+from mlflow import MlflowClient
+from safetensors.numpy import load_file
+
+from attrloop.components.dpo import train as dpo
+from attrloop.components.evaluate.evaluate import PREDICTIONS
+from attrloop.components.evaluate.report import report
+from attrloop.components.evaluate.steps import evaluate_stage, write_report
+from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.promote.ledger import Ledger
+from attrloop.components.promote.promote import promote, rollback
+from attrloop.components.register_adapter.register import register
+from attrloop.components.sample_chains.sample import sample
+from attrloop.components.sft import train as sft
+from attrloop.components.shared.config import DataConfig, TrackingConfig
+from attrloop.components.shared.state import LoopState
+from attrloop.components.shared.storage import Store, open_store, read_manifest
+from attrloop.components.shared.workspace import LABELS, Workspace
+from tests.emulator import upload
+from tests.small import train_until_killed
+from tests.tracked import make_run
+
+STAGE = "iteration-1"
+
+
+class Sink:
+    """Takes what the Kubeflow UI would show."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, object] = {}
+
+    def log_metric(self, metric: str, value: float) -> None: ...
+    def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
+
+
+def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) -> str:
+    """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
+    for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):
+        open_store(f"{bucket}/catalogue").write(file, (folder / file).read_bytes())
+    for name in kept:
+        upload(folder / run / name, f"{bucket}/runs/{run}/{name}")
+    data = DataConfig(catalogue_schema=f"{bucket}/catalogue/schema.yaml", listings=f"{bucket}/catalogue/listings.jsonl")
+    config = Workspace.open(str(folder / run)).config.model_copy(update={"data": data, **sections})
+    return Workspace.create(f"{bucket}/runs/{run}", config).store.root
+
+
+def pods(store: Store, path: str) -> list[str]:
+    return [name.removeprefix(f"{path}/") for name in store.list(path)]
+
+
+def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(bucket: str, trained: Callable[[str], Path]) -> None:
+    local = trained("qwen2_5_vl")
+    uri = move(local, bucket, "run", "annotate")
+    train_until_killed(23, "sft", [uri])
+    store = open_store(uri)
+    assert {name.split("/")[1] for name in pods(store, "sft") if "/" in name} == {"checkpoint-9", "checkpoint-18"}
+    assert sft.train(uri) == sft.ADAPTER
+    adapter, undisturbed = (load_file(s.file(f"{sft.ADAPTER}/adapter_model.safetensors")) for s in (store, open_store(local / "run")))
+    assert all(abs(value - undisturbed[name]).max() < 1e-6 for name, value in adapter.items()) and adapter.keys() == undisturbed.keys()
+    told, wanted = ([json.loads(row)["step"] for row in s.read("sft/metrics.jsonl").splitlines()] for s in (store, open_store(local / "run")))
+    assert told == wanted and len(told) > 5, "the curve has no seam"
+    assert not [name for name in pods(store, "sft") if "checkpoint" in name], "a finished stage keeps none"
+
+
+def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(bucket: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path]) -> None:
+    local = str(copy_of("qwen2_5_vl"))
+    uri = move(trained("qwen2_5_vl"), bucket, "run", "annotate", "sft")
+    states = []
+    for place in (local, uri):
+        state = evaluate_stage(place, "sft", sft.ADAPTER, "", Sink(), Sink())
+        sample(place, STAGE, sft.ADAPTER)
+        mine(place, STAGE)
+        adapter = dpo.train(place, STAGE, sft.ADAPTER)
+        states.append(evaluate_stage(place, STAGE, adapter, state, Sink(), Sink()))
+        report(place, states[-1])
+    here, there = open_store(local), open_store(uri)
+    assert states[0] == states[1]
+    for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
+        assert pods(here, path) == pods(there, path), "the same files, and no more"
+    for path in (f"{STAGE}/chains/part-00004.parquet", f"{STAGE}/pairs/pairs.parquet", f"evaluate/validation/{STAGE}/{PREDICTIONS}"):
+        assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
+    assert b"data:image/jpeg" in there.read("report.html"), "the report shows images of the bucket's listings"
+    assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
+
+
+def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str], Path]) -> None:
+    uri = move(trained("qwen2_5_vl"), bucket, "run", "annotate", "sft")
+    sample(uri, STAGE, sft.ADAPTER)
+    store = open_store(uri)
+    made = store.read(f"{STAGE}/chains/part-00002.parquet")
+    for lost in ("manifest.json", "part-00002.parquet"):
+        _delete(f"{uri}/{STAGE}/chains/{lost}")
+    before = _generations(uri)
+    sample(uri, STAGE, sft.ADAPTER)
+    after = _generations(uri)
+    assert store.read(f"{STAGE}/chains/part-00002.parquet") == made
+    shards = {name for name in before if "part-" in name}
+    assert len(shards) == 4 and all(before[name] == after[name] for name in shards), "the others were not written again"
+
+
+def _delete(uri: str) -> None:
+    from attrloop.components.shared.gcs import bucket_of, split
+
+    bucket_of(uri).blob(split(uri)[1]).delete()
+
+
+def _generations(uri: str) -> dict[str, int]:
+    from attrloop.components.shared.gcs import bucket_of, split
+
+    return {blob.name: blob.generation for blob in bucket_of(uri).list_blobs(prefix=f"{split(uri)[1]}/{STAGE}/chains/")}
+
+
+def test_a_run_in_a_bucket_is_registered_promoted_and_rolled_back(bucket: str, runs: Path, tmp_path: Path) -> None:
+    tracked, run = TrackingConfig(uri=f"sqlite:///{runs}/mlflow.db"), make_run(runs)
+    uri = move(runs, bucket, "run", "annotate", "sft", "iteration-1", "evaluate", tracking=tracked)
+    sft_alone = LoopState(outcomes=LoopState.model_validate_json(run.state).outcomes[:2]).model_dump_json()
+    for state, action in ((sft_alone, "first"), (run.state, "promoted")):
+        register(uri, state)
+        assert promote(uri, state) == action
+        write_report(uri, state, str(tmp_path / "page.html"))
+    client = MlflowClient(tracked.uri, tracked.uri)
+    ledger = Ledger(open_store(f"{bucket}/runs"), "attribute-adapter")
+    assert [(entry.action, entry.after) for entry in ledger.entries()] == [("promote", "1"), ("promote", "2")]
+    parent = json.loads(open_store(uri).read("register/result.json"))["parent_run"]
+    assert {"config.json", "report.html", "summary.json", "annotate"} <= {file.path for file in client.list_artifacts(parent)}
+    assert rollback(uri).after == str(client.get_model_version_by_alias("attribute-adapter", "champion").version) == "1"
+    assert read_manifest(open_store(uri), "promote") is not None and open_store(uri).exists(LABELS)
