@@ -57,7 +57,7 @@ def compile_(
 
 
 @app.command()
-def report(workspace: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
+def report(workspace: Annotated[str, typer.Argument(help="Folder or URI of a run.", metavar="RUN")]) -> None:
     """Write a run's report again and print results."""
     from attrloop.pipelines.launch import rewrite_report
 
@@ -66,7 +66,7 @@ def report(workspace: Annotated[Path, typer.Argument(help="Folder of a run.", me
 
 @app.command()
 def rollback(
-    workspace: Annotated[Path, typer.Argument(help="Folder of any run of the model.", metavar="RUN")],
+    workspace: Annotated[str, typer.Argument(help="Folder or URI of any run of the model.", metavar="RUN")],
     to: Annotated[str, typer.Option(help="Version to make champion.  [default: the one that the present champion replaced]", show_default=False)] = "",
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
 ) -> None:

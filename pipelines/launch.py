@@ -8,6 +8,7 @@ from rich.console import Console
 from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import fail
+from attrloop.components.shared.storage import open_store
 from attrloop.pipelines.local import run_local
 from attrloop.pipelines.locks import exclusive
 
@@ -56,31 +57,35 @@ def execute(config: RunConfig, workspace: Path, fresh: bool) -> None:
     console = Console()
     console.print(f"{config.name}: at most {config.loop.iterations} iterations, seed {config.seed}, in {workspace}", soft_wrap=True, highlight=False)
     run_local(config, workspace, console, fresh)
-    results(workspace, console)
+    results(str(workspace), console)
 
 
-def rewrite_report(workspace: Path) -> None:
+def rewrite_report(workspace: str) -> None:
     """Writes report and summary of a run again, also of one that was cut short.
 
+    Args:
+        workspace: folder or URI of the run.
+
     Raises:
-        InputError: the folder is not a run's workspace, or nothing was evaluated in it yet.
+        InputError: it is not a run's workspace, or nothing was evaluated in it yet.
     """
     from attrloop.components.evaluate.report import render
 
-    render(_of_a_run(workspace))
-    results(workspace.absolute(), Console())
+    root = _of_a_run(workspace)
+    render(root)
+    results(root, Console())
 
 
-def roll_back(workspace: Path, to: str, reason: str) -> None:
+def roll_back(workspace: str, to: str, reason: str) -> None:
     """Makes an earlier version of a run's model champion again and says which it is.
 
     Args:
-        workspace: folder of any run of the model.
+        workspace: folder or URI of any run of the model.
         to: the version's number; "" for the one that the present champion replaced.
         reason: why, for the record.
 
     Raises:
-        AttrloopError: not the folder of a run, nothing to go back to, no such version, the tracking server is away.
+        AttrloopError: not a run, nothing to go back to, no such version, the tracking server is away.
     """
     from attrloop.components.promote.promote import rollback
 
@@ -88,24 +93,27 @@ def roll_back(workspace: Path, to: str, reason: str) -> None:
     print(f"champion: version {entry.after}")
 
 
-def results(workspace: Path, console: Console) -> None:
+def results(workspace: str, console: Console) -> None:
     """Prints the table per vertical, where to look further, and the workspace's path as the last line."""
     from attrloop.components.evaluate.report import print_table
     from attrloop.components.shared.tracking import resolve_uri, shown_uri
     from attrloop.components.shared.workspace import Workspace
 
-    print_table(str(workspace), console)
-    uri = resolve_uri(Workspace.open(str(workspace)).config, str(workspace))
+    print_table(workspace, console)
+    uri = resolve_uri(Workspace.open(workspace).config, workspace)
     tracked = shown_uri(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown_uri(uri)}"
-    for name, place in (("report", str(workspace / "report.html")), ("tracking", tracked), ("summary", str(workspace / "summary.json"))):
+    for name, place in (("report", f"{workspace}/report.html"), ("tracking", tracked), ("summary", f"{workspace}/summary.json")):
         console.print(f"{name:<9} {place}", soft_wrap=True, highlight=False)
     print(workspace)
 
 
-def _of_a_run(workspace: Path) -> str:
-    if not (workspace / "config.json").is_file():
-        raise fail(str(workspace), "not the folder of a run", "Give the path that `attrloop run` prints last")
-    return str(workspace.absolute())
+def _of_a_run(workspace: str) -> str:
+    from attrloop.components.shared.workspace import CONFIG
+
+    store = open_store(workspace)
+    if not store.exists(CONFIG):
+        raise fail(workspace, "not the folder of a run", "Give the path that `attrloop run` prints last, or the URI of a workspace")
+    return store.root
 
 
 def _or_unset(value: int | None) -> int:
