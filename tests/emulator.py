@@ -78,6 +78,21 @@ def upload(folder: Path, uri: str) -> None:
     transfer_manager.upload_many(pairs, worker_type=transfer_manager.THREAD, raise_exception=True)
 
 
+def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) -> str:
+    """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
+    from attrloop.components.shared.config import DataConfig
+    from attrloop.components.shared.storage import open_store
+    from attrloop.components.shared.workspace import Workspace
+
+    for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):
+        open_store(f"{bucket}/catalogue").write(file, (folder / file).read_bytes())
+    for name in kept:
+        upload(folder / run / name, f"{bucket}/runs/{run}/{name}")
+    data = DataConfig(catalogue_schema=f"{bucket}/catalogue/schema.yaml", listings=f"{bucket}/catalogue/listings.jsonl")
+    config = Workspace.open(str(folder / run)).config.model_copy(update={"data": data, **sections})
+    return Workspace.create(f"{bucket}/runs/{run}", config).store.root
+
+
 @dataclass
 class Gateway:
     """Stands between clients and the emulator.

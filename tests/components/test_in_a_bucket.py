@@ -20,11 +20,11 @@ from attrloop.components.promote.promote import promote, rollback
 from attrloop.components.register_adapter.register import register
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
-from attrloop.components.shared.config import DataConfig, TrackingConfig
+from attrloop.components.shared.config import TrackingConfig
 from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import Store, open_store, read_manifest
-from attrloop.components.shared.workspace import LABELS, Workspace
-from tests.emulator import upload
+from attrloop.components.shared.workspace import LABELS
+from tests.emulator import move
 from tests.small import train_until_killed
 from tests.tracked import make_run
 
@@ -41,18 +41,7 @@ class Sink:
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
 
 
-def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) -> str:
-    """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
-    for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):
-        open_store(f"{bucket}/catalogue").write(file, (folder / file).read_bytes())
-    for name in kept:
-        upload(folder / run / name, f"{bucket}/runs/{run}/{name}")
-    data = DataConfig(catalogue_schema=f"{bucket}/catalogue/schema.yaml", listings=f"{bucket}/catalogue/listings.jsonl")
-    config = Workspace.open(str(folder / run)).config.model_copy(update={"data": data, **sections})
-    return Workspace.create(f"{bucket}/runs/{run}", config).store.root
-
-
-def pods(store: Store, path: str) -> list[str]:
+def files(store: Store, path: str) -> list[str]:
     return [name.removeprefix(f"{path}/") for name in store.list(path)]
 
 
@@ -61,13 +50,13 @@ def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(bucket: st
     uri = move(local, bucket, "run", "annotate")
     train_until_killed(23, "sft", [uri])
     store = open_store(uri)
-    assert {name.split("/")[1] for name in pods(store, "sft") if "/" in name} == {"checkpoint-9", "checkpoint-18"}
+    assert {name.split("/")[1] for name in files(store, "sft") if "/" in name} == {"checkpoint-9", "checkpoint-18"}
     assert sft.train(uri) == sft.ADAPTER
     adapter, undisturbed = (load_file(s.file(f"{sft.ADAPTER}/adapter_model.safetensors")) for s in (store, open_store(local / "run")))
     assert all(abs(value - undisturbed[name]).max() < 1e-6 for name, value in adapter.items()) and adapter.keys() == undisturbed.keys()
     told, wanted = ([json.loads(row)["step"] for row in s.read("sft/metrics.jsonl").splitlines()] for s in (store, open_store(local / "run")))
     assert told == wanted and len(told) > 5, "the curve has no seam"
-    assert not [name for name in pods(store, "sft") if "checkpoint" in name], "a finished stage keeps none"
+    assert not [name for name in files(store, "sft") if "checkpoint" in name], "a finished stage keeps none"
 
 
 def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(bucket: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path]) -> None:
@@ -84,7 +73,7 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(bucket: str, copy_
     here, there = open_store(local), open_store(uri)
     assert states[0] == states[1]
     for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
-        assert pods(here, path) == pods(there, path), "the same files, and no more"
+        assert files(here, path) == files(there, path), "the same files, and no more"
     for path in (f"{STAGE}/chains/part-00004.parquet", f"{STAGE}/pairs/pairs.parquet", f"evaluate/validation/{STAGE}/{PREDICTIONS}"):
         assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
     assert b"data:image/jpeg" in there.read("report.html"), "the report shows images of the bucket's listings"

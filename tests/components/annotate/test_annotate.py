@@ -14,6 +14,7 @@ import pytest
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.workspace import Workspace
+from tests.emulator import upload
 
 
 def labels_of(uri: str) -> list[dict]:
@@ -133,6 +134,27 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_labels_of_an_undisturbed_run(
     report = report_of(uri)
     assert (report["cached"], report["calls"]) == (7, 16 - 7)
     assert all(json.loads(line) for line in cache.read_text().splitlines())
+
+
+def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, bucket):
+    undisturbed, settings = shop.workspace("undisturbed", train_per_vertical=6), {"train_per_vertical": 6, "concurrency": 2}
+    annotate(undisturbed)
+    asked, gate = len(endpoint.bodies), threading.Event()
+    endpoint.behave = lambda body, number: gate.wait(20) and None if number > asked + 7 else None
+    upload(shop.folder, f"{bucket}/shop")
+    data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
+    store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, **settings)).store
+    code = f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
+        cache, deadline = "annotate-cache/cache.jsonl", time.monotonic() + 20
+        while time.monotonic() < deadline and not (store.exists(cache) and store.read(cache).count(b"\n") >= 7):
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    gate.set()
+    annotate(store.root)
+    assert store.read("annotate/labels.jsonl") == Path(undisturbed, "annotate/labels.jsonl").read_bytes()
+    report = json.loads(store.read("annotate/report.json"))
+    assert (report["cached"], report["calls"]) == (7, 16 - 7) and store.read(cache).count(b"\n") == 16
 
 
 def test_the_budget_in_calls_stops_before_it_is_crossed_and_the_run_goes_on_with_all_verticals(shop, endpoint):

@@ -188,9 +188,10 @@ def test_an_entry_is_never_written_twice(runs: Path) -> None:
     assert ledger.entries()[0].actor == str(won.index(True))
 
 
-@pytest.mark.parametrize("where", ["embedded", pytest.param("server", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("where", ["embedded", "bucket", pytest.param("server", marks=pytest.mark.slow)])
 def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(runs: Path, where: str, request: pytest.FixtureRequest) -> None:
-    uri = uri_of(runs) if where == "embedded" else request.getfixturevalue("server")
+    uri = request.getfixturevalue("server") if where == "server" else uri_of(runs)
+    root = request.getfixturevalue("bucket") if where == "bucket" else str(runs)
     client, run = tracking.connect(uri), make_run(runs, gold=40, accuracy={"base": 0.1, "sft": 0.2})
     names, shares = versions(client, 12, "contended"), [0.1 + 0.07 * ((5 * k) % 12) for k in range(12)]
     gold = run.ws.labels("test")
@@ -201,14 +202,14 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(r
     def contend(version: str) -> None:
         mine = tracking.connect(uri)
         barrier.wait()
-        ledger = Ledger(open_store(str(runs)), "contended")
+        ledger = Ledger(open_store(root), "contended")
         config = PromoteConfig(resamples=200)
         settle(ledger, mine, version, "gate", lambda champion: judge(frames[version], frames[champion], str(champion), VERTICALS, config, 0))
         show(ledger, mine)
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(contend, names))
-    entries = Ledger(open_store(str(runs)), "contended").entries()
+    entries = Ledger(open_store(root), "contended").entries()
     assert [entry.seq for entry in entries] == list(range(1, 13)) and sorted(e.version for e in entries) == sorted(names)
     assert [entry.before for entry in entries] == [None, *(entry.after for entry in entries[:-1])], "each was judged against the champion of its time"
     best = names[shares.index(max(shares))]

@@ -1,5 +1,7 @@
 """Catalogues that lie in a bucket are read as those on the disk are, and each content is fetched once."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +156,18 @@ def test_a_cache_that_cannot_be_written_is_explained(uri: str, tmp_path: Path, m
     monkeypatch.setenv("ATTRLOOP_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"the cache cannot be written .* Set ATTRLOOP_CACHE to a folder that can"):
         load_schema(f"{uri}/schema.yaml")
+
+
+def test_the_cache_lets_go_of_what_was_not_used_for_long(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cache" / "inputs"
+    folder.mkdir(parents=True)
+    for name, days in (("old", 3), ("new", 0)):
+        (folder / name).write_text(name)
+        os.utime(folder / name, (time.time() - days * 86_400,) * 2)
+    monkeypatch.setenv("ATTRLOOP_CACHE", str(folder.parent))
+    monkeypatch.setattr(inputs, "_ROOM", 5)
+    load_schema(f"{uri}/schema.yaml")
+    assert not (folder / "old").exists() and (folder / "new").exists(), "another process may be reading it"
 
 
 def config(uri: str) -> RunConfig:
