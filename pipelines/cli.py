@@ -14,6 +14,25 @@ Iterations = Annotated[int | None, typer.Option(min=0, max=5, help="At most this
 Fresh = Annotated[bool, typer.Option("--fresh", help="Set the folder of the same run aside and begin again.")]
 RUNS = Path("runs")
 
+# of submit and schedule
+Sent = Annotated[str, typer.Argument(help="Run config (YAML); it is put into the workspace.", metavar="CONFIG", show_default=False)]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the pipeline; may be repeated.", metavar="NAME=VALUE", show_default=False)]
+Compiled = Annotated[Path | None, typer.Option(help="A compiled pipeline (YAML).  [default: the loop, compiled now]", show_default=False)]
+RunsUri = Annotated[str, typer.Option("--runs", help="URI of the folder that holds the runs' workspaces.", envvar="ATTRLOOP_RUNS")]
+Revision = Annotated[str, typer.Option(help="Names the pipeline's version.  [default: the git commit]", envvar="ATTRLOOP_REVISION", show_default=False)]
+Host = Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.", envvar="KF_PIPELINES_ENDPOINT")]
+Namespace = Annotated[str, typer.Option(help="Namespace on a multi-user server.")]
+Auth = Annotated[
+    str,
+    typer.Option(
+        help="token:VARIABLE or cookie:VARIABLE (environment variables that hold them), iap:CLIENT_ID, service-account[:FILE].  [default: none]",
+        envvar="ATTRLOOP_AUTH",
+        show_default=False,
+    ),
+]
+Experiment = Annotated[str, typer.Option(help="Kubeflow experiment that groups the runs.")]
+RunAs = Annotated[str, typer.Option(help="Kubernetes service account of the steps.  [default: the server's]", show_default=False)]
+
 
 @app.callback()
 def root() -> None:
@@ -54,6 +73,68 @@ def compile_(
 
     compile_to(output, max_iterations, retries)
     typer.echo(output)
+
+
+@app.command()
+def submit(
+    config: Sent = "",
+    settings: Set = None,
+    pipeline: Compiled = None,
+    runs: RunsUri = "",
+    host: Host = "",
+    namespace: Namespace = "",
+    auth: Auth = "",
+    experiment: Experiment = "attrloop",
+    run_as: RunAs = "",
+    revision: Revision = "",
+    data_digest: Annotated[str, typer.Option(help="Digest of the data.  [default: of the files that the config names]", show_default=False)] = "",
+    key: Annotated[str, typer.Option(help="Joins the run of the same key.  [default: digest of data, version, config, parameters]", show_default=False)] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most; the run goes on.", show_default=False)] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks at the run.")] = 10,
+) -> None:
+    """Run a pipeline on a cluster. The same command again joins the run that it started, or makes another attempt if that failed.
+
+    Exit codes: 0 started (with --wait: succeeded), 1 failed or not started, 2 wrong usage, and with --wait 3 cancelled or skipped,
+    4 still running when the time was up, 5 lost sight of while it ran.
+    """
+    from attrloop.pipelines.submit.submission import Wanted
+    from attrloop.pipelines.submit.submit import Cluster
+    from attrloop.pipelines.submit.submit import submit as send
+
+    wanted = Wanted(config, pipeline, _named_values(settings), runs, revision, data_digest, key)
+    raise typer.Exit(send(wanted, Cluster(host, namespace, auth, experiment, run_as), wait, timeout, every))
+
+
+@app.command()
+def schedule(
+    config: Sent = "",
+    *,
+    cron: Annotated[str, typer.Option(help="When: minute, hour, day, month, weekday, e.g. '0 6 * * 1'; a sixth field in front is seconds.")],
+    name: Annotated[str, typer.Option(help="Name of the recurring run.  [default: the config's]", show_default=False)] = "",
+    settings: Set = None,
+    pipeline: Compiled = None,
+    runs: RunsUri = "",
+    host: Host = "",
+    namespace: Namespace = "",
+    auth: Auth = "",
+    experiment: Experiment = "attrloop",
+    run_as: RunAs = "",
+    revision: Revision = "",
+) -> None:
+    """Run a pipeline on a cluster again and again. The same command again changes nothing; another one of the same name replaces it."""
+    from attrloop.pipelines.submit.submission import Wanted
+    from attrloop.pipelines.submit.submit import Cluster
+    from attrloop.pipelines.submit.submit import schedule as plan
+
+    plan(Wanted(config, pipeline, _named_values(settings), runs, revision), Cluster(host, namespace, auth, experiment, run_as), cron, name)
+
+
+def _named_values(settings: list[str] | None) -> dict[str, str]:
+    for setting in settings or []:
+        if "=" not in setting:
+            raise typer.BadParameter(f"{setting!r} is not NAME=VALUE", param_hint="--set")
+    return {name: value for name, _, value in (setting.partition("=") for setting in settings or [])}
 
 
 @app.command()

@@ -26,7 +26,7 @@ def call(*arguments: str, folder: Path, **environment: str) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"], ["compile", "-o", "loop.yaml"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"], ["compile", "-o", "loop.yaml"], ["submit", "--help"]], ids=" ".join)
 def test_help_and_compilation_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "heavy: []"

@@ -1,0 +1,191 @@
+"""A Kubeflow Pipelines server, reached through the official client, with the patience that networks ask for."""
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Any, TypeVar
+
+import kfp
+from google.api_core.exceptions import RetryError
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
+from kfp_server_api import ApiException
+from urllib3.exceptions import HTTPError, LocationValueError
+
+from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.tracking import shown_uri
+from attrloop.pipelines.submit.auth import credentials
+
+T = TypeVar("T")
+TIMEOUT = (10.0, 60.0)  # seconds to connect and to answer; an upload is well below a megabyte
+_CONFLICT, _DENIED, _TRANSIENT = 409, (401, 403), (408, 429, 502, 503, 504)
+
+
+class Unreachable(AttrloopError):
+    """The server did not answer, or did not let us in."""
+
+
+class _Client(kfp.Client):
+    """The official client asks this on construction: five times with pauses, whatever the answer, and for ever if there is none."""
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
+
+
+class Kubeflow:
+    """Every request is repeated while the server is away (dropped connections, 429, 502 to 504), with growing pauses.
+
+    Args:
+        host: URL of the server; "" for what the official client finds (KF_PIPELINES_ENDPOINT, the cluster it runs in, kubeconfig).
+        namespace: of a multi-user server; "" for a single-user one.
+        auth: see `credentials`.
+        patience: seconds for which a request is repeated.
+        timeout: seconds to connect, and to wait for an answer.
+        tell: is told what is wrong while a request is repeated.
+
+    Raises:
+        InputError: as `credentials`.
+    """
+
+    def __init__(
+        self,
+        host: str = "",
+        namespace: str = "",
+        auth: str = "",
+        patience: float = 120,
+        timeout: tuple[float, float] = TIMEOUT,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self.host, self.namespace, self.patience = host.rstrip("/"), namespace, patience
+        self._auth, self._timeout, self._tell = auth, timeout, tell
+        self._client: kfp.Client | None = None
+        credentials(auth)
+
+    def call(self, what: str, do: Callable[[kfp.Client], T], repeat: tuple[int, ...] = ()) -> T:
+        """Calls the server.
+
+        Args:
+            what: names the call in errors, as in 'could not <what>'.
+            do: makes the call; it is repeated, so it must be safe to repeat.
+            repeat: further HTTP states after which it is repeated.
+
+        Raises:
+            Unreachable: no answer for as long as `patience` allows, or the server does not let us in.
+            AttrloopError: the server refused.
+        """
+        told: list[str] = []
+
+        def attempt() -> T:
+            try:
+                return self._once(do)
+            except ApiException as error:
+                if error.status != 401:
+                    raise
+                self._client = None  # a token may have expired: new ones are had by connecting again
+                return self._once(do)
+
+        def on_error(error: Exception) -> None:
+            if not told and not (isinstance(error, ApiException) and error.status in repeat):
+                told.append(f"Kubeflow at {self._shown()} did not {what}: {_reason(error)}. Trying again for up to {self.patience:.0f} s")
+                self._tell(told[0])
+
+        retrying = Retry(
+            predicate=lambda error: _transient(error) or (isinstance(error, ApiException) and error.status in repeat),
+            initial=0.5,
+            maximum=15,
+            timeout=self.patience,
+            on_error=on_error,
+        )
+        try:
+            return retrying(attempt)()
+        except RetryError as error:
+            raise Unreachable(f"Kubeflow at {self._shown()} did not {what} within {self.patience:.0f} s: {_reason(error.cause)}. Check --host.") from error
+        except ApiException as error:
+            where = f"Kubeflow at {self._shown()} refused to {what}: {_reason(error)}."
+            raise (Unreachable(f"{where} Check --auth and --namespace.") if error.status in _DENIED else AttrloopError(where)) from error
+        except (GoogleAuthError, HTTPError) as error:
+            raise Unreachable(f"could not {what} at {self._shown()}: {error}. Check --host and --auth.") from error
+
+    def ensure(self, what: str, find: Callable[[kfp.Client], T | None], make: Callable[[kfp.Client], T]) -> tuple[T, bool]:
+        """Finds a thing or makes it; looks again after every failure, so that an answer that was lost does not make it twice.
+
+        Returns:
+            the thing, and whether it was made.
+        """
+        made = False
+
+        def do(client: kfp.Client) -> T:
+            nonlocal made
+            if (found := find(client)) is not None:
+                return found
+            made = True
+            return make(client)
+
+        return self.call(what, do, repeat=(_CONFLICT,)), made
+
+    def link(self, page: str) -> str:
+        """Address of a page of the UI, e.g. `runs/details/<id>`."""
+        return f"{self._shown()}/#/{page}"
+
+    def _once(self, do: Callable[[kfp.Client], T]) -> T:
+        with redirect_stdout(io.StringIO()):  # the client prints links
+            self._client = self._client or self._connect()
+            return do(self._client)
+
+    def _connect(self) -> kfp.Client:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = _Client(host=self.host or None, namespace=self.namespace or "kubeflow", **credentials(self._auth))
+        api = client._run_api.api_client
+        send = api.request
+
+        def request(*given: Any, **named: Any) -> Any:
+            try:
+                response = send(*given, **(named | {"_request_timeout": named.get("_request_timeout") or self._timeout}))
+                if "html" in (response.getheader("Content-Type") or ""):  # the client would take it for an answer that says nothing
+                    raise ApiException(status=401, reason="a web page in place of an answer, such as one to log in on")
+                return response
+            except ApiException as error:
+                error.body = error.body or b""  # the client decodes it, though errors of its own (TLS) have none
+                raise
+
+        api.request = request
+        self.host = self.host or str(api.configuration.host)
+        return client
+
+    def _shown(self) -> str:
+        return shown_uri(self.host) or "the host that the environment names"
+
+
+def named(listing: Callable[..., Any], field: str, name: str, **scope: Any) -> list[Any]:
+    """Everything of a name, oldest first.
+
+    Args:
+        listing: a `list_...` method of the official client.
+        field: where its answer holds the things, e.g. `runs`.
+        name: the display name.
+        scope: further arguments of `listing`.
+    """
+    query = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+    found = getattr(listing(filter=query, page_size=100, sort_by="created_at desc", **scope), field) or []
+    return sorted(found, key=lambda thing: (thing.created_at, getattr(thing, f"{field.removesuffix('s')}_id")))
+
+
+def _transient(error: Exception) -> bool:
+    if isinstance(error, ApiException):
+        return error.status in _TRANSIENT
+    return isinstance(error, HTTPError) and not isinstance(error, LocationValueError)
+
+
+def _reason(error: BaseException | None) -> str:
+    if not isinstance(error, ApiException):
+        return str(error)[:300]
+    text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
+    try:
+        said = json.loads(text)
+        text = said.get("error_details") or said.get("error_message") or said.get("message") or said.get("error") or text
+    except (ValueError, AttributeError):
+        pass
+    return f"{error.status} {error.reason}: {text.strip()[:500]}".rstrip(": ")

@@ -1,0 +1,129 @@
+"""The parameters of a compiled pipeline, and whether what we are about to send fits them: the server would start a run with whatever it gets."""
+
+import difflib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attrloop.components.shared.errors import InputError, Problem, fail
+
+LIMIT = 10_000  # bytes of a parameter that a server accepts by default
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a compiled pipeline says of itself.
+
+    Attributes:
+        name: of the pipeline.
+        inputs: what is known of each parameter, by name, as KFP's pipeline spec has it (`parameterType`, `defaultValue`, `isOptional`).
+        images: the images of its steps.
+    """
+
+    name: str
+    inputs: dict[str, dict[str, Any]]
+    images: frozenset[str]
+
+    def required(self) -> list[str]:
+        return [name for name, about in self.inputs.items() if "defaultValue" not in about and not about.get("isOptional")]
+
+
+def read_compiled(path: Path) -> Compiled:
+    """Reads a compiled pipeline (YAML).
+
+    Raises:
+        InputError: no such file, or not a compiled pipeline.
+    """
+    if not path.is_file():
+        raise fail(str(path), "no such file", "Give the YAML that `attrloop compile` writes")
+    try:
+        spec = next(yaml.load_all(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        executors = spec["deploymentSpec"]["executors"].values()
+        images = frozenset(entry["container"]["image"] for entry in executors if "container" in entry)
+        return Compiled(spec["pipelineInfo"]["name"], parameters, images)
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, UnicodeDecodeError, StopIteration) as error:
+        raise fail(str(path), "not a compiled pipeline", "Give the YAML that `attrloop compile` writes") from error
+
+
+def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
+    """Texts as the values that the pipeline's parameters want.
+
+    Args:
+        settings: parameter's name to text; lists and dicts are JSON.
+        compiled: the pipeline.
+
+    Raises:
+        InputError: every unknown name (with those it could be), every text that is not of the parameter's type, and every value too long.
+    """
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, text in settings.items():
+        if name not in compiled.inputs:
+            problems.append(Problem(f"--set {name}", f"{compiled.name} has no such parameter", _suggestion(name, list(compiled.inputs))))
+            continue
+        kind = compiled.inputs[name]["parameterType"]
+        wanted, read = _KINDS.get(kind, ("text", str))
+        try:
+            values[name] = read(text)
+        except ValueError:
+            problems.append(Problem(f"--set {name}", f"{text!r} is not {wanted}", f"Give {wanted}"))
+            continue
+        if len(text.encode()) > LIMIT:
+            problems.append(Problem(f"--set {name}", f"longer than the {LIMIT:,} bytes that a server accepts", "Put it into a file and give its path"))
+    if problems:
+        raise InputError(problems)
+    return values
+
+
+def check_complete(arguments: dict[str, Any], compiled: Compiled) -> None:
+    """Sees that nothing is missing.
+
+    Raises:
+        InputError: with every parameter that has neither a value nor a default.
+    """
+    missing = [name for name in compiled.required() if name not in arguments]
+    if missing:
+        about = {name: compiled.inputs[name].get("description", "").rstrip(".") for name in missing}
+        raise InputError([Problem(name, f"{compiled.name} needs this parameter ({about[name]})", f"Give it: --set {name}=...") for name in missing])
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.replace(".", "_").replace("-", "_"), known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}" if close else f"It has: {', '.join(sorted(known))}"
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _json(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not isinstance(value := json.loads(text), kind):
+            raise ValueError
+        return value
+
+    return read
+
+
+_KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "STRING": ("text", str),
+    "NUMBER_INTEGER": ("a whole number", int),
+    "NUMBER_DOUBLE": ("a number", _finite),
+    "BOOLEAN": ("true or false", _boolean),
+    "LIST": ("a JSON list", _json(list)),
+    "STRUCT": ("a JSON object", _json(dict)),
+}

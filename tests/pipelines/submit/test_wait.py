@@ -1,0 +1,86 @@
+"""`attrloop submit --wait`, as a script sees it: what it prints, and its exit code."""
+
+import time
+from typing import Any
+
+import pytest
+
+from attrloop.pipelines.submit.submission import Wanted
+from tests.pipelines.submit.backend import GOOD
+from tests.pipelines.submit.conftest import Server, options
+
+WAIT = ("--wait", "--every", "0.2")
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        (GOOD, 0, "run succeeded"),
+        ([["RUNNING", {"sft": "RUNNING"}], ["FAILED", {"sft": "FAILED"}]], 1, "sft: sft ran out of memory"),
+        ([["RUNNING", {}], ["CANCELING", {}], ["CANCELED", {}]], 3, "run canceled"),
+        ([["SKIPPED", {}]], 3, "run skipped"),
+    ],
+    ids=["succeeded", "failed", "cancelled", "skipped"],
+)
+def test_the_exit_code_tells_how_the_run_ended(server: Server, wanted: Wanted, script: list[Any], code: int, said: str) -> None:
+    server.set(script=script)
+    done = server.attrloop("submit", *options(wanted), *WAIT)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == code, err
+    assert said in err and "Traceback" not in err
+    assert out.splitlines()[-1] == server.rows("runs")[0]["run_id"]
+
+
+def test_every_change_is_told_once(server: Server, wanted: Wanted) -> None:
+    server.set(script=[state for state in GOOD for _ in range(3)])
+    _, err = server.attrloop("submit", *options(wanted), *WAIT).communicate(timeout=60)
+    told = [line.split(maxsplit=1)[1] for line in err.splitlines() if line[2:3] == ":"]
+    assert told == ["run pending", "preflight running", "run running", "preflight succeeded", "sft running", "sft succeeded", "run succeeded"]
+
+
+def test_when_the_time_is_up_the_run_goes_on(server: Server, wanted: Wanted) -> None:
+    server.set(script=[["RUNNING", {}]])
+    done = server.attrloop("submit", *options(wanted), *WAIT, "--timeout", "1")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 4 and "Still running after 1 s" in err
+    assert [row["state"] for row in server.rows("runs")] == ["RUNNING"]
+
+
+def test_a_server_that_restarts_is_waited_for(server: Server, wanted: Wanted) -> None:
+    server.set(script=[["RUNNING", {}]] * 5 + [["SUCCEEDED", {}]])
+    waiting = server.attrloop("submit", *options(wanted), *WAIT)
+    assert waiting.stdout is not None
+    while not waiting.stdout.readline().startswith("run "):
+        pass
+    server.stop()
+    time.sleep(1)
+    server.start()
+    _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0 and "Trying again" in err and "run succeeded" in err
+    assert len(server.rows("runs")) == 1
+
+
+def test_a_run_that_is_lost_sight_of_has_a_code_of_its_own(server: Server, wanted: Wanted) -> None:
+    """A token that expired for good does not mean that the run failed."""
+    server.set(script=[["RUNNING", {}]])
+    waiting = server.attrloop("submit", *options(wanted), *WAIT)
+    assert waiting.stdout is not None
+    while not waiting.stdout.readline().startswith("run "):
+        pass
+    server.set(needs={"authorization": "Bearer another"})
+    _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 5 and "goes on; the same command again joins it" in err
+
+
+def test_what_cannot_be_started_ends_with_1_and_a_message(server: Server, wanted: Wanted) -> None:
+    server.set(needs={"authorization": "Bearer another"})
+    done = server.attrloop("submit", *options(wanted), *WAIT)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 1 and "401 Unauthorized: Unauthenticated. Check --auth" in err and "Traceback" not in err
+    assert out == "" and server.rows("runs") == []
+
+
+def test_a_setting_without_a_value_is_wrong_usage(server: Server, wanted: Wanted) -> None:
+    done = server.attrloop("submit", *options(wanted), "--set", "loop_seed")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 2 and "is not NAME=VALUE" in err
