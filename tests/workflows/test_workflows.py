@@ -1,0 +1,95 @@
+"""What GitHub and Cloud Build run, checked offline; each checker on a copy that breaks it too."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from attrloop.pipelines.cli import app
+from manifests.check.build import ROOT as MANIFESTS
+
+ROOT = MANIFESTS.parent
+WORKFLOWS = ROOT / ".github/workflows"
+
+
+def run(program: str, *arguments: str | Path) -> tuple[int, str]:
+    done = subprocess.run([Path(sys.executable).with_name(program), *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def zizmor(folder: Path) -> tuple[int, str]:
+    return run("zizmor", "--offline", "--no-progress", "--persona=pedantic", folder)
+
+
+def steps(name: str) -> list[dict[str, Any]]:
+    return [step for job in yaml.safe_load((WORKFLOWS / name).read_text())["jobs"].values() for step in job["steps"]]
+
+
+def test_zizmor_finds_nothing() -> None:
+    code, said = zizmor(WORKFLOWS)
+    assert code == 0 and said.count("completed") == 3, said
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "finding"),
+    [
+        ("ci.yml", "checkout@3d3c42e5aac5ba805825da76410c181273ba90b1", "checkout@v7", "unpinned-uses"),
+        ("ci.yml", "permissions: {}", "permissions: write-all", "excessive-permissions"),
+        ("ci.yml", "persist-credentials: false", "fetch-depth: 0", "artipacked"),
+        ("retrain.yml", '--data-digest "$DATA_DIGEST"', '--data-digest "${{ inputs.data_digest }}"', "template-injection"),
+        ("ci.yml", "  pull_request:", "  pull_request_target:", "dangerous-triggers"),
+    ],
+)
+def test_zizmor_refuses_a_broken_copy(tmp_path: Path, file: str, right: str, wrong: str, finding: str) -> None:
+    broken = Path(shutil.copytree(WORKFLOWS, tmp_path / ".github/workflows")) / file
+    assert right in broken.read_text()
+    broken.write_text(broken.read_text().replace(right, wrong, 1))
+    code, said = zizmor(tmp_path)
+    assert code != 0 and finding in said, said
+
+
+FILES = [("vendor.github-workflows", path) for path in sorted(WORKFLOWS.glob("*.yml"))] + [("vendor.cloudbuild", ROOT / "cloudbuild.yaml")]
+
+
+@pytest.mark.parametrize(("schema", "path"), FILES, ids=[path.name for _, path in FILES])
+def test_schemas_hold_and_a_broken_copy_is_refused(tmp_path: Path, schema: str, path: Path) -> None:
+    code, said = run("check-jsonschema", "--builtin-schema", schema, path)
+    assert code == 0, said
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text().replace("steps:", "stepps:", 1))
+    code, said = run("check-jsonschema", "--builtin-schema", schema, broken)
+    assert code == 1 and "steps" in said, said
+
+
+def test_retraining_calls_submit_as_it_is() -> None:
+    (step,) = (step for step in steps("retrain.yml") if step["name" if "name" in step else "uses"] == "Submit")
+    command = typer.main.get_command(app).commands["submit"]  # type: ignore[attr-defined] # a group's
+    assert step["run"].startswith("attrloop submit ")
+    assert set(re.findall(r"(?<=\s)--[a-z-]+", step["run"])) <= {option for parameter in command.params for option in parameter.opts}
+    assert {name for name in step["env"] if name.startswith(("ATTRLOOP_", "KF_"))} - {"ATTRLOOP_IMAGE"} <= {
+        str(parameter.envvar) for parameter in command.params
+    }
+    assert step["env"]["ATTRLOOP_AUTH"] == "token:KUBEFLOW_TOKEN" and "KUBEFLOW_TOKEN" in step["env"]
+
+
+def test_no_workflow_uses_a_stored_key() -> None:
+    text = "".join(path.read_text() for path in WORKFLOWS.glob("*.yml"))
+    assert "secrets." not in text and "credentials_json" not in text
+    assert text.count("workload_identity_provider:") == 2
+
+
+@pytest.mark.parametrize(("severities", "code"), [("CRITICAL\nLOW", 1), ("HIGH\nLOW\nLOW", 0), ("", 0)])
+def test_an_image_with_a_critical_vulnerability_is_refused(tmp_path: Path, severities: str, code: int) -> None:
+    gcloud = tmp_path / "gcloud"  # the real one needs Google
+    gcloud.write_text(f'#!/bin/sh\ncase "$*" in\n*list-vulnerabilities*) printf "{severities}";;\n*scan*) echo projects/p/scans/1;;\nesac\n')
+    gcloud.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ROOT / ".ci/scan", "registry/worker@sha256:1"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
