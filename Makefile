@@ -1,6 +1,6 @@
 # make demo     the whole loop on the embedded world
 # make test     the tests
-# make verify   what CI runs: format, lint, types, tests, compilation
+# make verify   what CI runs: format, lint, types, tests, compilation, manifests
 
 PYTHON ?= python3.11
 VENV ?= .venv
