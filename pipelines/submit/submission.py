@@ -154,12 +154,7 @@ def _check_reachable(config: RunConfig, values: dict[str, Any]) -> None:
     for name, (section, key) in _ELSEWHERE.items():
         path = getattr(getattr(config, section), key)
         if name not in values and path and "://" not in path and os.path.exists(path):
-            problems.append(
-                Problem(
-                    f"{section}.{key}",
-                    f"{path} is on this machine, where the cluster cannot read it",
-                    f"Upload it, then name its URI there or by --set {name}=...",
-                )
-            )
+            remedy = f"Name what they can read (a gs:// URI; for a model a hub id or a folder of their image), there or by --set {name}"
+            problems.append(Problem(f"{section}.{key}", f"{path} is on this machine, where the steps cannot read it", remedy))
     if problems:
         raise InputError(problems)

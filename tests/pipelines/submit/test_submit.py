@@ -1,5 +1,7 @@
 """One submission, one run, whatever the network does."""
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -183,3 +185,16 @@ def test_a_namespace_of_a_multi_user_server_is_used_everywhere(server: Server, w
     assert {row["namespace"] for kind in ("pipelines", "experiments") for row in server.rows(kind)} == {"team-a"}
     with pytest.raises(AttrloopError, match="400 Bad Request: Namespace is"):
         submit(wanted, server.cluster())
+
+
+def test_submitting_imports_nothing_heavy(server: Server, wanted: Wanted) -> None:
+    """A machine that only submits needs no torch, nor anything else that computes."""
+    heavy = ("torch", "transformers", "trl", "peft", "mlflow", "numpy", "polars", "datasets")
+    code = f"""
+import sys
+from attrloop.pipelines.cli import app
+app({["submit", *options(wanted), "--host", server.url, "--wait", "--every", "0.1"]!r}, standalone_mode=False)
+sys.exit(repr([name for name in {heavy!r} if name in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]" and server.rows("runs")[0]["state"] == "SUCCEEDED"
