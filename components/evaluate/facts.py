@@ -57,8 +57,13 @@ class Facts:
 
     @property
     def reference(self) -> str:
-        """The stage that gains are told against: supervised training alone, or the base model where supervised training is the best."""
-        return next((stage for stage in ("sft", "base") if stage in self.stages and stage != self.best), self.stages[0])
+        """The stage that gains are told against: the first adapter, or the base model where the first adapter is the best."""
+        return self.first if self.first != self.best else self.stages[0]
+
+    @property
+    def first(self) -> str:
+        """The stage that the iterations started from: supervised training, or an adapter that was trained before."""
+        return next(outcome.stage for outcome in self.state.outcomes if outcome.adapter)
 
     @cached_property
     def split(self) -> str:
@@ -144,13 +149,14 @@ class Facts:
 
 
 def _state_of(ws: Workspace) -> LoopState:
-    """The state of a run that was cut short before it could be kept: base, SFT and the iterations whose validation metrics are there."""
+    """The state of a run that was cut short before it could be kept: base, first adapter and the iterations whose validation metrics are there."""
     names = {path.split("/")[2] for path in ws.store.list("evaluate/validation") if path.endswith("/metrics.json")}
-    order = sorted(names, key=lambda name: [name != "base", name != "sft", *(int(part) for part in re.findall(r"\d+", name))])
+    order = sorted(names, key=lambda name: [name != "base", *(int(part) for part in re.findall(r"\d+", name))])
     outcomes = []
     for name in order:
         macro = json.loads(ws.store.read(f"evaluate/validation/{name}/metrics.json"))["macro_accuracy"]
-        outcomes.append(Outcome(stage=name, adapter="" if name == "base" else "sft/adapter" if name == "sft" else f"{name}/dpo/adapter", macro=macro))
+        adapter = "" if name == "base" else f"{name}/dpo/adapter" if name.startswith("iteration-") else f"{name}/adapter"
+        outcomes.append(Outcome(stage=name, adapter=adapter, macro=macro))
     if not any(outcome.adapter for outcome in outcomes):
         raise fail(ws.store.root, "no trained stage was evaluated yet", "Let the run get as far as the evaluation of SFT")
     return LoopState(outcomes=tuple(outcomes))

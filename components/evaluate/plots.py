@@ -8,11 +8,11 @@ from math import ceil, floor, log10
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 UP, DOWN = "#0f8a5f", "#c2413b"
 _ITERATIONS = ("#7cc4a4", "#2f9e77", "#0b6e4f", "#064b36", "#03291e")
-_NAMED = {"base": "#a3acb9", "sft": "#3b6fb6"}
+_NAMED = {"base": "#a3acb9", "sft": "#3b6fb6", "start": "#3b6fb6"}
 
 
 def colour(stage: str) -> str:
-    """A stage's colour, the same in every plot: grey for base, blue for SFT, deepening greens for the iterations."""
+    """A stage's colour, the same in every plot: grey for base, blue for SFT or another start, deepening greens for the iterations."""
     number = stage.rsplit("-", 1)[-1]
     return _NAMED.get(stage) or _ITERATIONS[(int(number) - 1 if number.isdigit() else 0) % len(_ITERATIONS)]
 

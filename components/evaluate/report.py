@@ -60,9 +60,10 @@ def headline(facts: Facts) -> str:
     figures = facts.shown
     before, after = figures[facts.reference]["macro_accuracy"], figures[facts.best]["macro_accuracy"]
     count, start = len(facts.gain["verticals"]), plots.title(facts.reference)
-    if facts.best == "sft":
+    if facts.best == facts.first:
+        name = plots.title(facts.first)
         told = f"{after:.1%} macro accuracy on {facts.split} over {count} verticals"
-        return f"No iteration beat SFT on validation, so SFT stays the best: {told}" + (f" (base: {before:.1%})." if facts.reference == "base" else ".")
+        return f"No iteration beat {name} on validation, so {name} stays the best: {told}" + (f" (base: {before:.1%})." if facts.reference == "base" else ".")
     up = sum(entry["delta"] > 0 for entry in facts.gain["verticals"].values())
     low, high = (100 * bound for bound in facts.gain["macro"]["interval"])
     words = f"from {before:.1%} ({start}) to {after:.1%} (best: {facts.best})"

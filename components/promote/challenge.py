@@ -2,17 +2,16 @@
 
 import logging
 import shutil
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from attrloop.components.evaluate.evaluate import METRICS, PREDICTIONS, evaluate
-from attrloop.components.register_adapter.versions import ADAPTER, adapter_digest, adapter_files
+from attrloop.components.fetch_adapter.fetch import copy
+from attrloop.components.fetch_adapter.origin import as_trained, registered
+from attrloop.components.register_adapter.versions import ADAPTER, adapter_digest
 from attrloop.components.shared import tracking
-from attrloop.components.shared.config import ModelConfig, PromptConfig, RunConfig
-from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.errors import fail
 from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import MANIFEST, Stage
 from attrloop.components.shared.workspace import LABELS, Workspace
@@ -83,28 +82,11 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
 
 def _guest(ws: Workspace, uri: str, model: str, path: str) -> Workspace:
     """A workspace inside this run's, with the champion's adapter and settings and this run's labels."""
-    import mlflow
-
-    with tracking.fluent(uri), tempfile.TemporaryDirectory() as folder:
-        mlflow.artifacts.download_artifacts(model, dst_path=folder)
-        settings = mlflow.models.Model.load(folder).flavors.get("python_function", {}).get("config") or {}
-        adapter = Path(folder, "artifacts", ADAPTER)
-        if "base" not in settings or not adapter.is_dir():
-            raise AttrloopError(f"{model} was not registered by attrloop and cannot be compared with: move the alias {tracking.CHAMPION} to a version that was")
-        guest = Workspace.create(f"{ws.store.root}/{path}", _as_registered(ws.config, settings))
-        stage = Stage(guest.store, "source", {"adapter": adapter_digest(adapter)})
-        if stage.manifest is None:
-            (stage.folder / ADAPTER).mkdir(exist_ok=True)
-            for file in adapter_files(adapter):
-                shutil.copy(file, stage.folder / ADAPTER)
-            stage.finish("adapter", {"files": len(adapter_files(adapter))}, [ADAPTER])
+    with registered(uri, model) as origin:
+        config = as_trained(ws.config, origin.settings)
+        evaluation = config.evaluate.model_copy(update={"max_new_tokens": origin.settings["max_new_tokens"]})
+        guest = Workspace.create(f"{ws.store.root}/{path}", config.model_copy(update={"evaluate": evaluation}))
+        copy(guest.store, "source", {"adapter": adapter_digest(origin.folder)}, origin)
     for path in (LABELS, f"annotate/{MANIFEST}"):
         guest.store.write(path, ws.store.read(path))
     return guest
-
-
-def _as_registered(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """This run's config with what a registered model says of its base, its images, its prompt and its length."""
-    model, prompt = ({key: settings[key] for key in kind.model_fields if key in settings} for kind in (ModelConfig, PromptConfig))
-    evaluation = config.evaluate.model_copy(update={"max_new_tokens": settings["max_new_tokens"]})
-    return config.model_copy(update={"model": ModelConfig.model_validate(model), "prompt": PromptConfig.model_validate(prompt), "evaluate": evaluation})

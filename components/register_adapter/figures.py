@@ -13,7 +13,7 @@ from attrloop.components.shared.workspace import Workspace
 
 SPLITS = ("test", "validation")
 _LONGEST = 250  # characters of a parameter's value: longer ones are cut, the artifact config.json has them whole
-_SECTIONS = {"base": ("model", "prompt", "evaluate"), "sft": ("model", "prompt", "sft"), "iteration": ("sample", "mine", "dpo")}
+_SECTIONS = {"base": ("model", "prompt", "evaluate"), "sft": ("model", "prompt", "sft"), "start": ("model", "prompt"), "iteration": ("sample", "mine", "dpo")}
 
 
 def read_json(ws: Workspace, path: str) -> dict[str, Any]:

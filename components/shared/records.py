@@ -126,6 +126,7 @@ class Prediction(Record):
 
 
 Row = TypeVar("Row", bound=Record)
+_BATCH = 10_000  # rows of Parquet in memory at a time
 _TYPES: dict[Any, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64}
 
 
@@ -151,7 +152,8 @@ def raw_rows(path: Path, kept: Collection[str] = ()) -> Iterator[tuple[int, Any]
     A null of Parquet means that the row has no such key, as in JSONL, except in the columns `kept`.
     """
     if path.suffix == ".parquet":
-        for k, row in enumerate(pl.scan_parquet(path).collect(engine="streaming").iter_rows(named=True), 1):
+        batches = pl.scan_parquet(path).collect_batches(chunk_size=_BATCH, maintain_order=True)
+        for k, row in enumerate((row for batch in batches for row in batch.iter_rows(named=True)), 1):
             yield k, {key: _filled(value) for key, value in row.items() if value is not None or key in kept}
         return
     with path.open(encoding="utf-8") as file:
@@ -180,24 +182,32 @@ def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | Non
         InputError: for a missing file, or (without `problems`) for all faulty rows at once.
     """
     found: list[Problem] = [] if problems is None else problems
+    rows = list(iter_rows(path, record, found))
+    if problems is None and found:
+        raise InputError(found)
+    return rows
+
+
+def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iterator[tuple[int, Row]]:
+    """Reads a JSONL or Parquet file as `read_rows` does, a row at a time; faults are appended to `found`, and the bad rows left out.
+
+    Raises:
+        InputError: for a missing file.
+    """
     if not inputs.exists(path):
         raise fail(str(path), f"no such file of {record.__name__.lower()}s", "Give the path of a .jsonl or .parquet file")
-    rows = []
     for line, raw in raw_rows(inputs.local(path), nullable(record)):
         if isinstance(raw, Exception):
             found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object a line"))
             continue
         try:
-            rows.append((line, record.model_validate(raw)))
+            yield line, record.model_validate(raw)
         except ValidationError as error:
             name = raw.get("id") or raw.get("listing") or "no id" if isinstance(raw, dict) else "not an object"
             for fault in error.errors():
                 key = ".".join(map(str, fault["loc"])) or "the row"
                 what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
                 found.append(Problem(f"{path}:{line} ({name})", f"{key}: {what}", "Correct this field"))
-    if problems is None and found:
-        raise InputError(found)
-    return rows
 
 
 def read_listings(path: str | Path, schema: Schema, problems: list[Problem] | None = None) -> list[Listing]:

@@ -1,0 +1,56 @@
+"""Brings an adapter that was trained before into a workspace, as a finished stage."""
+
+import json
+import logging
+import shutil
+import time
+
+from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
+from attrloop.components.register_adapter.versions import adapter_digest, adapter_files
+from attrloop.components.shared.storage import Stage, Store, read_manifest, write_atomic
+from attrloop.components.shared.workspace import Workspace
+
+STAGE, ADAPTER, SETTINGS = "start", "start/adapter", "start/settings.json"
+log = logging.getLogger(__name__)
+
+
+def fetch(workspace: str, adapter: str = "") -> str:
+    """Copies the adapter's files and adopts the settings that it was trained with; once there, it stays, also when its alias moves on.
+
+    Args:
+        workspace: URI of the run's workspace; writes `start/`, and `model` and `prompt` in `config.json`.
+        adapter: see `component.fetch_adapter`.
+
+    Returns:
+        The adapter's path in the workspace.
+
+    Raises:
+        InputError: no such adapter.
+        AttrloopError: the registry is away, or holds a model there that attrloop did not register.
+    """
+    ws = Workspace.open(workspace)
+    manifest = read_manifest(ws.store, STAGE)
+    if manifest is not None and manifest.made_from["asked"] == adapter:
+        log.info("reusing %s", manifest.made_from["origin"])
+    else:
+        with opened(ws.config, ws.store.root, pinned(ws.config, ws.store.root, adapter)) as origin:
+            copy(ws.store, STAGE, {"asked": adapter, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
+            log.info("starting from %s", origin.name)
+    config = as_trained(ws.config, json.loads(ws.store.read(SETTINGS)))
+    if config != ws.config:
+        Workspace.create(ws.store.root, config)
+    return ADAPTER
+
+
+def copy(store: Store, path: str, made_from: dict[str, str], origin: Origin) -> None:
+    """Fills a stage with an adapter's files (`adapter/`) and settings, unless it is finished."""
+    started = time.monotonic()
+    stage = Stage(store, path, made_from)
+    if stage.manifest is not None:
+        return
+    (stage.folder / "adapter").mkdir(exist_ok=True)
+    files = adapter_files(origin.folder)
+    for file in files:
+        shutil.copy(file, stage.folder / "adapter")
+    write_atomic(stage.folder / "settings.json", json.dumps(origin.settings, indent=1).encode())
+    stage.finish("adapter", {"files": len(files), "seconds": time.monotonic() - started}, ["adapter", "settings.json"])

@@ -1,0 +1,140 @@
+"""Where an adapter comes from: the MLflow registry, or the workspace of another run; and the settings that it was trained with."""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attrloop.components.evaluate.facts import STATE
+from attrloop.components.register_adapter.versions import ADAPTER
+from attrloop.components.shared import inputs, tracking
+from attrloop.components.shared.config import ModelConfig, PromptConfig, RunConfig
+from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.state import LoopState
+from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.workspace import CONFIG
+
+REGISTRY = "models:/"
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trained adapter outside the workspace.
+
+    Attributes:
+        name: `models:/NAME/VERSION`, or the URI of the adapter's folder.
+        folder: a local copy of it, to read from.
+        settings: the fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
+    """
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+
+
+def pinned(config: RunConfig, root: str, adapter: str) -> str:
+    """The adapter by a name that stays: an alias becomes the version that it stands for now.
+
+    Args:
+        config: says which model is meant by "", and where the registry is.
+        root: URI of the workspace that it is for.
+        adapter: see `component.fetch_adapter`.
+
+    Raises:
+        InputError: not an adapter's name.
+        AttrloopError: no such alias, the registry is away.
+    """
+    adapter = adapter or f"{REGISTRY}{config.tracking.model_name}@{tracking.CHAMPION}"
+    if not adapter.startswith(REGISTRY):
+        return inputs.absolute(adapter).rstrip("/")
+    found = _REGISTERED.fullmatch(adapter)
+    if found is None:
+        raise fail(adapter, "not the name of a registered model", "Write models:/NAME@champion or models:/NAME/VERSION")
+    if found["version"]:
+        return adapter
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking.resolve_uri(config, root)
+    client = tracking.connect(uri)
+    with tracking.explained(uri):
+        try:
+            return f"{REGISTRY}{found['name']}/{client.get_model_version_by_alias(found['name'], found['alias']).version}"
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            remedy = "Run the loop first, or name a version"
+            raise fail(adapter, f"nothing is registered under this name at {tracking.shown_uri(uri)}", remedy) from error
+
+
+@contextmanager
+def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
+    """The adapter behind a pinned name, for as long as the context lasts.
+
+    Raises:
+        InputError: a folder that is neither a run's nor an adapter's.
+        AttrloopError: a version that is not there or was not registered by attrloop, the registry is away.
+    """
+    if name.startswith(REGISTRY):
+        with registered(tracking.resolve_uri(config, root), name) as origin:
+            yield origin
+    else:
+        yield _of_a_run(name)
+
+
+@contextmanager
+def registered(uri: str, model: str) -> Iterator[Origin]:
+    """A registered adapter, downloaded.
+
+    Args:
+        uri: the tracking server's.
+        model: `models:/NAME/VERSION`.
+
+    Raises:
+        AttrloopError: it was not registered by attrloop.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        with tracking.explained(uri), tracking.fluent(uri):
+            mlflow.artifacts.download_artifacts(model, dst_path=folder)
+            settings = mlflow.models.Model.load(folder).flavors.get("python_function", {}).get("config") or {}
+        adapter = Path(folder, "artifacts", ADAPTER)
+        if "base" not in settings or not adapter.is_dir():
+            raise AttrloopError(f"{model} was not registered by attrloop: name, or move the alias {tracking.CHAMPION} to, a version that was")
+        yield Origin(model, adapter, settings)
+
+
+def _of_a_run(uri: str) -> Origin:
+    root, path = uri, ""
+    while not (store := open_store(root)).exists(CONFIG):
+        root, _, last = root.rpartition("/")
+        path = f"{last}/{path}".rstrip("/")
+        if root.count("/") < (3 if "://" in uri else 1):
+            raise fail(uri, "not the folder of a run, nor in one", "Give a run's folder, an adapter in it, or models:/NAME@champion")
+    if not path:
+        if not store.exists(STATE):
+            raise fail(uri, "this run has evaluated no adapter yet", "Let it run to its end, or name an adapter's folder")
+        path = LoopState.model_validate_json(store.read(STATE)).best.adapter
+    if not store.exists(f"{path}/adapter_config.json"):
+        raise fail(f"{root}/{path}", "no adapter there", "Give a run's folder, or an adapter in it, e.g. .../sft/adapter")
+    config = RunConfig.model_validate_json(store.read(CONFIG))
+    settings = config.model.model_dump(mode="json") | config.prompt.model_dump(mode="json") | {"max_new_tokens": config.evaluate.max_new_tokens}
+    return Origin(f"{root}/{path}", store.folder(path), json.loads(json.dumps(settings)))
+
+
+def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """A config with the base model, image bounds and prompt that an adapter was trained with.
+
+    A base model in a local folder that this machine does not have stays the config's: it is the same one, kept elsewhere.
+    """
+    model = {key: settings[key] for key in ModelConfig.model_fields if key in settings and not key.startswith("lora_")}
+    if Path(model["base"]).is_absolute() and not Path(model["base"]).is_dir():
+        model["base"] = config.model.base
+    prompt = {key: settings[key] for key in PromptConfig.model_fields if key in settings}
+    adopted = {"model": ModelConfig.model_validate(config.model.model_dump() | model), "prompt": PromptConfig.model_validate(prompt)}
+    return config.model_copy(update=adopted)
