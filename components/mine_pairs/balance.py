@@ -42,7 +42,7 @@ def limits(cells: pl.DataFrame, config: MineConfig, rules: Rules) -> pl.DataFram
         off_list = _sizes(pairs.filter(~listed)).group_by("attribute", maintain_order=True)
         keep = pl.concat([contrasts, *(spread(group, round(config.off_list_ratio * per_attribute.get(name, 0))) for (name,), group in off_list)])
     if rules.capped:
-        preferences = _sizes(cells.filter(pl.col("source") != "anchor")).join(keep, on=GROUP, how="left", nulls_equal=True)
+        preferences = _sizes(cells.filter(pl.col("source").is_in(["consensus", "label"]))).join(keep, on=GROUP, how="left", nulls_equal=True)
         cap = round(config.anchor_ratio * preferences.select(pl.coalesce("keep", "size").sum()).item())
         keep = pl.concat([keep, spread(_sizes(anchors), max(cap, config.anchor_floor) if config.anchor_ratio > 0 else 0)])
     return keep

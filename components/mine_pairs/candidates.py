@@ -27,10 +27,13 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
     parts = [_anchors(chains, unlabelled.filter(pl.col("outcome").is_in(anchored)))]
     if rules.pairs:
         parts.append(_pairs(chains, unlabelled.filter(pl.col("outcome") == "contrast"), rules.contrast, per_sample))
-    if rules.labels == "pairs":
-        parts.append(_label_pairs(chains, train))
-    elif rules.labels == "anchors":
-        parts.append(_label_anchors(chains, train))
+    if rules.labels != "none":
+        anchors = _label_anchors(chains, train)
+        if rules.labels == "pairs":
+            wrong = _label_pairs(chains, train)
+            anchors = anchors.join(wrong, on=["sample", "view"], how="anti")
+            parts.append(wrong)
+        parts.append(anchors)
     return pl.concat(parts).sort("sample", "source", "key").select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
 
 
@@ -111,18 +114,19 @@ def _label_pairs(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     order = ["sample", "view", "support", "draw"]
     wrong = _dissenting(_of(chains, train)).sort(order, descending=[False, False, True, False])
     wrong = wrong.group_by("sample", "view", maintain_order=True).first()
-    return _labelled(wrong, rejected=pl.col("text"), rejected_answer=pl.col("answer"))
+    return _labelled(wrong, "label", rejected=pl.col("text"), rejected_answer=pl.col("answer"))
 
 
 def _label_anchors(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """The label itself, on every view."""
     seen = _of(chains, train).sort("sample", "view", "draw").group_by("sample", "view", maintain_order=True).first()
     nothing = pl.lit(None, dtype=pl.String)
-    return _labelled(seen, rejected=nothing, rejected_answer=nothing)
+    return _labelled(seen, "label_anchor", rejected=nothing, rejected_answer=nothing)
 
 
-def _labelled(rows: pl.DataFrame, rejected: pl.Expr, rejected_answer: pl.Expr) -> pl.DataFrame:
+def _labelled(rows: pl.DataFrame, source: str, rejected: pl.Expr, rejected_answer: pl.Expr) -> pl.DataFrame:
     key, one = derive(pl.col("key"), pl.col("view")), pl.lit(1.0)
-    return _rows(rows, chosen=pl.col("completion"), rejected=rejected, rejected_answer=rejected_answer, weight=one, agreement=one, source="label", key=key)
+    return _rows(rows, chosen=pl.col("completion"), rejected=rejected, rejected_answer=rejected_answer, weight=one, agreement=one, source=source, key=key)
 
 
 def _rows(frame: pl.DataFrame, source: str, **columns: pl.Expr) -> pl.DataFrame:

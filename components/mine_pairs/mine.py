@@ -19,7 +19,7 @@ from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
-from attrloop.components.mine_pairs.summary import report_of, show
+from attrloop.components.mine_pairs.summary import LABELLED, report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
 from attrloop.components.shared import inputs
@@ -154,7 +154,7 @@ def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tal
     gate = judge(tallies, config, rules.gate)
     closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
     rows = _scan(parts)
-    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | (pl.col("source") == "label"))
+    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | pl.col("source").is_in(LABELLED))
     cells = cells_of(rows)
     opened = cells_of(passed)
     table = cuts(passed, opened, limits(opened, config, rules))

@@ -13,7 +13,7 @@ class Rules:
     Attributes:
         pairs: make preference pairs.
         anchors: samples that become rows with the NLL term only: none, the unanimous ones, or all that pass the threshold.
-        labels: what labelled training listings give: nothing, pairs against their wrong chains, or their completion as an anchor.
+        labels: what labelled training listings give on each view: nothing, their completion as an anchor, or against a wrong chain where one is.
         capped: hold anchors to their cap.
         gate: leave out the attributes on which the consensus is too often wrong.
         balance: most weight of 'A over B' per weight of 'B over A'; 0 for no balance and no cap on pairs against off-list answers.

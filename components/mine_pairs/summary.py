@@ -7,11 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from attrloop.components.mine_pairs.gate import TASK
-from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.votes import BINS, TRUSTED
 from attrloop.components.shared.config import MineConfig
 
-LABEL, ANCHOR, CONSENSUS = "label", "anchor", "consensus"
+ANCHOR, CONSENSUS, LABELLED = "anchor", "consensus", ("label", "label_anchor")
 _UNLABELLED = pl.col("split").is_null()
 
 
@@ -28,9 +27,9 @@ def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, ga
     Returns:
         A JSON object; README.md describes it.
     """
-    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(pl.col("open").fill_null(True) | (pl.col("source") == LABEL))
+    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(pl.col("open").fill_null(True) | pl.col("source").is_in(LABELLED))
     outcomes = _numbers(tallies.filter(_UNLABELLED).group_by("outcome").agg(pl.col("count").sum()).sort("outcome"))
-    rows = {"pairs": _rows(kept, CONSENSUS), "anchors": _rows(kept, ANCHOR), "label_rows": _rows(kept, LABEL)}
+    rows = {"pairs": _rows(kept, CONSENSUS), "anchors": _rows(kept, ANCHOR), "label_rows": _rows(kept, *LABELLED)}
     listed = pl.col("rejected_answer").is_not_null()
     dropped = {
         "gate": _rows(mined) - _rows(opened),
@@ -45,15 +44,15 @@ def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, ga
         "samples": outcomes,
         "labelled_samples": _numbers(tallies.filter(~_UNLABELLED).group_by("split").agg(pl.col("count").sum()).sort("split")),
         "dropped_rows": dropped,
-        "values": _values(opened, kept, rules_of(config)),
+        "values": _values(opened, kept),
         "gate": gate.to_dicts(),
         "agreement": _agreement(tallies),
         "consensus_precision": _precision(tallies),
     }
 
 
-def _rows(cells: pl.DataFrame, source: str = "") -> int:
-    return int((cells.filter(pl.col("source") == source) if source else cells)["count"].sum())
+def _rows(cells: pl.DataFrame, *sources: str) -> int:
+    return int((cells.filter(pl.col("source").is_in(sources)) if sources else cells)["count"].sum())
 
 
 def _numbers(frame: pl.DataFrame) -> dict[str, int]:
@@ -67,9 +66,9 @@ def _why(outcomes: dict[str, int], dropped: dict[str, int]) -> str:
     return "No rows: " + ("; ".join(reasons) or "there are no chains of unlabelled listings") + "."
 
 
-def _values(before: pl.DataFrame, after: pl.DataFrame, rules: Rules) -> list[dict[str, Any]]:
+def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
     """Per (attribute, value), over verticals: rows and weight of preferences in which it is chosen or rejected, and its anchors."""
-    anchored = pl.col("source").is_in([ANCHOR, LABEL] if rules.labels == "anchors" else [ANCHOR])
+    anchored = pl.col("source").is_in([ANCHOR, "label_anchor"])
     parts = []
     for when, cells in (("before", before), ("after", after)):
         anchors, preferences = cells.filter(anchored), cells.filter(~anchored)

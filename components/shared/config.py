@@ -112,7 +112,7 @@ class MineConfig(Config):
     anchor_ratio: float = Field(2.0, ge=0)  # at most this many anchors per preference pair
     anchor_floor: int = Field(200, ge=0)  # anchors allowed however few the pairs: without pairs they are all there is to learn from
     anchor_agreement: Share = 0.9  # least agreement of an anchor; no chain dissents, but chains that abstain (`not_visible`) lower it
-    labelled: bool = True  # mix labelled pairs in (a wrong chain of a labelled training listing against its label)
+    labelled: bool = True  # mix labelled training listings in: the label, against a wrong chain where there is one
     pairs_per_sample: int = Field(1, gt=0)  # preference pairs from one (listing, attribute), on different views where possible
     arm: Literal["consensus", "self_training", "plain", "true_labels"] = "consensus"  # ablations: see docs/experiments.md
     truth: str = ""  # only for the arm `true_labels`: path of labels (JSONL) of the listings that were sampled

@@ -100,7 +100,7 @@ class Pair(Record):
     rejected_answer: str | None
     weight: float = Field(gt=0, le=1)
     agreement: float = Field(ge=0, le=1)
-    source: Literal["consensus", "anchor", "label"]
+    source: Literal["consensus", "anchor", "label", "label_anchor"]
 
 
 class Prediction(Record):

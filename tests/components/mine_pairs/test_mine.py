@@ -153,7 +153,14 @@ def test_labelled_listings_make_no_consensus_rows_and_only_training_ones_make_la
     assert report["rows"] == {"pairs": 0, "anchors": 0, "label_rows": 3}
 
 
-def test_labelled_pairs_can_be_switched_off(mined: Mined) -> None:
+def test_a_label_is_an_anchor_on_views_that_no_chain_got_wrong(mined: Mined) -> None:
+    pairs, report = mined([sample("x", "aaab aaaa")], [label("x", "amber", "train")])
+    rows = {row["view"]: (row["source"], row["chosen"], row["rejected_answer"]) for row in pairs.iter_rows(named=True)}
+    text = "plain to see Answer: amber"
+    assert rows == {0: ("label", text, "beige"), 1: ("label_anchor", text, None)} and report["rows"]["label_rows"] == 2
+
+
+def test_labelled_rows_can_be_switched_off(mined: Mined) -> None:
     pairs, _ = mined([sample("x", "aaab")], [label("x", "amber", "train")], labelled=False)
     assert pairs.is_empty()
 
@@ -254,8 +261,8 @@ def test_self_training_arm_has_no_rejected_chain(mined: Mined) -> None:
     pairs, _ = mined(samples, [label("t", "amber", "train")], arm="self_training", anchor_floor=0, anchor_ratio=0)
     assert pairs["rejected"].null_count() == pairs.height
     assert sorted(zip(pairs["listing"], pairs["source"], pairs["chosen_answer"], strict=True)) == [
-        ("t", "label", "amber"),
-        ("t", "label", "amber"),
+        ("t", "label_anchor", "amber"),
+        ("t", "label_anchor", "amber"),
         ("u", "anchor", "amber"),
         ("x", "anchor", "amber"),
     ]

@@ -87,8 +87,8 @@ def test_gold_listings_are_in_no_row_of_any_arm_and_chains_say_what_the_row_says
     assert pairs.height > 1_000 and {splits.get(listing) for listing in pairs["listing"]} <= {None, "train"}
     for row in pairs.iter_rows(named=True):
         assert row["chosen"].endswith(f"Answer: {row['chosen_answer']}") and row["chosen_answer"] != row["rejected_answer"]
-        assert (row["source"] == "label") == (row["listing"] in splits)
-        if row["source"] == "label":
+        assert (row["source"] in ("label", "label_anchor")) == (row["listing"] in splits)
+        if row["listing"] in splits:
             assert row["chosen_answer"] == truth[row["listing"], row["attribute"]]
         if row["rejected"] is not None:
             assert row["rejected"].endswith(f"Answer: {row['rejected_answer'] or 'teal'}")
@@ -122,12 +122,10 @@ def test_the_report_adds_up(tmp_path: Path) -> None:
     assert report["samples"]["contrast"] == report["rows"]["pairs"] + report["dropped_rows"]["balance"] + report["dropped_rows"]["off-list cap"]
     assert report["samples"]["unanimous"] == report["rows"]["anchors"] + report["dropped_rows"]["anchor cap"]
     assert report["dropped_rows"]["balance"] > 0 and report["dropped_rows"]["anchor cap"] > 0
-    assert dict(pairs["source"].value_counts().iter_rows()) == {
-        "consensus": report["rows"]["pairs"],
-        "anchor": report["rows"]["anchors"],
-        "label": report["rows"]["label_rows"],
-    }
-    preferred = pairs.filter(pl.col("source") != "anchor")
+    sources = dict(pairs["source"].value_counts().iter_rows())
+    assert (sources["consensus"], sources["anchor"]) == (report["rows"]["pairs"], report["rows"]["anchors"])
+    assert sources["label"] + sources["label_anchor"] == report["rows"]["label_rows"]
+    preferred = pairs.filter(pl.col("source").is_in(["consensus", "label"]))
     assert {(row["attribute"], row["value"]): row["chosen_after"]["count"] for row in report["values"] if "chosen_after" in row} == {
         row[:2]: row[2] for row in preferred.group_by("attribute", "chosen_answer").len().iter_rows()
     }
