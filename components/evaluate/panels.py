@@ -9,6 +9,7 @@ from markupsafe import Markup
 from attrloop.components.evaluate import plots
 from attrloop.components.evaluate.facts import Facts
 from attrloop.components.evaluate.metrics import OFF_LIST
+from attrloop.components.shared.records import LABELLED_SOURCES
 
 _CELLS = 12_000  # of all confusion matrices together: keeps the page light for big schemas
 _VALUES = 20  # values shown with their chosen and rejected counts
@@ -114,8 +115,8 @@ def mining(facts: Facts) -> list[dict[str, Any]]:
                     "stage": stage,
                     "pairs": int(rows["contrast"].sum()),
                     "anchors": int((~rows["contrast"]).sum()),
-                    "labelled": int(rows["source"].is_in(["label", "label_anchor"]).sum()),
-                    "unlabelled": int(rows["source"].is_in(["consensus", "anchor"]).sum()),
+                    "labelled": int(rows["source"].is_in(LABELLED_SOURCES).sum()),
+                    "unlabelled": int((~rows["source"].is_in(LABELLED_SOURCES)).sum()),
                     "samples": told.get("samples", {}),
                     "dropped": told.get("dropped_rows", {}),
                     "precision": told.get("consensus_precision", {}),

@@ -19,13 +19,13 @@ from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
-from attrloop.components.mine_pairs.summary import LABELLED, report_of, show
+from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
 from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.prompts import completion
-from attrloop.components.shared.records import Label, Pair, read_labels, read_rows
+from attrloop.components.shared.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
 from attrloop.components.shared.storage import Stage, file_digest, read_manifest, write_atomic
 from attrloop.components.shared.workspace import LABELS, Workspace, progress
 
@@ -154,7 +154,7 @@ def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tal
     gate = judge(tallies, config, rules.gate)
     closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
     rows = _scan(parts)
-    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | pl.col("source").is_in(LABELLED))
+    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | pl.col("source").is_in(LABELLED_SOURCES))
     cells = cells_of(rows)
     opened = cells_of(passed)
     table = cuts(passed, opened, limits(opened, config, rules))

@@ -9,8 +9,9 @@ from rich.table import Table
 from attrloop.components.mine_pairs.gate import TASK
 from attrloop.components.mine_pairs.votes import BINS, TRUSTED
 from attrloop.components.shared.config import MineConfig
+from attrloop.components.shared.records import LABELLED_SOURCES
 
-ANCHOR, CONSENSUS, LABELLED = "anchor", "consensus", ("label", "label_anchor")
+ANCHOR, CONSENSUS = "anchor", "consensus"
 _UNLABELLED = pl.col("split").is_null()
 
 
@@ -27,9 +28,9 @@ def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, ga
     Returns:
         A JSON object; README.md describes it.
     """
-    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(pl.col("open").fill_null(True) | pl.col("source").is_in(LABELLED))
+    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(pl.col("open").fill_null(True) | pl.col("source").is_in(LABELLED_SOURCES))
     outcomes = _numbers(tallies.filter(_UNLABELLED).group_by("outcome").agg(pl.col("count").sum()).sort("outcome"))
-    rows = {"pairs": _rows(kept, CONSENSUS), "anchors": _rows(kept, ANCHOR), "label_rows": _rows(kept, *LABELLED)}
+    rows = {"pairs": _rows(kept, CONSENSUS), "anchors": _rows(kept, ANCHOR), "label_rows": _rows(kept, *LABELLED_SOURCES)}
     listed = pl.col("rejected_answer").is_not_null()
     dropped = {
         "gate": _rows(mined) - _rows(opened),

@@ -86,8 +86,8 @@ class Pair(Record):
         view: the image that the rejected chain saw, and on which both are trained.
         rejected: None for an anchor, which carries the NLL term only.
         weight: of the row's loss, in (0, 1].
-        agreement: share of the votes that the chosen answer had, in [0, 1]; 1 for labelled pairs.
-        source: `consensus`, `anchor` (unanimous), or `label`.
+        agreement: support of the chosen answer among the sample's chains, in [0, 1]; 1 for labelled listings.
+        source: `consensus`, `anchor` (unanimous), or of a labelled listing `label` (against a wrong chain) and `label_anchor`.
     """
 
     listing: str
@@ -101,6 +101,9 @@ class Pair(Record):
     weight: float = Field(gt=0, le=1)
     agreement: float = Field(ge=0, le=1)
     source: Literal["consensus", "anchor", "label", "label_anchor"]
+
+
+LABELLED_SOURCES = ("label", "label_anchor")  # rows of labelled listings
 
 
 class Prediction(Record):
