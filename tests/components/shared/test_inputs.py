@@ -122,12 +122,14 @@ def test_a_missing_and_a_huge_image_are_told_and_not_fetched(faulty: Gateway, ur
     assert downloads(faulty) == 0
 
 
-def test_images_come_from_the_listings_bucket_and_allowed_ones_alone(uri: str, catalogue: Path) -> None:
+def test_images_come_from_the_listings_bucket_and_allowed_ones_alone(faulty: Gateway, uri: str, catalogue: Path) -> None:
     other = new_bucket()
     upload(catalogue, other)
     foreign = f"{other}/in/img/0.png"
     images = reader(uri)
+    faulty.seen.clear()
     images.fetch([foreign])
+    assert faulty.seen == [], "a bucket that is not allowed is not even asked"
     with pytest.raises(InputError, match=f"{foreign}: this bucket is not allowed. Add it to data.allowed_hosts"):
         images.open(foreign)
     allowed = reader(uri, allowed_hosts=(other.removeprefix("gs://"),))
@@ -165,7 +167,7 @@ def test_the_cache_lets_go_of_what_was_not_used_for_long(uri: str, tmp_path: Pat
         (folder / name).write_text(name)
         os.utime(folder / name, (time.time() - days * 86_400,) * 2)
     monkeypatch.setenv("ATTRLOOP_CACHE", str(folder.parent))
-    monkeypatch.setattr(inputs, "_ROOM", 5)
+    monkeypatch.setattr(inputs, "_ROOM", 2)
     load_schema(f"{uri}/schema.yaml")
     assert not (folder / "old").exists() and (folder / "new").exists(), "another process may be reading it"
 
