@@ -22,11 +22,11 @@ def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
     return found + (unset if deployable else [])
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m manifests.check", description="Builds and checks the overlays, offline.")
     parser.add_argument("overlays", nargs="*", type=Path, default=[ROOT / "overlays" / name for name in OVERLAYS], help="folders; default: local and gke")
     parser.add_argument("--deployable", action="store_true", help="placeholders are errors too: what you check before you apply")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     try:
         found = [(overlay, problem) for overlay in given.overlays for problem in problems_of(overlay, given.deployable)]
     except AttrloopError as error:

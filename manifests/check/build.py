@@ -31,7 +31,7 @@ def build(overlay: Path) -> list[Document]:
     done = subprocess.run([kubectl, "kustomize", overlay], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AttrloopError(f"kustomize cannot build {overlay}: {done.stderr.strip()}")
-    return list(yaml.safe_load_all(done.stdout))
+    return list(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 def name_of(document: Document) -> str:

@@ -3,35 +3,46 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from attrloop.components.shared.config import AnnotateConfig, TrackingConfig
 from attrloop.components.shared.tracking import CHAMPION
+from manifests.check.__main__ import main
 from manifests.check.build import ROOT, Document, schema_problems
 
+Check = Callable[..., tuple[int, str]]
 
-def check(*arguments: str | Path) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "manifests.check", *arguments], cwd=ROOT.parent, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Check:
+    """Runs the command; its exit code, and what it said."""
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, "".join(capsys.readouterr())
+
+    return run
 
 
 def test_both_overlays_pass_and_say_that_they_cannot_be_applied_yet() -> None:
-    code, said = check()
+    done = subprocess.run([sys.executable, "-m", "manifests.check"], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    code, said = done.returncode, done.stdout + done.stderr
     assert code == 0, said
     assert "local: " in said and "gke: " in said
     assert said.count("placeholders left: not deployable yet") == 2
 
 
-def test_a_deployment_is_refused_while_a_placeholder_is_left() -> None:
+def test_a_deployment_is_refused_while_a_placeholder_is_left(check: Check) -> None:
     code, said = check("--deployable")
     assert code == 1
     assert "attrloop/Deployment/mlflow: spec.template.spec.containers.0.image: placeholder registry.invalid/attrloop/worker@sha256:REPLACE" in said
     assert "placeholder attrloop-trainer@REPLACE.iam.gserviceaccount.com" in said
 
 
-def test_an_overlay_whose_placeholders_were_replaced_is_deployable(tmp_path: Path) -> None:
+def test_an_overlay_whose_placeholders_were_replaced_is_deployable(check: Check, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(ROOT, tmp_path / "manifests"))
     images, settings = copy / "components/images/kustomization.yaml", copy / "overlays/gke/settings.env"
     images.write_text(images.read_text().replace("sha256:REPLACE", "sha256:" + "0123456789abcdef" * 4).replace("registry.invalid", "registry.example"))
@@ -72,7 +83,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "said"), BROKEN, ids=[wrong.strip() for _, _, wrong, _ in BROKEN])
-def test_a_broken_copy_is_refused(tmp_path: Path, file: str, right: str, wrong: str, said: str) -> None:
+def test_a_broken_copy_is_refused(check: Check, tmp_path: Path, file: str, right: str, wrong: str, said: str) -> None:
     broken = Path(shutil.copytree(ROOT, tmp_path / "manifests")) / file
     assert right in broken.read_text()
     broken.write_text(broken.read_text().replace(right, wrong, 1))
