@@ -6,12 +6,25 @@ from typing import Annotated
 
 import typer
 
+from attrloop.pipelines.beside import Name, compile_to
+
 app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+reviews = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a person should look at, to Label Studio and back.")
+app.add_typer(reviews, name="review")
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the runs' workspaces.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Every random choice derives from it.  [default: the config's]", show_default=False)]
 Iterations = Annotated[int | None, typer.Option(min=0, max=5, help="At most this many iterations after SFT.  [default: the config's]", show_default=False)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Set the folder of the same run aside and begin again.")]
+Config = Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG")]
+Folder = Annotated[Path | None, typer.Option("--workspace", help="Folder of the run.  [default: <runs>/<name>-<digest of the config>]", show_default=False)]
+Adapter = Annotated[
+    str,
+    typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION, the folder of a run, or of an adapter in one.  [default: the champion]", show_default=False),
+]
+ImageRoot = Annotated[
+    str, typer.Option(help="URL at which Label Studio finds the folder of the listings.  [default: local images are put into the tasks]", show_default=False)
+]
 RUNS = Path("runs")
 
 # of submit and schedule
@@ -49,9 +62,9 @@ def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fr
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG")],
+    config: Config,
     runs: Runs = RUNS,
-    workspace: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: <runs>/<name>-<digest of the config>]", show_default=False)] = None,
+    workspace: Folder = None,
     iterations: Iterations = None,
     seed: Seed = None,
     fresh: Fresh = False,
@@ -62,16 +75,73 @@ def run(
     launch(config, runs, workspace, seed, iterations, fresh)
 
 
+@app.command()
+def annotate(config: Config, runs: Runs = RUNS, workspace: Folder = None, fresh: Fresh = False) -> None:
+    """Label a sample of your catalogue and stop there."""
+    from attrloop.pipelines.launch import launch_annotate
+
+    launch_annotate(config, runs, workspace, fresh)
+
+
+@app.command("continue")
+def continue_(config: Config, adapter: Adapter = "", runs: Runs = RUNS, workspace: Folder = None, iterations: Iterations = None, fresh: Fresh = False) -> None:
+    """Run further iterations from an adapter that was trained before, on the listings of the config."""
+    from attrloop.pipelines.launch import launch_continue
+
+    launch_continue(config, adapter, runs, workspace, iterations, fresh)
+
+
+@app.command()
+def predict(
+    config: Config,
+    adapter: Adapter = "",
+    listings: Annotated[str, typer.Option(help="The catalogue, JSONL or Parquet.  [default: the config's]", show_default=False)] = "",
+    review: Annotated[int, typer.Option(min=0, help="The least confident answers of each attribute to queue for review.")] = 20,
+    image_root: ImageRoot = "",
+    runs: Runs = RUNS,
+    workspace: Folder = None,
+    fresh: Fresh = False,
+) -> None:
+    """Answer every attribute of every listing, with confidence. The same command again goes on where it was stopped."""
+    from attrloop.pipelines.launch import launch_predict
+
+    launch_predict(config, adapter, listings, review, image_root, runs, workspace, fresh)
+
+
+@reviews.command("export")
+def export(
+    workspace: Annotated[str, typer.Argument(help="Folder or URI of a prediction.", metavar="RUN")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("review"),
+    per_attribute: Annotated[int, typer.Option(min=1, help="Answers of each vertical and attribute, least confident first.")] = 20,
+    image_root: ImageRoot = "",
+) -> None:
+    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the answers that are least certain."""
+    from attrloop.pipelines.launch import export_review
+
+    export_review(workspace, output, per_attribute, image_root)
+
+
+@reviews.command("import")
+def import_(
+    exported: Annotated[Path, typer.Argument(help="What Label Studio exported, as JSON.", metavar="EXPORT")],
+    config: Config,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Labels to write (JSONL), for data.labels.")] = Path("labels.jsonl"),
+) -> None:
+    """Turn reviewed tasks into labels, together with those that the config names in data.labels."""
+    from attrloop.pipelines.launch import import_review
+
+    import_review(exported, config, output)
+
+
 @app.command("compile")
 def compile_(
     output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
+    pipeline: Annotated[Name, typer.Option(help="Which pipeline.")] = "loop",
     max_iterations: Annotated[int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")] = 3,
     retries: Annotated[int, typer.Option(min=0, help="New attempts for each step that computes; for clusters, where pods are pre-empted.")] = 0,
 ) -> None:
-    """Write the pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
-    from attrloop.pipelines.attribute_loop import compile_to
-
-    compile_to(output, max_iterations, retries)
+    """Write a pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
+    compile_to(pipeline, output, max_iterations, retries)
     typer.echo(output)
 
 

@@ -1,14 +1,17 @@
 """What the commands do: from a config to a workspace, a run, a table and the places to look at."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage import digest, open_store
+from attrloop.pipelines.beside import Name
 from attrloop.pipelines.local import run_local
 from attrloop.pipelines.locks import exclusive
 
@@ -52,12 +55,97 @@ def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> N
         execute(config, runs.absolute() / run_name(config), fresh)
 
 
-def execute(config: RunConfig, workspace: Path, fresh: bool) -> None:
-    """Runs the loop in a workspace, prints its results, and the workspace's path as the last line."""
+def execute(config: RunConfig, workspace: Path, fresh: bool, name: Name = "loop", **arguments: Any) -> None:
+    """Runs the loop, or what continues it, in a workspace, prints its results, and the workspace's path as the last line."""
     console = Console()
     console.print(f"{config.name}: at most {config.loop.iterations} iterations, seed {config.seed}, in {workspace}", soft_wrap=True, highlight=False)
-    run_local(config, workspace, console, fresh)
+    run_local(config, workspace, console, fresh, name, **arguments)
     results(str(workspace), console)
+
+
+def launch_continue(config: Path, adapter: str, runs: Path, workspace: Path | None, iterations: int | None, fresh: bool) -> None:
+    """Continues the loop from an adapter that was trained before.
+
+    Args:
+        config: the run config (YAML).
+        adapter: see the component fetch_adapter; an alias is the version that it stands for now.
+        runs: holds the workspaces.
+        workspace: the run's folder; by default it is named after config and adapter.
+        iterations: replaces `loop.iterations`.
+        fresh: begins again.
+    """
+    resolved = resolve(config, loop_iterations=_or_unset(iterations))
+    found, place = _started("continue", resolved, adapter, runs, workspace)
+    execute(resolved, place, fresh, "continue", adapter=found)
+
+
+def launch_predict(config: Path, adapter: str, listings: str, per_attribute: int, image_root: str, runs: Path, workspace: Path | None, fresh: bool) -> None:
+    """Predicts a catalogue and prints what came of it, and the workspace's path as the last line.
+
+    Args:
+        config: the run config (YAML).
+        adapter: as `launch_continue`.
+        listings: the catalogue; "" for the config's.
+        per_attribute: predictions to review of each (vertical, attribute).
+        image_root: see the component predict.
+        runs: holds the workspaces.
+        workspace: the prediction's folder; by default it is named after config and adapter.
+        fresh: begins again.
+    """
+    resolved, console = resolve(config, data_listings=listings), Console()
+    found, place = _started("predict", resolved, adapter, runs, workspace)
+    console.print(f"{resolved.name}: {resolved.data.listings} by {found}, in {place}", soft_wrap=True, highlight=False)
+    run_local(resolved, place, console, fresh, "predict", adapter=found, review_per_attribute=per_attribute, review_image_root=image_root)
+    told = json.loads((place / "review" / "summary.json").read_text())["all"]
+    shares = f"mean agreement {told['confidence']:.1%}, unanimous {told['unanimous']:.1%}, off the list {told['off_list']:.1%}"
+    for name, text in (("answers", f"{told['predictions']:,}; {shares}"), ("parquet", str(place / "predictions")), ("review", str(place / "review"))):
+        console.print(f"{name:<9} {text}", soft_wrap=True, highlight=False)
+    print(place)
+
+
+def launch_annotate(config: Path, runs: Path, workspace: Path | None, fresh: bool) -> None:
+    """Labels a catalogue's sample; prints the path of the labels as the last line."""
+    resolved = resolve(config)
+    place = (workspace or runs / run_name(resolved.model_copy(update={"name": f"{resolved.name}-annotate"}))).absolute()
+    run_local(resolved, place, Console(), fresh, "annotate")
+    print(place / "annotate" / "labels.jsonl")
+
+
+def _started(kind: str, config: RunConfig, adapter: str, runs: Path, workspace: Path | None) -> tuple[str, Path]:
+    """The adapter by a name that stays, and the folder of a run that starts from it."""
+    from attrloop.components.fetch_adapter.origin import pinned
+
+    name = pinned(config, str((workspace or runs / "run").absolute()), adapter)
+    place = workspace or runs / f"{config.name}-{kind}-{digest(run_name(config), name)[:8]}"
+    return name, place.absolute()
+
+
+def export_review(workspace: str, output: Path, per_attribute: int, image_root: str) -> None:
+    """Writes the review queue of a prediction as Label Studio projects and prints their folders.
+
+    Raises:
+        InputError: not the folder of a finished prediction.
+    """
+    from attrloop.components.predict.queue import export, select
+    from attrloop.components.shared.workspace import Workspace
+
+    ws = Workspace.open(_of_a_run(workspace))
+    for project in export(ws, select(ws, per_attribute), output, image_root):
+        print(output / project)
+
+
+def import_review(exported: Path, config: Path, output: Path) -> None:
+    """Turns an export of Label Studio into labels; prints what came of it, and the file as the last line.
+
+    Raises:
+        InputError: see `label_studio.import_labels`.
+    """
+    from attrloop.components.predict.label_studio import import_labels
+
+    found = import_labels(exported, resolve(config), output)
+    disputed = f", {len(found.disputed)} left out where annotators disagree: {', '.join(found.disputed[:5])}" if found.disputed else ""
+    print(f"{len(found.labels)} labels reviewed, {found.skipped} tasks without an answer{disputed}")
+    print(output)
 
 
 def rewrite_report(workspace: str) -> None:

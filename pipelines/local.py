@@ -15,42 +15,41 @@ from rich.console import Console
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import write_atomic
+from attrloop.pipelines.beside import MAX_ITERATIONS, Name, compile_to
 from attrloop.pipelines.live import Progress, Stream
 from attrloop.pipelines.locks import exclusive
 
-QUIET = ("should-run", "keep", "latest-adapter")  # bookkeeping that takes no time
+QUIET = ("should-run", "keep", "latest-adapter", "shares")  # bookkeeping that takes no time
 
 
-def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool = False) -> LoopState:
-    """Runs the loop; what an earlier run in the same workspace finished is reused.
+def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool = False, name: Name = "loop", **arguments: Any) -> str:
+    """Runs the loop, or a pipeline beside it; what an earlier run in the same workspace finished is reused.
 
     Args:
         config: the run's config.
         workspace: the folder that holds everything the run makes.
         console: where progress is shown; what the steps print goes to `<workspace>/logs/`.
         fresh: sets an earlier run's folder aside and begins again.
+        name: which pipeline.
+        arguments: further parameters of it.
 
     Returns:
-        the loop's final state.
+        the pipeline's output: the loop's final state (JSON), or see the pipeline.
 
     Raises:
         InputError: another run is at work in the workspace.
         AttrloopError: a step failed; says which, why, and where its log is.
     """
-    from attrloop.pipelines.attribute_loop import MAX_ITERATIONS, compile_to
-
     with exclusive(workspace, console.print):
         if fresh and workspace.exists():
             aside = workspace.with_name(f"{workspace.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
             workspace.rename(aside)
             console.print(f"The earlier run was set aside as {aside}", soft_wrap=True)
         write_atomic(workspace / "config.json", config.model_dump_json(indent=1).encode())
-        pipeline = workspace / "kfp" / "attribute-loop.yaml"
-        compile_to(pipeline, max(MAX_ITERATIONS, config.loop.iterations))
-        output = run_pipeline(pipeline, {"config": str(workspace / "config.json"), "workspace": str(workspace)}, workspace, console)
-    return LoopState.model_validate_json(output)
+        pipeline = workspace / "kfp" / f"{name}.yaml"
+        compile_to(name, pipeline, max(MAX_ITERATIONS, config.loop.iterations))
+        return run_pipeline(pipeline, {"config": str(workspace / "config.json"), "workspace": str(workspace), **arguments}, workspace, console)
 
 
 def run_pipeline(pipeline: Path, arguments: dict[str, Any], workspace: Path, console: Console) -> Any:

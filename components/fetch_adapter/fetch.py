@@ -7,6 +7,7 @@ import time
 
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
 from attrloop.components.register_adapter.versions import adapter_digest, adapter_files
+from attrloop.components.shared.errors import fail
 from attrloop.components.shared.storage import Stage, Store, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def fetch(workspace: str, adapter: str = "") -> str:
-    """Copies the adapter's files and adopts the settings that it was trained with; once there, it stays, also when its alias moves on.
+    """Copies the adapter's files and adopts the settings that it was trained with. While the data are the same it stays, also when its alias moves on.
 
     Args:
         workspace: URI of the run's workspace; writes `start/`, and `model` and `prompt` in `config.json`.
@@ -25,16 +26,18 @@ def fetch(workspace: str, adapter: str = "") -> str:
         The adapter's path in the workspace.
 
     Raises:
-        InputError: no such adapter.
+        InputError: no such adapter, or the workspace of a run that trained one itself.
         AttrloopError: the registry is away, or holds a model there that attrloop did not register.
     """
     ws = Workspace.open(workspace)
-    manifest = read_manifest(ws.store, STAGE)
-    if manifest is not None and manifest.made_from["asked"] == adapter:
+    if read_manifest(ws.store, "sft") is not None:
+        raise fail(ws.store.root, "this workspace holds a run that trained its own first adapter", "Give another folder, so that nothing of it is replaced")
+    manifest, asked = read_manifest(ws.store, STAGE), {"asked": adapter, "data": ws.data_digest}
+    if manifest is not None and asked.items() <= manifest.made_from.items():
         log.info("reusing %s", manifest.made_from["origin"])
     else:
         with opened(ws.config, ws.store.root, pinned(ws.config, ws.store.root, adapter)) as origin:
-            copy(ws.store, STAGE, {"asked": adapter, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
+            copy(ws.store, STAGE, {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
             log.info("starting from %s", origin.name)
     config = as_trained(ws.config, json.loads(ws.store.read(SETTINGS)))
     if config != ws.config:

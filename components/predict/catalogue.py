@@ -1,0 +1,122 @@
+"""The catalogue as a stream: a shard of it is in memory at a time, however long it is."""
+
+import logging
+import random
+import time
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from attrloop.components.preflight.catalogue import Catalogue, check_images
+from attrloop.components.preflight.prepare import Override, resolve
+from attrloop.components.shared.errors import InputError, Problem, fail
+from attrloop.components.shared.records import Listing, iter_rows
+from attrloop.components.shared.schema import Schema
+from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.workspace import Workspace
+
+CATALOGUE = "catalogue"
+_SHOWN = 50  # faults after which reading stops
+log = logging.getLogger(__name__)
+
+
+def prepare(config: str, workspace: str, **overrides: Override) -> str:
+    """Writes the config of a prediction into its workspace and checks the whole catalogue, before a model is loaded.
+
+    Args:
+        config: path of a run config.
+        workspace: URI of the prediction's workspace.
+        overrides: see `preflight.prepare.resolve`.
+
+    Returns:
+        The workspace's URI.
+
+    Raises:
+        InputError: as `check`, and for a faulty config or schema.
+    """
+    ws = Workspace.create(workspace, resolve(config, **overrides))
+    check(ws)
+    return ws.store.root
+
+
+def check(ws: Workspace) -> int:
+    """Reads every row of the listings, and opens a sample of `data.check_images` images.
+
+    Returns:
+        How many listings there are.
+
+    Raises:
+        InputError: bad rows (the first 50), no rows, more unreadable images than `data.max_bad_images`, a workspace that cannot be written.
+    """
+    started, data = time.monotonic(), ws.config.data
+    if problems := ws.store.check():
+        raise InputError(problems)
+    stage = Stage(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
+    if stage.manifest is not None:
+        log.info("reusing the check of %s", data.listings)
+        return int(stage.manifest.counts["listings"])
+    found: list[Problem] = []
+    count, keys, sample, draw = 0, array("q"), list[Listing](), random.Random(ws.config.seed)
+    for count, listing in enumerate(_rows(data.listings, ws.schema, found), 1):
+        if len(found) >= _SHOWN:
+            break
+        keys.append(hash(listing.id))
+        place = draw.randrange(count)  # reservoir sampling: each listing is as likely as any other to stay
+        if len(sample) < data.check_images:
+            sample.append(listing)
+        elif place < len(sample):
+            sample[place] = listing
+    if not count and not found:
+        raise fail(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing")
+    found += _repeated(ws, keys)
+    found += check_images(ws.config, Catalogue(ws.schema, {row.id: row for row in sample}), data.check_images).problems
+    if found:
+        raise InputError(found)
+    stage.finish("catalogue", {"listings": count, "seconds": time.monotonic() - started}, [])
+    return count
+
+
+def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
+    """Ids that occur more than once, known by eight bytes each; the rows are only read again when there are some."""
+    values, counts = np.unique(np.frombuffer(keys, dtype=np.int64), return_counts=True)
+    twice = set(values[counts > 1].tolist())
+    ids = (listing.id for listing in listings(ws.config.data.listings, ws.schema) if hash(listing.id) in twice)
+    where, remedy = ws.config.data.listings, "Give every listing its own id"
+    return [Problem(f"{where} (listing {key})", "duplicate id", remedy) for key in dict.fromkeys(islice(ids, _SHOWN))] if twice else []
+
+
+def shards(ws: Workspace) -> Iterator[list[Listing]]:
+    """The catalogue in order, `sample.shard_size` listings at a time.
+
+    Raises:
+        InputError: a bad row.
+    """
+    rows = listings(ws.config.data.listings, ws.schema)
+    while shard := list(islice(rows, ws.config.sample.shard_size)):
+        yield shard
+
+
+def listings(path: str | Path, schema: Schema) -> Iterator[Listing]:
+    """The listings of a file, one after the other.
+
+    Raises:
+        InputError: at the first bad row.
+    """
+    found: list[Problem] = []
+    for listing in _rows(path, schema, found):
+        if found:
+            break
+        yield listing
+    if found:
+        raise InputError(found)
+
+
+def _rows(path: str | Path, schema: Schema, found: list[Problem]) -> Iterator[Listing]:
+    for line, listing in iter_rows(path, Listing, found):
+        if listing.vertical not in schema.verticals:
+            where, remedy = f"{path}:{line} (listing {listing.id})", f"Use one of: {', '.join(schema.verticals)}; or add it to the schema"
+            found.append(Problem(where, f"unknown vertical {listing.vertical!r}", remedy))
+        yield listing

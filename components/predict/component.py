@@ -1,0 +1,99 @@
+"""KFP contract of predicting a catalogue and of the review queue."""
+
+import os
+
+from kfp import dsl
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def prepare_prediction(
+    config: str,
+    workspace: str,
+    data_listings: str = "",
+    data_schema: str = "",
+    loop_seed: int = -1,
+    model_base: str = "",
+    sample_chains: int = -1,
+    tracking_uri: str = "",
+) -> str:
+    """Writes the config into the workspace and checks the whole catalogue, before a model is loaded.
+
+    An override that is "" or negative leaves the config file's value.
+
+    Args:
+        config: Path of a run config (YAML), or of a workspace's `config.json`.
+        workspace: URI of the folder that holds everything the prediction makes.
+        data_listings: Overrides `data.listings`, path of the catalogue (JSONL or Parquet).
+        data_schema: Overrides `data.catalogue_schema`, path of `schema.yaml`.
+        loop_seed: Overrides `seed`, which every random choice derives from.
+        model_base: Overrides `model.base`, where the base model is on these machines.
+        sample_chains: Overrides `sample.chains`, chains per listing and attribute.
+        tracking_uri: Overrides `tracking.uri`, the MLflow tracking server.
+
+    Returns:
+        Output: The workspace's URI, which every later component takes.
+    """
+    from attrloop.components.predict.catalogue import prepare
+
+    return prepare(
+        config,
+        workspace,
+        data_listings=data_listings,
+        data_schema=data_schema,
+        loop_seed=loop_seed,
+        model_base=model_base,
+        sample_chains=sample_chains,
+        tracking_uri=tracking_uri,
+    )
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def shares(workers: int) -> list:
+    """Divides the catalogue between workers.
+
+    Args:
+        workers: How many predict at once, at least one.
+
+    Returns:
+        Output: The share of each: `1/2`, `2/2`.
+    """
+    return [f"{k + 1}/{max(workers, 1)}" for k in range(max(workers, 1))]
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
+    """Answers every attribute of every listing by the vote of several chains; a shard that is finished is not predicted again.
+
+    Writes `predictions/part-*.parquet`.
+
+    Args:
+        workspace: URI of the workspace.
+        adapter: Path of the adapter in the workspace.
+        share: Which of the shards: `k/n` is every n-th from the k-th on.
+
+    Returns:
+        Output: Path of the predictions in the workspace.
+    """
+    from attrloop.components.predict.predict import predict
+
+    return predict(workspace, adapter, share)
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def review_queue(workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = "") -> str:
+    """Writes the least confident predictions of every vertical and attribute as Label Studio projects, and what the predictions amount to.
+
+    Writes `review/queue.parquet`, `review/summary.json`, and `tasks.json` and `config.xml` of each project.
+
+    Args:
+        workspace: URI of the workspace.
+        per_attribute: Predictions to review of each vertical and attribute.
+        image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
+
+    Returns:
+        Output: Path of the queue in the workspace.
+        metrics: Predictions, mean agreement, shares of unanimous and of off-list ones.
+    """
+    from attrloop.components.predict.queue import review
+
+    return review(workspace, per_attribute, image_root, metrics)

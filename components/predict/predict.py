@@ -1,0 +1,101 @@
+"""Answers every attribute of every listing of a catalogue: several chains over a listing's views, and their vote, in resumable shards."""
+
+import logging
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from attrloop.components.predict.catalogue import check, shards
+from attrloop.components.predict.votes import decide
+from attrloop.components.sample_chains.sample import readable, sample_listings
+from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.workspace import Workspace, progress
+
+if TYPE_CHECKING:
+    from attrloop.components.shared.vlm import Vlm
+
+PREDICTIONS = "predictions"
+log = logging.getLogger(__name__)
+
+
+def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
+    """Predicts the catalogue, or this worker's share of it; finished shards are kept, and whoever finishes the last one finishes the stage.
+
+    Args:
+        workspace: URI of the workspace; writes `predictions/part-<n>.parquet` of `votes.CataloguePrediction` rows, in the catalogue's order.
+        adapter: path of the adapter in the workspace; "" for the base model.
+        share: `k/n`: every n-th shard from the k-th on, for n workers that share the catalogue.
+
+    Returns:
+        The predictions' folder in the workspace.
+
+    Raises:
+        InputError: bad listings, found before anything is predicted.
+        AttrloopError: more listings with unreadable images than `data.max_bad_images`.
+    """
+    ws, (mine, workers) = Workspace.open(workspace), _share(share)
+    stage = Stage(ws.store, PREDICTIONS, _made_from(ws, adapter))
+    if stage.manifest is not None:
+        log.info("reusing %s", stage.path)
+        return stage.path
+    started, listings, vlm = time.monotonic(), check(ws), None
+    names = [f"part-{number:05d}.parquet" for number in range(-(-listings // ws.config.sample.shard_size))]
+    with progress("predict", len(names[mine::workers]), "shards") as bar:
+        for number, name, shard in zip(count(), names, shards(ws), strict=False):
+            if number % workers != mine:
+                continue
+            if not (stage.folder / name).exists():
+                vlm = vlm or _load(ws, adapter)
+                _write(ws, vlm, shard, stage, name)
+            bar.advance()
+    if {f"{stage.path}/{name}" for name in names} <= set(ws.store.list(stage.path)):
+        _finish(ws, stage, names, listings, time.monotonic() - started)
+    return stage.path
+
+
+def _share(share: str) -> tuple[int, int]:
+    first, _, second = share.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
+        raise fail(f"share {share!r}", "not a share of the work", "Write k/n with 1 <= k <= n, e.g. 1/4")
+    return int(first) - 1, int(second)
+
+
+def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
+    source = read_manifest(ws.store, adapter.removesuffix("/adapter")) if adapter else None
+    if adapter and source is None:
+        raise fail(f"{ws.store.root}/{adapter}", "this adapter is not finished", "Fetch it before predicting with it")
+    return {"adapter": source.digest if source else "", "config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest}
+
+
+def _load(ws: Workspace, adapter: str) -> "Vlm":
+    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
+
+    vlm = Vlm.load(ws.config.model, ws.images)
+    vlm.use(ws.store.folder(adapter) if adapter else None)
+    vlm.merge()
+    return vlm
+
+
+def _write(ws: Workspace, vlm: "Vlm", shard: list[Listing], stage: Stage, name: str) -> None:
+    from attrloop.components.shared.features import FeatureCache
+
+    vlm.cache = FeatureCache(None)  # no image is seen again after its shard: neither memory nor disk grows with the catalogue
+    chains = to_frame(sample_listings(ws, vlm, readable(vlm, shard), PREDICTIONS), Chain)
+    temporary = stage.folder / f".tmp-{name}"
+    decide(chains).write_parquet(temporary)
+    temporary.rename(stage.folder / name)
+    stage.keep(name)
+
+
+def _finish(ws: Workspace, stage: Stage, names: list[str], listings: int, seconds: float) -> None:
+    folder = ws.store.folder(stage.path)  # with what other workers have written
+    sizes = [pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0) for name in names]
+    rows, predicted = (sum(column) for column in zip(*sizes, strict=True))
+    skipped, bound = listings - predicted, ws.config.data.max_bad_images
+    if skipped > bound * listings:
+        raise AttrloopError(f"{skipped} of {listings} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
+    stage.finish("predictions", {"listings": predicted, "skipped": skipped, "predictions": rows, "shards": len(names), "seconds": seconds}, names)

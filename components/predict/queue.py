@@ -1,0 +1,112 @@
+"""The review queue: what a person should look at first, and what the predictions amount to."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from attrloop.components.predict.catalogue import listings
+from attrloop.components.predict.label_studio import write_tasks
+from attrloop.components.predict.predict import PREDICTIONS
+from attrloop.components.predict.votes import CataloguePrediction
+from attrloop.components.shared.errors import fail
+from attrloop.components.shared.records import polars_schema
+from attrloop.components.shared.storage import Stage, Store, digest, read_manifest, write_atomic
+from attrloop.components.shared.workspace import Workspace
+
+REVIEW = "review"
+_TASK = ["vertical", "attribute"]
+log = logging.getLogger(__name__)
+
+
+class MetricsSink(Protocol):
+    """Where single numbers are shown, e.g. KFP's `Metrics`."""
+
+    def log_metric(self, metric: str, value: float) -> None: ...
+
+
+def review(workspace: str, per_attribute: int = 20, image_root: str = "", metrics: MetricsSink | None = None) -> str:
+    """Writes the least confident predictions of every (vertical, attribute) as Label Studio projects, and `predictions/summary.json`.
+
+    Args:
+        workspace: URI of a workspace with finished predictions; writes `review/queue.parquet` (rows of `CataloguePrediction`) and the projects.
+        per_attribute: predictions to review of each (vertical, attribute); 0 for none.
+        image_root: see `label_studio.write_tasks`.
+        metrics: gets the summary of all verticals.
+
+    Returns:
+        The queue's folder in the workspace.
+
+    Raises:
+        InputError: predictions that are not finished.
+    """
+    started, ws = time.monotonic(), Workspace.open(workspace)
+    made_from = {"predictions": _digest(ws.store), "per_attribute": str(per_attribute), "images": digest(image_root)}
+    stage = Stage(ws.store, REVIEW, made_from)
+    if stage.manifest is None:
+        write_atomic(stage.folder / "summary.json", json.dumps(summary(ws), indent=1).encode())
+        queue = select(ws, per_attribute)
+        queue.write_parquet(stage.folder / "queue.parquet")
+        files = export(ws, queue, stage.folder, image_root)
+        counts = {"items": queue.height, "seconds": time.monotonic() - started}
+        stage.finish("review", counts, ["summary.json", "queue.parquet", *files])
+    else:
+        log.info("reusing %s", stage.path)
+    if metrics is not None:
+        for name, value in json.loads(ws.store.read(f"{REVIEW}/summary.json"))["all"].items():
+            metrics.log_metric(name, float(value))
+    return stage.path
+
+
+def _digest(store: Store) -> str:
+    manifest = read_manifest(store, PREDICTIONS)
+    if manifest is None:
+        raise fail(f"{store.root}/{PREDICTIONS}", "the predictions are not finished", "Let `predict` run to its end first")
+    return manifest.digest
+
+
+def _parts(ws: Workspace) -> list[Path]:
+    _digest(ws.store)
+    return sorted(ws.store.folder(PREDICTIONS).glob("part-*.parquet"))
+
+
+def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
+    """The `per_attribute` least confident predictions of every (vertical, attribute), least confident first; part by part, so that few are in memory.
+
+    Raises:
+        InputError: predictions that are not finished.
+    """
+    kept = pl.DataFrame(schema=polars_schema(CataloguePrediction))
+    for part in _parts(ws):
+        rows = pl.concat([kept, pl.read_parquet(part)]).sort(*_TASK, "confidence", "listing")
+        kept = rows.group_by(_TASK, maintain_order=True).head(per_attribute).select(kept.columns)
+    return kept
+
+
+def summary(ws: Workspace) -> dict[str, Any]:
+    """How many predictions, how confident, how many off the list: of `all`, and by `vertical/attribute`."""
+    listed = pl.col("answer").is_not_null()
+    sums = [pl.len().alias("predictions"), pl.col("confidence").sum(), (pl.col("confidence") >= 1).sum().alias("unanimous"), (~listed).sum().alias("off_list")]
+    found = pl.concat([pl.read_parquet(part).group_by(_TASK).agg(sums) for part in _parts(ws)]).group_by(_TASK).agg(pl.all().sum()).sort(_TASK)
+
+    def shares(row: dict[str, Any]) -> dict[str, float]:
+        count = max(row["predictions"], 1)
+        means = {name: round(row[key] / count, 4) for name, key in (("confidence", "confidence"), ("unanimous", "unanimous"), ("off_list", "off_list"))}
+        return {"predictions": row["predictions"], **means}
+
+    return {
+        "all": shares(found.select(pl.col("predictions", "confidence", "unanimous", "off_list").sum()).row(0, named=True)),
+        "attributes": {f"{row['vertical']}/{row['attribute']}": shares(row) for row in found.iter_rows(named=True)},
+    }
+
+
+def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "") -> list[str]:
+    """Writes a queue as Label Studio projects below a local folder; returns their names."""
+    wanted = set(queue["listing"])
+    found = {listing.id: listing for listing in listings(ws.config.data.listings, ws.schema) if listing.id in wanted} if wanted else {}
+    start = read_manifest(ws.store, "start")
+    rows = (CataloguePrediction.model_validate(row) for row in queue.iter_rows(named=True))
+    return write_tasks(ws, ((found[row.listing], row) for row in rows), folder, image_root, start.made_from["origin"] if start else "base")

@@ -1,0 +1,50 @@
+"""What the chains of a (listing, attribute) agree on."""
+
+import polars as pl
+from pydantic import Field
+
+from attrloop.components.mine_pairs.votes import with_kind
+from attrloop.components.shared.prompts import rationale_of
+from attrloop.components.shared.records import Record, polars_schema
+
+_ITEM = ["listing", "attribute"]
+
+
+class CataloguePrediction(Record):
+    """The answer to one attribute of one listing, by vote.
+
+    Attributes:
+        answer: canonical; None when no chain answered from the list.
+        confidence: agreement: the share of all chains that gave the answer, in [0, 1].
+        chains: how many voted.
+        rationale: of the most probable chain that gave the answer; "" without one.
+    """
+
+    listing: str
+    vertical: str
+    attribute: str
+    answer: str | None
+    confidence: float = Field(ge=0, le=1)
+    chains: int
+    rationale: str
+
+
+def decide(chains: pl.DataFrame) -> pl.DataFrame:
+    """Counts votes as mine_pairs does: off-list answers count against every value, and `not_visible` only wins where no chain saw anything.
+
+    Args:
+        chains: rows of `records.Chain`, with all chains of a (listing, attribute) or none.
+
+    Returns:
+        Rows of `CataloguePrediction`, by listing and attribute; of two answers with as many votes the first by name.
+    """
+    samples = chains.group_by(_ITEM).agg(pl.col("vertical").first(), chains=pl.len())
+    text = pl.col("text").sort_by("logprob", descending=True).first()
+    answers = with_kind(chains).filter(pl.col("kind") != "off_list").group_by(*_ITEM, "answer", "kind").agg(votes=pl.len(), text=text)
+    ranked = answers.sort(pl.col("kind") == "abstain", -pl.col("votes").cast(pl.Int64), "answer")
+    winners = ranked.group_by(_ITEM, maintain_order=True).first()
+    found = samples.join(winners, on=_ITEM, how="left").with_columns(
+        confidence=(pl.col("votes") / pl.col("chains")).fill_null(0.0),
+        rationale=pl.col("text").fill_null("").map_elements(rationale_of, return_dtype=pl.String),
+    )
+    return found.select(pl.col(name).cast(kind) for name, kind in polars_schema(CataloguePrediction).items()).sort(_ITEM)

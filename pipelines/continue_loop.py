@@ -1,0 +1,99 @@
+"""Further iterations from an adapter that exists already, on new listings: the loop without its SFT."""
+
+from typing import Any
+
+from kfp import dsl
+
+from attrloop.components.annotate.component import annotate
+from attrloop.components.evaluate.component import evaluate, evaluate_test, report
+from attrloop.components.fetch_adapter.component import fetch_adapter
+from attrloop.components.preflight.component import preflight
+from attrloop.components.promote.component import promote
+from attrloop.components.register_adapter.component import register_adapter
+from attrloop.pipelines.iteration import build_iteration, demanding, uncached, unroll
+
+MAX_ITERATIONS = 3
+
+
+def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
+    """The pipeline.
+
+    Args:
+        max_iterations: how many iterations it has room for; a run may ask for fewer.
+        retries: new attempts for every step that computes; for clusters, where pods are pre-empted.
+    """
+    body = build_iteration(retries)
+
+    @dsl.pipeline(
+        name="continue-loop", description="Improves a registered adapter in further iterations on new listings, and promotes the result if it is better."
+    )
+    def continue_loop(
+        config: str,
+        workspace: str,
+        adapter: str = "",
+        annotate_max_cost: float = -1.0,
+        annotate_train_per_vertical: int = -1,
+        data_labels: str = "",
+        data_listings: str = "",
+        data_schema: str = "",
+        gpu_count: str = "1",
+        gpu_type: str = "nvidia.com/gpu",
+        loop_iterations: int = -1,
+        loop_seed: int = -1,
+        sample_chains: int = -1,
+        sample_max_listings: int = -1,
+        tracking_experiment: str = "",
+        tracking_uri: str = "",
+    ) -> str:
+        """Continues the loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+
+        Args:
+            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
+            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
+            annotate_max_cost: Budget for labels in US dollars; annotation stops before crossing it.
+            annotate_train_per_vertical: Listings labelled for training in each vertical.
+            data_labels: Path of labels that exist already (JSONL), e.g. reviewed ones.
+            data_listings: Path of the listings (JSONL or Parquet).
+            data_schema: Path of `schema.yaml`.
+            gpu_count: Accelerators that sampling, training and evaluation get each; the local runner takes what the machine has.
+            gpu_type: Kubernetes resource name of the accelerator.
+            loop_iterations: The most iterations; the pipeline has room for as many as it was compiled with.
+            loop_seed: Every random choice derives from it.
+            sample_chains: Chains per listing and attribute.
+            sample_max_listings: Unlabelled listings used in an iteration; 0 for all.
+            tracking_experiment: The MLflow experiment.
+            tracking_uri: The MLflow tracking server, whose registry holds the adapter.
+
+        Returns:
+            Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
+        """
+        checked = preflight(
+            config=config,
+            workspace=workspace,
+            annotate_max_cost=annotate_max_cost,
+            annotate_train_per_vertical=annotate_train_per_vertical,
+            data_labels=data_labels,
+            data_listings=data_listings,
+            data_schema=data_schema,
+            loop_iterations=loop_iterations,
+            loop_seed=loop_seed,
+            sample_chains=sample_chains,
+            sample_max_listings=sample_max_listings,
+            tracking_experiment=tracking_experiment,
+            tracking_uri=tracking_uri,
+        )
+        root = checked.output
+        fetched = fetch_adapter(workspace=root, adapter=adapter)
+        labels = annotate(workspace=root).after(fetched)  # an adapter that is not there should be known before labels are paid for
+        start = evaluate(workspace=root, stage="start", adapter=fetched.output).after(labels)
+        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_type=gpu_type, gpu_count=gpu_count)
+        tested = evaluate_test(workspace=root, state=state)
+        registered = register_adapter(workspace=root, state=state).after(tested)
+        promoted = promote(workspace=root, state=state).after(registered)
+        written = report(workspace=root, state=state).after(promoted)
+        uncached(checked, fetched, labels, start, tested, registered, promoted, written)
+        demanding(gpu_type, gpu_count, retries, start, tested)
+        return state
+
+    return continue_loop

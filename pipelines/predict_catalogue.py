@@ -1,0 +1,88 @@
+"""Predicting a catalogue with a trained adapter, and the queue of what a person should look at."""
+
+from typing import Any
+
+from kfp import dsl
+
+from attrloop.components.fetch_adapter.component import fetch_adapter
+from attrloop.components.predict.component import predict, prepare_prediction, review_queue, shares
+from attrloop.pipelines.iteration import demanding, uncached
+
+
+def build(retries: int = 0) -> Any:
+    """The pipeline; `retries` are new attempts for each worker, on clusters where pods are pre-empted."""
+
+    @dsl.pipeline(name="workers")
+    def workers(workspace: str, adapter: str, number: int, gpu_type: str, gpu_count: str) -> None:
+        """Has several workers predict shares of the catalogue at once.
+
+        Args:
+            workspace: URI of the workspace.
+            adapter: Path of the adapter in the workspace.
+            number: How many workers.
+            gpu_type: Kubernetes resource name of the accelerator.
+            gpu_count: How many of them each worker gets.
+        """
+        divided = shares(workers=number)
+        uncached(divided)
+        with dsl.ParallelFor(divided.output, name="worker") as share:
+            predicted = predict(workspace=workspace, adapter=adapter, share=share)
+            uncached(predicted)
+            demanding(gpu_type, gpu_count, retries, predicted)
+
+    @dsl.pipeline(name="predict-catalogue", description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.")
+    def predict_catalogue(
+        config: str,
+        workspace: str,
+        adapter: str = "",
+        data_listings: str = "",
+        data_schema: str = "",
+        gpu_count: str = "1",
+        gpu_type: str = "nvidia.com/gpu",
+        loop_seed: int = -1,
+        model_base: str = "",
+        review_image_root: str = "",
+        review_per_attribute: int = 20,
+        sample_chains: int = -1,
+        tracking_uri: str = "",
+        workers_count: int = 1,
+    ) -> str:
+        """Predicts a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+
+        Args:
+            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            workspace: URI of the folder that holds everything the prediction makes; the same folder again continues.
+            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
+            data_listings: Path of the catalogue (JSONL or Parquet).
+            data_schema: Path of `schema.yaml`.
+            gpu_count: Accelerators that each worker gets; the local runner takes what the machine has.
+            gpu_type: Kubernetes resource name of the accelerator.
+            loop_seed: Every random choice derives from it.
+            model_base: Hub id or folder of the base model, where the adapter was trained on a folder that is not there.
+            review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
+            review_per_attribute: The least confident predictions of each vertical and attribute to be reviewed.
+            sample_chains: Chains that vote on each listing and attribute.
+            tracking_uri: The MLflow tracking server, whose registry holds the adapter.
+            workers_count: Workers that share the catalogue.
+
+        Returns:
+            Output: Path of the review queue in the workspace.
+        """
+        checked = prepare_prediction(
+            config=config,
+            workspace=workspace,
+            data_listings=data_listings,
+            data_schema=data_schema,
+            loop_seed=loop_seed,
+            model_base=model_base,
+            sample_chains=sample_chains,
+            tracking_uri=tracking_uri,
+        )
+        root = checked.output
+        fetched = fetch_adapter(workspace=root, adapter=adapter)
+        predicted = workers(workspace=root, adapter=fetched.output, number=workers_count, gpu_type=gpu_type, gpu_count=gpu_count)
+        queued = review_queue(workspace=root, per_attribute=review_per_attribute, image_root=review_image_root).after(predicted)
+        uncached(checked, fetched, predicted, queued)
+        return queued.outputs["Output"]
+
+    return predict_catalogue
