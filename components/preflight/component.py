@@ -34,9 +34,9 @@ def preflight(
         annotate_max_cost: Overrides `annotate.max_cost`, the budget for labels in US dollars.
         annotate_model: Overrides `annotate.model`, the teacher's name at its endpoint.
         annotate_train_per_vertical: Overrides `annotate.train_per_vertical`, listings labelled for SFT in each vertical.
-        data_labels: Overrides `data.labels`, path of labels that exist already.
-        data_listings: Overrides `data.listings`, path of the listings (JSONL or Parquet).
-        data_schema: Overrides `data.catalogue_schema`, path of `schema.yaml`.
+        data_labels: Overrides `data.labels`, path or gs:// URI of labels that exist already.
+        data_listings: Overrides `data.listings`, path or gs:// URI of the listings (JSONL or Parquet).
+        data_schema: Overrides `data.catalogue_schema`, path or gs:// URI of `schema.yaml`.
         loop_iterations: Overrides `loop.iterations`, the most iterations after SFT.
         loop_seed: Overrides `seed`, which every random choice derives from.
         model_base: Overrides `model.base`, hub id or folder of the vision-language model.

@@ -1,6 +1,7 @@
 """What every store promises, on the local file system and in a bucket alike; a fresh store over the same root stands for another pod."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -288,6 +289,15 @@ def test_a_stage_goes_on_in_another_pod_and_is_finished_for_all(pod: Pod) -> Non
     third = Stage(pod(), "it/chains", {"adapter": "1"})
     assert third.manifest == made == read_manifest(pod(), "it/chains")
     assert {name: data for name, data in contents(third.folder).items() if name.startswith("part")} == {"part-0": b"0", "part-1": b"1"}
+
+
+def test_a_stage_that_is_handed_to_another_process_keeps_its_folder(pod: Pod) -> None:
+    stage = Stage(pod(), "sft", {})
+    handed = pickle.loads(pickle.dumps(stage))
+    (handed.folder / "adapter").mkdir()
+    (handed.folder / "adapter" / "weights").write_text("w")
+    handed.keep("adapter")
+    assert pod().read("sft/adapter/weights") == b"w" and stage.finish("adapter", {}, ["adapter"]).files == ["adapter"]
 
 
 def test_a_stage_takes_nothing_over_from_other_inputs(pod: Pod) -> None:
