@@ -58,7 +58,7 @@ class Services:
 
     def run(self, container: str) -> int:
         process = self.start(container)
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         return process.returncode
 
 
@@ -103,10 +103,9 @@ def mlflow(services: Services) -> Iterator[str]:
         server = subprocess.Popen(services.command("mlflow"), env=services.environment("mlflow"), stdout=log, stderr=subprocess.STDOUT)
     url, path = services.swaps["http://mlflow.attrloop.svc.cluster.local:5000"], services.by_name["mlflow"]["readinessProbe"]["httpGet"]["path"]
     try:
-        for _ in range(240):
-            if status(f"{url}{path}", "10.0.0.9:5000") == 200:  # the kubelet names the pod's address
-                break
-            assert server.poll() is None, (services.home / "server.log").read_text()
+        until = time.monotonic() + 300
+        while status(f"{url}{path}", "10.0.0.9:5000") != 200:  # the kubelet names the pod's address
+            assert server.poll() is None and time.monotonic() < until, (services.home / "server.log").read_text()
             time.sleep(0.5)
         yield url
     finally:
