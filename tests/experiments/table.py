@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from attrloop.components.shared.state import LoopState, Outcome
+from attrloop.pipelines.demo.demo import demo_config
+
 Row = dict[str, Any]
 
 
@@ -18,8 +21,15 @@ def spread(values: list[float]) -> str:
 
 
 def best(row: Row) -> str:
-    """The stage that validation prefers, as the loop does: the best, the earlier one of equals."""
-    return max(row["validation"], key=lambda stage: row["validation"][stage])
+    """The stage that the demo's loop would have kept, with its early stop."""
+    state = LoopState(outcomes=())
+    for stage, accuracy in row["validation"].items():
+        outcome = Outcome(stage=stage, adapter=stage.removeprefix("base"), macro=accuracy / 100)
+        if stage in ("base", "sft"):
+            state = LoopState(outcomes=(*state.outcomes, outcome))
+        elif not state.stop:
+            state = state.after(outcome, demo_config(Path(), "").loop.min_gain)
+    return state.best.stage
 
 
 def line(name: str, values: dict[int, float], gains: dict[int, float], seeds: list[int], up: str = "") -> str:
@@ -39,7 +49,7 @@ def table(rows: list[Row]) -> list[str]:
         stages = [stage for stage in next(iter(mine.values()))["test"] if stage not in ("base", "sft")]
         chosen: dict[str, dict[int, str]] = {f"{arm}, {stage}": dict.fromkeys(mine, stage) for stage in stages}
         if len(stages) > 1:
-            chosen[f"{arm}, best on validation"] = {seed: best(row) for seed, row in mine.items()}
+            chosen[f"{arm}, up to three"] = {seed: best(row) for seed, row in mine.items()}
         for name, stage in chosen.items():
             values = {seed: row["test"][stage[seed]] for seed, row in mine.items()}
             lines.append(line(name, values, {seed: value - sft[seed] for seed, value in values.items()}, seeds, verticals_up(mine, stage)))
