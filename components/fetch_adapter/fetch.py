@@ -36,7 +36,10 @@ def fetch(workspace: str, adapter: str = "") -> str:
     if manifest is not None and asked.items() <= manifest.made_from.items():
         log.info("reusing %s", manifest.made_from["origin"])
     else:
-        with opened(ws.config, ws.store.root, pinned(ws.config, ws.store.root, adapter)) as origin:
+        name = pinned(ws.config, ws.store.root, adapter)
+        if f"{name}/".startswith(f"{ws.store.root}/"):
+            raise fail(name, "this adapter is in the very workspace that it should be brought to", "Give another folder for the run that starts from it")
+        with opened(ws.config, ws.store.root, name) as origin:
             copy(ws.store, STAGE, {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
             log.info("starting from %s", origin.name)
     config = as_trained(ws.config, json.loads(ws.store.read(SETTINGS)))

@@ -82,7 +82,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     kept = pl.DataFrame(schema=polars_schema(CataloguePrediction))
     for part in _parts(ws):
         rows = pl.concat([kept, pl.read_parquet(part)]).sort(*_TASK, "confidence", "listing")
-        kept = rows.group_by(_TASK, maintain_order=True).head(per_attribute).select(kept.columns)
+        kept = rows.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
     return kept
 
 

@@ -1,0 +1,136 @@
+"""An adapter that was trained elsewhere becomes a finished stage that names its origin, and stays while its run is at work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
+from attrloop.components.fetch_adapter.origin import pinned
+from attrloop.components.register_adapter.register import register
+from attrloop.components.register_adapter.versions import adapter_digest
+from attrloop.components.shared.config import PromptConfig, RunConfig
+from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.workspace import Workspace
+from tests.tracked import Run, make_run
+
+NAME = "attribute-adapter"
+
+
+def client_of(runs: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{runs}/mlflow.db", f"sqlite:///{runs}/mlflow.db")
+
+
+@pytest.fixture
+def champion(runs: Path) -> Run:
+    """A registered run, trained with titles in its prompt, whose adapter is champion."""
+    run = make_run(runs, prompt=PromptConfig(title=True))
+    register(run.uri, run.state)
+    run.ws.store.write("state.json", run.state.encode())
+    client_of(runs).set_registered_model_alias(NAME, "champion", "1")
+    return run
+
+
+def another(runs: Path, champion: Run, name: str = "weekly") -> Workspace:
+    """A workspace beside the champion's, over the same catalogue, with another prompt."""
+    return Workspace.create(str(runs / name), champion.ws.config.model_copy(update={"prompt": PromptConfig(metadata=True)}))
+
+
+def origin(ws: Workspace) -> dict[str, str]:
+    manifest = read_manifest(ws.store, "start")
+    assert manifest is not None and manifest.kind == "adapter"
+    return manifest.made_from
+
+
+def test_the_champion_becomes_a_finished_stage_that_names_its_version(runs: Path, champion: Run) -> None:
+    ws = another(runs, champion)
+    assert fetch(ws.store.root) == ADAPTER
+    theirs = champion.ws.store.folder("iteration-1/dpo/adapter")
+    assert adapter_digest(ws.store.folder(ADAPTER)) == adapter_digest(theirs) == origin(ws)["content"]
+    assert origin(ws)["origin"] == f"models:/{NAME}/1"
+    assert not list(ws.store.folder(ADAPTER).glob("*.bin")), "nothing that unpickles"
+    assert Workspace.open(ws.store.root).config.prompt == PromptConfig(title=True), "it is asked as it was taught"
+
+
+def test_a_run_keeps_its_version_when_the_alias_moves_and_new_data_take_the_new_one(runs: Path, champion: Run) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root)
+    better = make_run(runs, "better", seed=1)
+    register(better.uri, better.state)
+    client_of(runs).set_registered_model_alias(NAME, "champion", "2")
+    fetch(ws.store.root)
+    assert origin(ws)["origin"] == f"models:/{NAME}/1"
+    other = another(runs, champion, "other")
+    fetch(other.store.root)
+    assert origin(other)["origin"] == f"models:/{NAME}/2"
+    listings = Path(ws.config.data.listings)
+    listings.write_text(listings.read_text().replace('"image.png"', '"image.png","image.png"', 1))
+    fetch(ws.store.root)
+    assert origin(ws)["origin"] == f"models:/{NAME}/2"
+
+
+def test_a_config_that_is_written_again_adopts_the_settings_again(runs: Path, champion: Run) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root)
+    Workspace.create(ws.store.root, ws.config)
+    fetch(ws.store.root)
+    assert Workspace.open(ws.store.root).config.prompt == PromptConfig(title=True)
+
+
+def test_a_base_model_that_is_not_here_is_taken_from_the_config(runs: Path, champion: Run) -> None:
+    settings = RunConfig.model_validate_json((Path(champion.uri) / "config.json").read_text())
+    moved = settings.model_copy(update={"model": settings.model.model_copy(update={"base": "/no/such/folder", "max_pixels": 999})})
+    (Path(champion.uri) / "config.json").write_text(moved.model_dump_json())
+    ws = another(runs, champion)
+    fetch(ws.store.root, champion.uri)
+    model = Workspace.open(ws.store.root).config.model
+    assert (model.base, model.max_pixels) == (ws.config.model.base, 999)
+
+
+@pytest.mark.parametrize("within", ["", "/sft/adapter"], ids=["a run", "an adapter in a run"])
+def test_an_adapter_can_come_from_another_run(runs: Path, champion: Run, within: str) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root, champion.uri + within)
+    path = within.strip("/") or "iteration-1/dpo/adapter"
+    assert origin(ws)["origin"] == f"{champion.uri}/{path}"
+    assert adapter_digest(ws.store.folder(ADAPTER)) == adapter_digest(champion.ws.store.folder(path))
+
+
+def test_an_alias_is_pinned_to_the_version_that_it_stands_for(runs: Path, champion: Run) -> None:
+    assert pinned(champion.ws.config, champion.uri, "") == f"models:/{NAME}/1"
+    assert pinned(champion.ws.config, champion.uri, f"models:/{NAME}@candidate") == f"models:/{NAME}/1"
+    assert pinned(champion.ws.config, champion.uri, f"models:/{NAME}/7") == f"models:/{NAME}/7"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        (f"models:/{NAME}@nobody", "nothing is registered under this name"),
+        ("models:/other@champion", "nothing is registered under this name"),
+        (f"models:/{NAME}/9", "MLflow at sqlite.*failed"),
+        ("models:/a/b/c", "not the name of a registered model"),
+        ("/nowhere", "not the folder of a run, nor in one"),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_named(runs: Path, champion: Run, adapter: str, message: str) -> None:
+    ws = another(runs, champion)
+    with pytest.raises(AttrloopError, match=message):
+        fetch(ws.store.root, adapter)
+    assert read_manifest(ws.store, "start") is None
+
+
+def test_a_loops_own_workspace_is_not_taken(champion: Run) -> None:
+    before = (Path(champion.uri) / "config.json").read_text()
+    with pytest.raises(InputError, match="trained its own first adapter"):
+        fetch(champion.uri)
+    assert (Path(champion.uri) / "config.json").read_text() == before and json.loads(before)["prompt"]["title"]
+
+
+def test_an_adapter_is_not_brought_to_where_it_is(runs: Path, champion: Run) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root)
+    with pytest.raises(InputError, match="in the very workspace"):
+        fetch(ws.store.root, f"{ws.store.root}/start/adapter")
+    assert read_manifest(ws.store, "start") is not None and list(ws.store.folder(ADAPTER).glob("*.safetensors"))

@@ -1,0 +1,227 @@
+"""Predictions of a killed or divided run are those of an undisturbed one; answers are votes; memory does not grow with the catalogue."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrloop.components.shared.torchvision_operators  # noqa: F401
+
+import polars as pl
+import pytest
+
+from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
+from attrloop.components.predict.catalogue import check, prepare, shards
+from attrloop.components.predict.predict import predict
+from attrloop.components.predict.votes import CataloguePrediction, decide
+from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.workspace import Workspace
+from tests.small import COLOURS, change_config
+
+ROOT = Path(__file__).parents[3]
+
+
+def chain(answer: str | None, number: int = 0, logprob: float = -1.0, view: int = 0) -> Chain:
+    text = f"I see {answer}. Answer: {answer}"
+    return Chain(
+        listing="m", vertical="mug", attribute="colour", view=view, chain=number, text=text, answer=answer, logprob=logprob, tokens=4
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "answer", "confidence"),
+    [
+        (["red", "red", "blue", "red"], "red", 0.75),
+        (["red", "blue", None, None], "blue", 0.25),
+        (["not_visible", "not_visible", "not_visible", "red"], "red", 0.25),
+        (["not_visible", "not_visible", None, None], "not_visible", 0.5),
+        ([None, None], None, 0.0),
+    ],
+    ids=["the most votes", "off the list counts against", "who saw nothing does not outvote who did", "nobody saw anything", "all off the list"],
+)
+def test_the_answer_is_the_vote_and_confidence_its_share_of_all_chains(answers: list[str | None], answer: str | None, confidence: float) -> None:
+    (row,) = decide(to_frame([chain(value, k) for k, value in enumerate(answers)], Chain)).iter_rows(named=True)
+    assert (row["answer"], row["confidence"], row["chains"]) == (answer, confidence, len(answers))
+    assert row["rationale"] == ("" if answer is None else f"I see {answer}.")
+
+
+def test_the_rationale_is_the_most_probable_chains(tmp_path: Path) -> None:
+    rows = [chain("red", 0, -9.0), chain("red", 1, -2.0).model_copy(update={"text": "A red glaze. Answer: red"})]
+    assert decide(to_frame(rows, Chain))["rationale"].to_list() == ["A red glaze."]
+
+
+@pytest.fixture
+def start(trained: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A workspace for predicting the trained run's own catalogue, with that run's adapter."""
+    run = trained("qwen2_5_vl") / "run"
+    uri = prepare(str(run / "config.json"), str(tmp_path / "prediction"))
+    assert fetch(uri, str(run / "sft" / "adapter")) == ADAPTER
+    return tmp_path / "prediction"
+
+
+def parts(workspace: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (workspace / "predictions").glob("part-*.parquet")}
+
+
+def predictions(workspace: Path) -> pl.DataFrame:
+    return pl.read_parquet(workspace / "predictions" / "part-*.parquet")
+
+
+def test_every_listing_of_the_catalogue_is_answered_in_its_order(start: Path) -> None:
+    assert predict(str(start), ADAPTER) == "predictions"
+    made = predictions(start)
+    rows = [CataloguePrediction.model_validate(row) for row in made.iter_rows(named=True)]
+    ws = Workspace.open(str(start))
+    assert {row.listing for row in rows} == set(ws.listings) and len(rows) == 20
+    assert {row.answer for row in rows} <= {*COLOURS, "not_visible", None} and sum(row.answer is not None for row in rows) > 10
+    assert {row.chains for row in rows} == {3} and all(0 <= row.confidence <= 1 for row in rows)
+    size = ws.config.sample.shard_size
+    order = [sorted(listing.id for listing in shard) for shard in shards(ws)]
+    assert [made["listing"][k * size : (k + 1) * size].to_list() for k in range(5)] == order
+    manifest = read_manifest(ws.store, "predictions")
+    assert manifest is not None and (manifest.counts["listings"], manifest.counts["skipped"], manifest.counts["shards"]) == (20, 0, 5)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from attrloop.components.predict import predict
+whole, workspace = predict._write, sys.argv[1]
+def write(*arguments):
+    if len(list(Path(workspace, "predictions").glob("part-*"))) == 2:
+        Path(workspace, "predictions", ".tmp-part-00002.parquet").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(*arguments)
+predict._write = write
+predict.predict(workspace, "start/adapter")
+"""
+
+
+def test_a_killed_prediction_goes_on_to_the_same_files(start: Path, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(start, undisturbed)
+    predict(str(undisturbed), ADAPTER)
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(start)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == -signal.SIGKILL and len(parts(start)) == 2 and not (start / "predictions" / "manifest.json").exists()
+    kept = {name: (start / "predictions" / name).stat().st_mtime_ns for name in parts(start)}
+    predict(str(start), ADAPTER)
+    assert parts(start) == parts(undisturbed) and len(parts(start)) == 5
+    assert {name: (start / "predictions" / name).stat().st_mtime_ns for name in kept} == kept, "finished shards are not predicted again"
+    assert json.loads((start / "predictions" / "manifest.json").read_text())["files"] == sorted(parts(start))
+
+
+def test_workers_share_the_catalogue_and_the_last_one_finishes_it(start: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(start, alone)
+    predict(str(alone), ADAPTER)
+    predict(str(start), ADAPTER, "2/2")
+    assert set(parts(start)) == {"part-00001.parquet", "part-00003.parquet"} and not (start / "predictions" / "manifest.json").exists()
+    predict(str(start), ADAPTER, "1/2")
+    manifests = [read_manifest(Workspace.open(str(path)).store, "predictions") for path in (start, alone)]
+    assert parts(start) == parts(alone) and manifests[0] and manifests[1] and manifests[0].digest == manifests[1].digest
+
+
+def test_finished_predictions_are_reused_until_something_changes(start: Path) -> None:
+    predict(str(start), ADAPTER)
+    times = {file: file.stat().st_mtime_ns for file in (start / "predictions").iterdir()}
+    predict(str(start), ADAPTER)
+    assert {file: file.stat().st_mtime_ns for file in (start / "predictions").iterdir()} == times
+    change_config(start, sample={"chains": 1})
+    predict(str(start), ADAPTER)
+    assert set(predictions(start)["chains"]) == {1}
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b"])
+def test_a_share_that_is_none_is_refused(start: Path, share: str) -> None:
+    with pytest.raises(InputError, match="not a share of the work"):
+        predict(str(start), ADAPTER, share)
+
+
+def test_an_adapter_that_was_not_fetched_is_refused(start: Path) -> None:
+    with pytest.raises(InputError, match="this adapter is not finished"):
+        predict(str(start), "elsewhere/adapter")
+
+
+@pytest.fixture
+def catalogue(start: Path, tmp_path: Path) -> Path:
+    """The listings file of `start`, its own to change."""
+    source = Path(Workspace.open(str(start)).config.data.listings)
+    shutil.copytree(source.parent, tmp_path / "own", ignore=shutil.ignore_patterns("run"))
+    change_config(start, data={"listings": str(tmp_path / "own" / "listings.jsonl")})
+    return tmp_path / "own" / "listings.jsonl"
+
+
+def test_unreadable_listings_are_skipped_counted_and_capped(start: Path, catalogue: Path) -> None:
+    (catalogue.parent / "mug-7-1.png").write_bytes(b"no image")
+    change_config(start, data={"check_images": 0, "max_bad_images": 0.05})
+    predict(str(start), ADAPTER)
+    manifest = read_manifest(Workspace.open(str(start)).store, "predictions")
+    assert manifest is not None and manifest.counts["skipped"] == 1 and "mug-7" not in set(predictions(start)["listing"])
+    (catalogue.parent / "mug-8-1.png").write_bytes(b"no image")
+    shutil.rmtree(start / "predictions")
+    with pytest.raises(AttrloopError, match=r"2 of 20 listings have images that cannot be read.*raise data.max_bad_images"):
+        predict(str(start), ADAPTER)
+
+
+def test_every_fault_of_the_catalogue_is_told_before_anything_is_predicted(start: Path, catalogue: Path) -> None:
+    lines = catalogue.read_text().splitlines()
+    lines[3] = lines[3].replace('"vertical":"mug"', '"vertical":"cup"')
+    lines[5] = "{"
+    catalogue.write_text("\n".join([*lines, lines[0]]) + "\n")
+    (catalogue.parent / "shirt-9-0.png").unlink()
+    with pytest.raises(InputError) as caught:
+        predict(str(start), ADAPTER)
+    told = str(caught.value)
+    for fault in ("listings.jsonl:4 (listing mug-3): unknown vertical 'cup'", "listings.jsonl:6: not valid JSON", "images checked are unreadable"):
+        assert fault in told
+    assert not parts(start)
+
+
+def test_a_repeated_id_is_named(start: Path, catalogue: Path) -> None:
+    lines = catalogue.read_text().splitlines()
+    catalogue.write_text("\n".join([*lines, lines[4]]) + "\n")
+    with pytest.raises(InputError, match=r"listing mug-4\): duplicate id"):
+        check(Workspace.open(str(start)))
+
+
+_STREAMED = """
+import resource, sys
+from attrloop.components.predict.catalogue import check, shards
+from attrloop.components.shared.workspace import Workspace
+ws = Workspace.open(sys.argv[1])
+count = check(ws)
+assert count == sum(len(shard) for shard in shards(ws)) == int(sys.argv[2]), count
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_catalogue(start: Path, catalogue: Path, suffix: str) -> None:
+    used = []
+    for size in (2_000, 60_000):
+        rows = [Listing(id=f"mug-{k}", vertical="mug", images=("mug-1-0.png",), title="A mug of some kind " * 8) for k in range(size)]
+        path = catalogue.with_suffix(f".{suffix}")
+        if suffix == "jsonl":
+            path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
+        else:
+            pl.DataFrame([row.model_dump(exclude={"metadata"}) for row in rows]).write_parquet(path, row_group_size=5_000)
+        change_config(start, data={"listings": str(path), "check_images": 20})
+        done = subprocess.run([sys.executable, "-c", _STREAMED, str(start), str(size)], cwd=ROOT, capture_output=True, text=True, check=True)
+        used.append(int(done.stdout.split()[-1]))
+    assert used[1] < used[0] + 30, f"{used} MB; the listings alone are some 100 MB in memory"
+
+
+def test_the_settings_that_an_adapter_was_trained_with_win(start: Path, trained: Callable[[str], Path]) -> None:
+    run = trained("qwen2_5_vl") / "run"
+    change_config(start, model={"max_pixels": 1024, "lora_rank": 7, "base": "/nowhere"}, prompt={"title": True})
+    fetch(str(start), str(run / "sft" / "adapter"))
+    theirs, ours = (RunConfig.model_validate_json((path / "config.json").read_text()) for path in (run, start))
+    assert (ours.model.max_pixels, ours.model.base, ours.prompt) == (theirs.model.max_pixels, theirs.model.base, theirs.prompt)
+    assert ours.model.lora_rank == 7
