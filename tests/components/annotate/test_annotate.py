@@ -116,11 +116,11 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_labels_of_an_undisturbed_run(
     undisturbed = shop.workspace("undisturbed", train_per_vertical=6, concurrency=2)
     annotate(undisturbed)
     asked, gate = len(endpoint.bodies), threading.Event()
-    endpoint.behave = lambda body, number: gate.wait(20) and None if number > asked + 7 else None
+    endpoint.behave = lambda body, number: gate.wait(60) and None if number > asked + 7 else None
     uri = shop.workspace("killed", train_per_vertical=6, concurrency=2)
     code = f"from attrloop.components.annotate.annotate import annotate; annotate({uri!r})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
-        cache, deadline = Path(uri, "annotate-cache/cache.jsonl"), time.monotonic() + 20
+        cache, deadline = Path(uri, "annotate-cache/cache.jsonl"), time.monotonic() + 60
         while time.monotonic() < deadline and not (cache.exists() and cache.read_bytes().count(b"\n") >= 7):
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
@@ -140,13 +140,13 @@ def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, 
     undisturbed, settings = shop.workspace("undisturbed", train_per_vertical=6), {"train_per_vertical": 6, "concurrency": 2}
     annotate(undisturbed)
     asked, gate = len(endpoint.bodies), threading.Event()
-    endpoint.behave = lambda body, number: gate.wait(20) and None if number > asked + 7 else None
+    endpoint.behave = lambda body, number: gate.wait(60) and None if number > asked + 7 else None
     upload(shop.folder, f"{bucket}/shop")
     data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
     store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, **settings)).store
     code = f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
-        cache, deadline = "annotate-cache/cache.jsonl", time.monotonic() + 20
+        cache, deadline = "annotate-cache/cache.jsonl", time.monotonic() + 60
         while time.monotonic() < deadline and not (store.exists(cache) and store.read(cache).count(b"\n") >= 7):
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
