@@ -83,7 +83,7 @@ def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
     """Ids that occur more than once, known by eight bytes each; the rows are only read again when there are some."""
     values, counts = np.unique(np.frombuffer(keys, dtype=np.int64), return_counts=True)
     twice = set(values[counts > 1].tolist())
-    ids = (listing.id for listing in listings(ws.config.data.listings, ws.schema) if hash(listing.id) in twice)
+    ids = (listing.id for listing in _rows(ws.config.data.listings, ws.schema, []) if hash(listing.id) in twice)
     where, remedy = ws.config.data.listings, "Give every listing its own id"
     return [Problem(f"{where} (listing {key})", "duplicate id", remedy) for key in dict.fromkeys(islice(ids, _SHOWN))] if twice else []
 
