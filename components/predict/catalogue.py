@@ -1,6 +1,5 @@
 """The catalogue as a stream: a shard of it is in memory at a time, however long it is."""
 
-import logging
 import random
 import time
 from array import array
@@ -20,7 +19,6 @@ from attrloop.components.shared.workspace import Workspace
 
 CATALOGUE = "catalogue"
 _SHOWN = 50  # faults after which reading stops
-log = logging.getLogger(__name__)
 
 
 def prepare(config: str, workspace: str, **overrides: Override) -> str:
@@ -56,7 +54,6 @@ def check(ws: Workspace) -> int:
         raise InputError(problems)
     stage = Stage(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
     if stage.manifest is not None:
-        log.info("reusing the check of %s", data.listings)
         return int(stage.manifest.counts["listings"])
     found: list[Problem] = []
     count, keys, sample, draw = 0, array("q"), list[Listing](), random.Random(ws.config.seed)

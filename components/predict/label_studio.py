@@ -26,8 +26,8 @@ ANSWER, PHOTOS = "answer", "photos"
 _SIDE = 768  # pixels: the longest side of an image that is put into the task itself
 _CONFIG = f"""<View>
   <Header value="$question"/>
-  <Image name="{PHOTOS}" valueList="$images" zoom="true"/>
   <Choices name="{ANSWER}" toName="{PHOTOS}" value="$choices" choice="%s" required="true" showInline="true"/>
+  <Image name="{PHOTOS}" valueList="$images" zoom="true"/>
   <Text name="why" value="$why"/>
 </View>
 """

@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from attrloop.components.evaluate.facts import Facts
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.register_adapter.register import register
 from attrloop.components.register_adapter.versions import adapter_digest
 from attrloop.components.shared.config import PromptConfig, RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.state import LoopState, Outcome
 from attrloop.components.shared.storage import read_manifest
 from attrloop.components.shared.workspace import Workspace
-from tests.tracked import Run, make_run
+from tests.tracked import Run, evaluate, make_run, train
 
 NAME = "attribute-adapter"
 
@@ -119,6 +121,21 @@ def test_an_adapter_that_is_not_there_is_named(runs: Path, champion: Run, adapte
     with pytest.raises(AttrloopError, match=message):
         fetch(ws.store.root, adapter)
     assert read_manifest(ws.store, "start") is None
+
+
+def test_what_is_trained_from_a_version_names_it_as_its_parent(runs: Path, champion: Run) -> None:
+    weekly = make_run(runs, "weekly", {"base": 0.3, "iteration-1": 0.9}, seed=2)
+    fetch(weekly.uri)
+    start = read_manifest(weekly.ws.store, "start")
+    assert start is not None
+    train(weekly.ws, "iteration-1/dpo", start.digest, seed=2)
+    for split in ("validation", "test"):
+        evaluate(weekly.ws, "start", split, weekly.ws.labels(split), 0.6, 2)
+    base, iteration = LoopState.model_validate_json(weekly.state).outcomes
+    state = LoopState(outcomes=(base, Outcome(stage="start", adapter=ADAPTER, macro=0.6), iteration)).model_dump_json()
+    assert register(weekly.uri, state) == "2"
+    assert client_of(runs).get_model_version(NAME, "2").tags["parent_version"] == "1"
+    assert Facts.of(weekly.uri, state).reference == "start", "gains are told against what it started from"
 
 
 def test_a_loops_own_workspace_is_not_taken(champion: Run) -> None:
