@@ -6,13 +6,16 @@ from kfp import dsl
 
 from attrloop.components.annotate.component import annotate
 from attrloop.components.preflight.component import preflight
+from attrloop.pipelines.cluster import LOCAL, Cluster
 from attrloop.pipelines.iteration import uncached
+from attrloop.pipelines.resources import Resources, with_resources
 
 
-def build(retries: int = 0) -> Any:
-    """The pipeline; `retries` are new attempts for the annotation."""
+def build(cluster: Cluster = LOCAL) -> Any:
+    """The pipeline, for a cluster."""
 
     @dsl.pipeline(name="annotate-only", description="Has a large model label a budgeted sample of a catalogue, uniform over verticals.")
+    @with_resources(cluster, secrets=("annotation", "hub", "tracking"))
     def annotate_only(
         config: str,
         workspace: str,
@@ -23,6 +26,8 @@ def build(retries: int = 0) -> Any:
         data_listings: str = "",
         data_schema: str = "",
         loop_seed: int = -1,
+        *,
+        resources: Resources,
     ) -> str:
         """Labels a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
 
@@ -54,8 +59,8 @@ def build(retries: int = 0) -> Any:
         )
         labelled = annotate(workspace=checked.output)
         uncached(checked, labelled)
-        if retries:
-            labelled.set_retry(retries, "60s", 2, "1800s")
+        resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)
+        resources.cpu(labelled, annotator=True)
         return checked.output
 
     return annotate_only

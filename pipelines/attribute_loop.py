@@ -11,25 +11,27 @@ from attrloop.components.preflight.component import preflight
 from attrloop.components.promote.component import promote
 from attrloop.components.register_adapter.component import register_adapter
 from attrloop.components.sft.component import sft
-from attrloop.pipelines.iteration import build_iteration, demanding, uncached, unroll
+from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.iteration import build_iteration, uncached, unroll
+from attrloop.pipelines.resources import Resources, with_resources
 
 MAX_ITERATIONS = 3
 
 
-def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
+def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any:
     """The pipeline.
 
     Args:
-        max_iterations: how many iterations it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
-        retries: new attempts, a minute or more apart, for every step that computes; for clusters, where pods are pre-empted. On one
-            machine a fault would only be repeated.
+        max_iterations: how many it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
+        cluster: where it will run.
     """
-    body = build_iteration(retries)
+    body = build_iteration(cluster)
 
     @dsl.pipeline(
         name="attribute-loop",
         description="Makes a compact vision-language model good at product attributes, from a handful of labels and all the unlabelled listings.",
     )
+    @with_resources(cluster, "sft", "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def attribute_loop(
         config: str,
         workspace: str,
@@ -39,8 +41,7 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
         data_labels: str = "",
         data_listings: str = "",
         data_schema: str = "",
-        gpu_count: str = "1",
-        gpu_type: str = "nvidia.com/gpu",
+        gpu_sample_workers: int = 1,
         loop_iterations: int = -1,
         loop_seed: int = -1,
         model_base: str = "",
@@ -49,6 +50,8 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
         sample_max_listings: int = -1,
         tracking_experiment: str = "",
         tracking_uri: str = "",
+        *,
+        resources: Resources,
     ) -> str:
         """The loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
 
@@ -61,8 +64,7 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
             data_labels: Path of labels that exist already (JSONL).
             data_listings: Path of the listings (JSONL or Parquet).
             data_schema: Path of `schema.yaml`.
-            gpu_count: Accelerators that sampling, training and evaluation get each; the local runner takes what the machine has.
-            gpu_type: Kubernetes resource name of the accelerator.
+            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
             loop_iterations: The most iterations after SFT; the pipeline has room for as many as it was compiled with.
             loop_seed: Every random choice derives from it.
             model_base: Hub id or folder of the vision-language model.
@@ -97,19 +99,23 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
         labels = annotate(workspace=root)
         first = sft(workspace=root).after(labels)
         start = evaluate(workspace=root, stage="sft", adapter=first.output)
-        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_type=gpu_type, gpu_count=gpu_count)
+        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
         tested = evaluate_test(workspace=root, state=state)
         registered = register_adapter(workspace=root, state=state).after(tested)
         promoted = promote(workspace=root, state=state).after(registered)
         written = report(workspace=root, state=state).after(promoted)
         uncached(checked, labels, first, start, tested, registered, promoted, written)
-        demanding(gpu_type, gpu_count, retries, first, start, tested)
+        resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)
+        resources.cpu(labels, annotator=True)
+        resources.cpu(registered, promoted, written, tracking=True)
+        resources.gpu("sft", first)
+        resources.gpu("evaluate", start, tested)
         return state
 
     return attribute_loop
 
 
-def compile_to(path: Path, max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> None:
+def compile_to(path: Path, max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> None:
     """Writes the pipeline as the YAML that Kubeflow and the local runner take."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build(max_iterations, retries), str(path))
+    compiler.Compiler().compile(build(max_iterations, cluster), str(path))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from attrloop.pipelines.beside import Name, compile_to
+from attrloop.pipelines.cluster import Cluster
 
 app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 reviews = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a person should look at, to Label Studio and back.")
@@ -138,10 +139,15 @@ def compile_(
     output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
     pipeline: Annotated[Name, typer.Option(help="Which pipeline.")] = "loop",
     max_iterations: Annotated[int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")] = 3,
-    retries: Annotated[int, typer.Option(min=0, help="New attempts for each step that computes; for clusters, where pods are pre-empted.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="New attempts for each step; it goes on where the last one was stopped.")] = 3,
+    timeout_hours: Annotated[float, typer.Option(min=0.1, help="After so long a pod is stopped; a new attempt goes on.")] = 24,
+    queue: Annotated[str, typer.Option(help="Kueue's local queue for pods with accelerators.  [default: none]", show_default=False)] = "",
+    models_claim: Annotated[str, typer.Option(help="Volume claim with base models, mounted at /models.  [default: none]", show_default=False)] = "",
+    key_env: Annotated[str, typer.Option(help="Environment variable of the annotator's key, and its name in the secret.")] = "OPENAI_API_KEY",
 ) -> None:
     """Write a pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
-    compile_to(pipeline, output, max_iterations, retries)
+    cluster = Cluster(retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env)
+    compile_to(pipeline, output, max_iterations, cluster)
     typer.echo(output)
 
 

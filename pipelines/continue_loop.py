@@ -10,23 +10,26 @@ from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.preflight.component import preflight
 from attrloop.components.promote.component import promote
 from attrloop.components.register_adapter.component import register_adapter
-from attrloop.pipelines.iteration import build_iteration, demanding, uncached, unroll
+from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.iteration import build_iteration, uncached, unroll
+from attrloop.pipelines.resources import Resources, with_resources
 
 MAX_ITERATIONS = 3
 
 
-def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
+def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any:
     """The pipeline.
 
     Args:
         max_iterations: how many iterations it has room for; a run may ask for fewer.
-        retries: new attempts for every step that computes; for clusters, where pods are pre-empted.
+        cluster: where it will run.
     """
-    body = build_iteration(retries)
+    body = build_iteration(cluster)
 
     @dsl.pipeline(
         name="continue-loop", description="Improves a registered adapter in further iterations on new listings, and promotes the result if it is better."
     )
+    @with_resources(cluster, "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def continue_loop(
         config: str,
         workspace: str,
@@ -36,14 +39,15 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
         data_labels: str = "",
         data_listings: str = "",
         data_schema: str = "",
-        gpu_count: str = "1",
-        gpu_type: str = "nvidia.com/gpu",
+        gpu_sample_workers: int = 1,
         loop_iterations: int = -1,
         loop_seed: int = -1,
         sample_chains: int = -1,
         sample_max_listings: int = -1,
         tracking_experiment: str = "",
         tracking_uri: str = "",
+        *,
+        resources: Resources,
     ) -> str:
         """Continues the loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
 
@@ -56,8 +60,7 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
             data_labels: Path of labels that exist already (JSONL), e.g. reviewed ones.
             data_listings: Path of the listings (JSONL or Parquet).
             data_schema: Path of `schema.yaml`.
-            gpu_count: Accelerators that sampling, training and evaluation get each; the local runner takes what the machine has.
-            gpu_type: Kubernetes resource name of the accelerator.
+            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
             loop_iterations: The most iterations; the pipeline has room for as many as it was compiled with.
             loop_seed: Every random choice derives from it.
             sample_chains: Chains per listing and attribute.
@@ -87,13 +90,16 @@ def build(max_iterations: int = MAX_ITERATIONS, retries: int = 0) -> Any:
         fetched = fetch_adapter(workspace=root, adapter=adapter)
         labels = annotate(workspace=root).after(fetched)  # an adapter that is not there should be known before labels are paid for
         start = evaluate(workspace=root, stage="start", adapter=fetched.output).after(labels)
-        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_type=gpu_type, gpu_count=gpu_count)
+        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
         tested = evaluate_test(workspace=root, state=state)
         registered = register_adapter(workspace=root, state=state).after(tested)
         promoted = promote(workspace=root, state=state).after(registered)
         written = report(workspace=root, state=state).after(promoted)
         uncached(checked, fetched, labels, start, tested, registered, promoted, written)
-        demanding(gpu_type, gpu_count, retries, start, tested)
+        resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)
+        resources.cpu(labels, annotator=True)
+        resources.cpu(fetched, registered, promoted, written, tracking=True)
+        resources.gpu("evaluate", start, tested)
         return state
 
     return continue_loop

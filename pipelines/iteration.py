@@ -9,7 +9,9 @@ from attrloop.components.dpo.component import dpo
 from attrloop.components.evaluate.component import evaluate
 from attrloop.components.loop_state.component import keep, latest_adapter, should_run
 from attrloop.components.mine_pairs.component import mine_pairs
-from attrloop.components.sample_chains.component import sample_chains
+from attrloop.components.sample_chains.component import sample_chains, share_out
+from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.resources import Resources, with_resources
 
 
 def uncached(*tasks: Any) -> None:
@@ -18,38 +20,59 @@ def uncached(*tasks: Any) -> None:
         task.set_caching_options(False)
 
 
-def demanding(gpu_type: Any, gpu_count: Any, retries: int, *tasks: Any) -> None:
-    """Asks for accelerators (the local runner takes what the machine has) and for new attempts after a pre-emption."""
-    for task in tasks:
-        task.set_accelerator_type(gpu_type).set_accelerator_limit(gpu_count)
-        if retries:
-            task.set_retry(retries, "60s", 2, "1800s")
+def build_sampling(cluster: Cluster) -> Any:
+    """The pipeline that samples chains in several pods at once; one that fails is tried again alone.
+
+    A pipeline of its own, for inside the loop nothing but its own inputs may be read: the local runner takes any output of a step for the loop's item.
+    """
+
+    @dsl.pipeline(name="sampling")
+    @with_resources(cluster, "sample")
+    def sampling(workspace: str, stage: str, adapter: str, shares: list, resources: Resources) -> None:
+        """Samples the chains of an iteration.
+
+        Args:
+            workspace: URI of the run's workspace.
+            stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
+            adapter: Path in the workspace of the adapter that the chains are sampled from.
+            shares: The share of each worker: `1/2`, `2/2`.
+        """
+        with dsl.ParallelFor(shares, name="workers") as share:
+            chains = sample_chains(workspace=workspace, stage=stage, adapter=adapter, share=share)
+            uncached(chains)
+            resources.gpu("sample", chains)
+
+    return sampling
 
 
-def build_iteration(retries: int = 0) -> Any:
-    """The pipeline of one iteration; `retries` are new attempts for each of its demanding steps."""
+def build_iteration(cluster: Cluster) -> Any:
+    """The pipeline of one iteration, as a step of a loop (see `unroll`)."""
+    sampling = build_sampling(cluster)
 
     @dsl.pipeline(name="iteration")
-    def iteration(workspace: str, stage: str, state: str, gpu_type: str, gpu_count: str) -> str:
+    @with_resources(cluster, "sample", "dpo", "evaluate")
+    def iteration(workspace: str, stage: str, state: str, gpu_sample_workers: int, resources: Resources) -> str:
         """Samples chains, mines pairs, trains on them with DPO, and evaluates on validation.
 
         Args:
             workspace: URI of the run's workspace.
             stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
             state: The loop's state (JSON) before.
-            gpu_type: Kubernetes resource name of the accelerator.
-            gpu_count: How many of them sampling, training and evaluation get.
+            gpu_sample_workers: Pods that sample chains at once.
 
         Returns:
             Output: The loop's state (JSON) after.
         """
         previous = latest_adapter(state=state)
-        chains = sample_chains(workspace=workspace, stage=stage, adapter=previous.output)
+        divided = share_out(workspace=workspace, stage=stage, adapter=previous.output, workers=gpu_sample_workers)
+        chains = sampling(workspace=workspace, stage=stage, adapter=previous.output, shares=divided.output, **resources.handed_on(sampling))
         pairs = mine_pairs(workspace=workspace, stage=stage).after(chains)
         trained = dpo(workspace=workspace, stage=stage, adapter=previous.output).after(pairs)
         evaluated = evaluate(workspace=workspace, stage=stage, adapter=trained.output, state=state)
-        uncached(previous, chains, pairs, trained, evaluated)
-        demanding(gpu_type, gpu_count, retries, chains, trained, evaluated)
+        uncached(previous, divided, chains, pairs, trained, evaluated)
+        resources.cpu(divided, pairs)
+        resources.gpu("dpo", trained)
+        resources.gpu("evaluate", evaluated)
         return evaluated.outputs["Output"]
 
     return iteration

@@ -5,40 +5,41 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.fetch_adapter.component import fetch_adapter
-from attrloop.components.predict.component import predict, prepare_prediction, review_queue, shares
-from attrloop.pipelines.iteration import demanding, uncached
+from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
+from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.iteration import uncached
+from attrloop.pipelines.resources import Resources, with_resources
 
 
-def build(retries: int = 0) -> Any:
-    """The pipeline; `retries` are new attempts for each worker, on clusters where pods are pre-empted."""
+def build(cluster: Cluster = LOCAL) -> Any:
+    """The pipeline, for a cluster."""
 
     @dsl.pipeline(name="workers")
-    def workers(workspace: str, adapter: str, number: int, gpu_type: str, gpu_count: str) -> None:
+    @with_resources(cluster, "predict")
+    def workers(workspace: str, adapter: str, number: int, resources: Resources) -> None:
         """Has several workers predict shares of the catalogue at once.
 
         Args:
             workspace: URI of the workspace.
             adapter: Path of the adapter in the workspace.
             number: How many workers.
-            gpu_type: Kubernetes resource name of the accelerator.
-            gpu_count: How many of them each worker gets.
         """
-        divided = shares(workers=number)
+        divided = share_out_catalogue(workspace=workspace, adapter=adapter, workers=number)
         uncached(divided)
+        resources.cpu(divided)
         with dsl.ParallelFor(divided.output, name="worker") as share:
             predicted = predict(workspace=workspace, adapter=adapter, share=share)
             uncached(predicted)
-            demanding(gpu_type, gpu_count, retries, predicted)
+            resources.gpu("predict", predicted)
 
     @dsl.pipeline(name="predict-catalogue", description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.")
+    @with_resources(cluster, "predict", secrets=("hub", "tracking"))
     def predict_catalogue(
         config: str,
         workspace: str,
         adapter: str = "",
         data_listings: str = "",
         data_schema: str = "",
-        gpu_count: str = "1",
-        gpu_type: str = "nvidia.com/gpu",
         loop_seed: int = -1,
         model_base: str = "",
         review_image_root: str = "",
@@ -46,6 +47,8 @@ def build(retries: int = 0) -> Any:
         sample_chains: int = -1,
         tracking_uri: str = "",
         workers_count: int = 1,
+        *,
+        resources: Resources,
     ) -> str:
         """Predicts a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
 
@@ -55,8 +58,6 @@ def build(retries: int = 0) -> Any:
             adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
             data_listings: Path of the catalogue (JSONL or Parquet).
             data_schema: Path of `schema.yaml`.
-            gpu_count: Accelerators that each worker gets; the local runner takes what the machine has.
-            gpu_type: Kubernetes resource name of the accelerator.
             loop_seed: Every random choice derives from it.
             model_base: Hub id or folder of the base model, where the adapter was trained on a folder that is not there.
             review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
@@ -80,9 +81,12 @@ def build(retries: int = 0) -> Any:
         )
         root = checked.output
         fetched = fetch_adapter(workspace=root, adapter=adapter)
-        predicted = workers(workspace=root, adapter=fetched.output, number=workers_count, gpu_type=gpu_type, gpu_count=gpu_count)
+        predicted = workers(workspace=root, adapter=fetched.output, number=workers_count, **resources.handed_on(workers))
         queued = review_queue(workspace=root, per_attribute=review_per_attribute, image_root=review_image_root).after(predicted)
         uncached(checked, fetched, predicted, queued)
+        resources.cpu(checked, retried=False)
+        resources.cpu(queued)
+        resources.cpu(fetched, tracking=True)
         return queued.outputs["Output"]
 
     return predict_catalogue

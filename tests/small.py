@@ -1,6 +1,6 @@
-"""Small workspaces over plain coloured pictures, and a process that trains in them until it is killed.
+"""Small workspaces over plain coloured pictures, and a process that trains in them until it gets a signal.
 
-python -m tests.small STEP STAGE WORKSPACE...   trains each (`sft`, or `iteration-1` from SFT's adapter) and is killed (SIGKILL) after step STEP
+python -m tests.small STEP SIGNAL STAGE WORKSPACE...   trains each (`sft`, or `iteration-1` from SFT's adapter), with SIGNAL after step STEP (0: never)
 """
 
 import json
@@ -80,19 +80,28 @@ def some_pairs(ws: Workspace) -> list[Pair]:
     return made
 
 
-def train_until_killed(step: int, stage: str, workspaces: list[str]) -> None:
-    """Trains in each workspace in a process that is killed once it has done `step` steps.
+def train_until_killed(step: int, stage: str, workspaces: list[str], number: signal.Signals = signal.SIGKILL) -> None:
+    """Trains in each workspace in a process that gets a signal, SIGKILL by default, once it has done `step` steps.
 
     Raises:
-        AssertionError: one of them ended otherwise.
+        AssertionError: one of them did not end by the signal.
     """
+    _train_apart(step, number, stage, workspaces, 128 + number)
+
+
+def train_apart(stage: str, workspaces: list[str]) -> None:
+    """Trains in each workspace to the end, in a process like those of `train_until_killed`: as many threads, hence the same bytes."""
+    _train_apart(0, signal.SIGKILL, stage, workspaces, 0)
+
+
+def _train_apart(step: int, number: signal.Signals, stage: str, workspaces: list[str], end: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.small", str(step), stage, *workspaces]
+    command = [sys.executable, "-m", "tests.small", str(step), str(int(number)), stage, *workspaces]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [signal.SIGKILL] * len(workspaces), done.stderr[-3000:]
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [end] * len(workspaces), done.stderr[-3000:]
 
 
-def main(step: int, stage: str, workspaces: list[str]) -> None:
+def main(step: int, number: int, stage: str, workspaces: list[str]) -> None:
     """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
     import attrloop.components.shared.torchvision_operators  # noqa: F401
 
@@ -100,20 +109,30 @@ def main(step: int, stage: str, workspaces: list[str]) -> None:
     from attrloop.components.sft import train as sft
     from attrloop.components.shared.training import Metrics
 
+    shown = Metrics.on_step_end
+
     def on_step_end(self: Metrics, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        shown(self, args, state, control, **kwargs)
         if state.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     Metrics.on_step_end = on_step_end  # type: ignore[method-assign]
     ends = []
     for workspace in workspaces:
         child = os.fork()
         if not child:
-            sft.train(workspace) if stage == "sft" else dpo.train(workspace, stage, sft.ADAPTER)
-            os._exit(0)
-        ends.append(os.WTERMSIG(os.waitpid(child, 0)[1]))
+            code = 1
+            try:
+                sft.train(workspace) if stage == "sft" else dpo.train(workspace, stage, sft.ADAPTER)
+                code = 0
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            finally:
+                os._exit(code)
+        status = os.waitpid(child, 0)[1]
+        ends.append(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
     print(json.dumps(ends))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -42,8 +42,9 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         output.finish("adapter", {"rows": 0, "seconds": 0}, [])
         return adapter
     from attrloop.components.dpo.trainer import fit  # torch: not needed where everything is reused
+    from attrloop.components.shared.processes import processes_for, spread
 
-    fit(ws, output, adapter, pairs)
+    spread(fit, processes_for(ws.config.dpo.batch_size), ws, output, adapter, pairs)
     counts = {"rows": len(pairs), "anchors": sum(pair.rejected is None for pair in pairs), "seconds": time.monotonic() - started}
     output.finish("adapter", counts, ["adapter", "metrics.jsonl"])
     ws.store.remove(f"{output.path}/checkpoints")

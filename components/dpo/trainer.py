@@ -6,6 +6,8 @@ from typing import Any
 import attrloop.components.shared.torchvision_operators  # noqa: F401
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from trl import DPOConfig, DPOTrainer
@@ -15,7 +17,7 @@ from attrloop.components.shared.logprobs import completion_logprobs, continuatio
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Pair
 from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
+from attrloop.components.shared.training import rows_dataset, run_trainer, trainer_arguments
 from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace, progress
 
@@ -41,11 +43,9 @@ def fit(ws: Workspace, stage: Stage, adapter: str, pairs: list[Pair]) -> None:
         train_dataset=rows_dataset(len(pairs)),
         processing_class=vlm.processor,
         data_collator=collate,
-        callbacks=[Metrics(stage.folder / "metrics.jsonl", stage.path.replace("/", " ")), KeepCheckpoints(stage)],
         nll=ws.config.dpo.nll,
     )
     run_trainer(trainer, stage)
-    save_adapter(vlm.model, stage)
 
 
 class PairCollator:
@@ -97,21 +97,23 @@ def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size
     path = stage.folder / _REFERENCE
     if path.exists():
         return load_file(path)["logprobs"]
+    process = PartialState(cpu=vlm.base.device.type == "cpu")
+    share = list(range(len(collate.pairs)))[process.process_index :: process.num_processes]
+    result = torch.zeros(len(collate.pairs), 2)
     vlm.model.eval()
-    parts = []
-    with progress("reference log-probabilities", len(collate.pairs), "pairs") as bar:
-        for start in range(0, len(collate.pairs), batch_size):
-            batch = collate([{"row": k} for k in range(start, min(start + batch_size, len(collate.pairs)))])
+    with progress("reference log-probabilities", len(share), "pairs") as bar:
+        for start in range(0, len(share), batch_size):
+            rows = torch.tensor(share[start : start + batch_size])
+            batch = collate([{"row": k} for k in rows.tolist()])
             chosen, rejected = chain_logprobs(vlm.model, batch)
-            part = torch.zeros(len(chosen), 2)
-            part[:, 0], part[batch["paired"].cpu(), 1] = chosen.cpu(), rejected.cpu()
-            parts.append(part)
-            bar.advance(len(parts[-1]))
-    result = torch.cat(parts)
-    temporary = path.with_suffix(".partial")
-    save_file({"logprobs": result.contiguous()}, temporary)
-    temporary.rename(path)
-    stage.keep(_REFERENCE)
+            result[rows, 0], result[rows[batch["paired"].cpu()], 1] = chosen.cpu(), rejected.cpu()
+            bar.advance(len(rows))
+    result = reduce(result.to(vlm.base.device), "sum").cpu()
+    if process.is_main_process:
+        temporary = path.with_suffix(".partial")
+        save_file({"logprobs": result.contiguous()}, temporary)
+        temporary.rename(path)
+        stage.keep(_REFERENCE)
     return result
 
 
@@ -144,14 +146,14 @@ class WeightedDPOTrainer(DPOTrainer):
         margin = gain[paired] - rejected_gain
         preference = -F.logsigmoid(self.beta * margin) * weight[paired]
         likelihood = -chosen / inputs["mask"][: len(weight)].sum(1) * weight
-        values = {"nll": likelihood, "logps/chosen": chosen, "logps/chosen_change": gain}
-        if len(margin):
-            values |= {
-                "preference_loss": preference, "logps/rejected": rejected, "logps/rejected_change": rejected_gain,
-                "rewards/accuracies": (margin > 0).float(), "rewards/margins": self.beta * margin,
-            }  # fmt: skip
-        for name, value in values.items():
-            self._metrics["train"][name].append(value.detach().mean().item())
+        values = {
+            "nll": likelihood, "logps/chosen": chosen, "logps/chosen_change": gain, "preference_loss": preference, "logps/rejected": rejected,
+            "logps/rejected_change": rejected_gain, "rewards/accuracies": (margin > 0).float(), "rewards/margins": self.beta * margin,
+        }  # fmt: skip
+        sums = torch.stack([torch.stack((value.detach().float().sum(), value.new_tensor(float(len(value))))) for value in values.values()])
+        for name, (total, count) in zip(values, self.accelerator.reduce(sums, "sum").tolist(), strict=True):
+            if count:
+                self._metrics["train"][name].append(total / count)
         return preference.sum() / len(weight) + self.nll * likelihood.mean()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""KFP contract of chain sampling."""
+"""KFP contract of chain sampling: the parts are shared out to workers, which sample at once."""
 
 import os
 
@@ -6,19 +6,38 @@ from kfp import dsl
 
 
 @dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
-def sample_chains(workspace: str, stage: str, adapter: str) -> str:
-    """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
-
-    Writes `<stage>/chains/part-*.parquet`; a shard that is finished is not sampled again.
+def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
+    """Begins the sampling of an iteration and divides it between workers.
 
     Args:
         workspace: URI of the run's workspace.
         stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
         adapter: Path in the workspace of the adapter that the chains are sampled from.
+        workers: How many may sample at once.
+
+    Returns:
+        Output: The share of each: `1/2`, `2/2`.
+    """
+    from attrloop.components.sample_chains.sample import share_out
+
+    return share_out(workspace, stage, adapter, workers)
+
+
+@dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+def sample_chains(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
+    """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
+
+    Writes `<stage>/chains/part-*.parquet`; a part that is finished is not sampled again. Whoever makes the last one finishes the stage.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
+        adapter: Path in the workspace of the adapter that the chains are sampled from.
+        share: Which of the parts: `k/n` is every n-th from the k-th on.
 
     Returns:
         Output: Path of the chains in the workspace.
     """
     from attrloop.components.sample_chains.sample import sample
 
-    return sample(workspace, stage, adapter)
+    return sample(workspace, stage, adapter, share)

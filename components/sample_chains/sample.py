@@ -1,4 +1,4 @@
-"""Samples reasoning-and-answer chains: several per (listing, attribute), spread over the listing's views, in resumable shards."""
+"""Samples reasoning-and-answer chains: several per (listing, attribute), spread over the listing's views, in parts that several workers share."""
 
 import logging
 import random
@@ -13,6 +13,7 @@ from attrloop.components.shared.config import SampleConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.shares import parse_share, shares
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
 
@@ -22,48 +23,86 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def sample(workspace: str, stage: str, adapter: str) -> str:
-    """Samples the chains of one iteration; finished shards are kept, and every chain is the same however often the run was killed.
+def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[str]:
+    """Begins the sampling of an iteration, so that of several workers none finds what was made from other inputs, and divides it.
 
     Args:
-        workspace: URI of the run's workspace.
-        stage: `iteration-<k>`; writes `<stage>/chains/part-<n>.parquet` of `records.Chain` rows. A (listing, attribute) never crosses a shard.
-        adapter: path of the adapter that samples.
+        workers: how many may sample at once.
 
     Returns:
-        The chains' folder in the workspace.
+        Each worker's share (see `sample`), of which none is empty.
 
     Raises:
         AttrloopError: nothing to sample.
     """
     ws = Workspace.open(workspace)
-    upstream = {name: read_manifest(ws.store, path) for name, path in (("labels", "annotate"), ("adapter", adapter.removesuffix("/adapter")))}
-    made_from = {name: manifest.digest if manifest else "" for name, manifest in upstream.items()}
-    output = Stage(ws.store, f"{stage}/chains", made_from | {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest})
+    _begin(ws, stage, adapter)
+    return shares(min(workers, len(_parts(ws))))
+
+
+def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
+    """Samples the chains of one iteration; finished parts are kept, and every chain is the same however often the run was killed.
+
+    Several workers may sample at once. Which parts there are does not depend on their number; whoever has made the last part finishes the stage.
+
+    Args:
+        workspace: URI of the run's workspace.
+        stage: `iteration-<k>`; writes `<stage>/chains/part-<n>.parquet` of `records.Chain` rows. A (listing, attribute) never crosses a part.
+        adapter: path of the adapter that samples.
+        share: `k/n`: every n-th part from the k-th on, for n workers.
+
+    Returns:
+        The chains' folder in the workspace.
+
+    Raises:
+        AttrloopError: nothing to sample, or more listings with unreadable images than `data.max_bad_images`.
+    """
+    ws = Workspace.open(workspace)
+    output = _begin(ws, stage, adapter)
     if output.manifest is not None:
         log.info("reusing %s", output.path)
         return output.path
     started = time.monotonic()
-    listings = listings_to_sample(ws)
-    size = ws.config.sample.shard_size
-    shards = [listings[start : start + size] for start in range(0, len(listings), size)]
-    names = [f"part-{number:05d}.parquet" for number in range(len(shards))]
+    parts, (worker, workers) = _parts(ws), parse_share(share)
+    mine = list(parts)[worker::workers]
     vlm = None
-    with progress(f"{stage} chains", len(listings), "listings") as bar:
-        for name, shard in zip(names, shards, strict=True):
+    with progress(f"{stage} chains", sum(len(parts[name]) for name in mine), "listings") as bar:
+        for name in mine:
             if not (output.folder / name).exists():
                 if vlm is None:
                     from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
 
                     vlm = Vlm.open(ws, adapter)
                     vlm.merge()
-                _write(ws, vlm, shard, stage, output, name)
-            bar.advance(len(shard))
-    sampled = pl.scan_parquet([output.folder / name for name in names]).select(pl.col("listing").n_unique()).collect().item()
-    _check_skipped(len(listings) - sampled, len(listings), ws.config.data.max_bad_images)
-    counts = {"listings": sampled, "skipped": len(listings) - sampled, "shards": len(shards), "seconds": time.monotonic() - started}
-    output.finish("chains", counts, names)
+                _write(ws, vlm, parts[name], stage, output, name)
+            bar.advance(len(parts[name]))
+    missing = {f"{output.path}/{name}" for name in parts} - set(ws.store.list(output.path))
+    if missing:
+        log.info("%d of %d parts are still to be made by other workers", len(missing), len(parts))
+    else:
+        _finish(ws, output, parts, started)
     return output.path
+
+
+def _begin(ws: Workspace, stage: str, adapter: str) -> Stage:
+    upstream = {name: read_manifest(ws.store, path) for name, path in (("labels", "annotate"), ("adapter", adapter.removesuffix("/adapter")))}
+    made_from = {name: manifest.digest if manifest else "" for name, manifest in upstream.items()}
+    return Stage(ws.store, f"{stage}/chains", made_from | {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest})
+
+
+def _parts(ws: Workspace) -> dict[str, list[Listing]]:
+    """The listings of every part, by its file name, in order."""
+    listings, size = listings_to_sample(ws), ws.config.sample.shard_size
+    return {f"part-{number:05d}.parquet": listings[start : start + size] for number, start in enumerate(range(0, len(listings), size))}
+
+
+def _finish(ws: Workspace, output: Stage, parts: dict[str, list[Listing]], started: float) -> None:
+    folder = ws.store.folder(output.path)  # what other workers have made too
+    total = sum(map(len, parts.values()))
+    sampled = pl.scan_parquet([folder / name for name in parts]).select(pl.col("listing").n_unique()).collect().item()
+    _check_skipped(total - sampled, total, ws.config.data.max_bad_images)
+    counts = {"listings": sampled, "skipped": total - sampled, "shards": len(parts), "seconds": time.monotonic() - started}
+    output.finish("chains", counts, parts)
 
 
 def listings_to_sample(ws: Workspace) -> list[Listing]:

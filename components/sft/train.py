@@ -38,8 +38,9 @@ def train(workspace: str) -> str:
     if not rows:
         raise AttrloopError("There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels.")
     from attrloop.components.sft.trainer import fit  # torch: not needed where everything is reused
+    from attrloop.components.shared.processes import processes_for, spread
 
-    fit(ws, stage, rows)
+    spread(fit, processes_for(ws.config.sft.batch_size), ws, stage, rows)
     stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
     ws.store.remove(_CHECKPOINTS)
     return ADAPTER

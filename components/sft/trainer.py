@@ -11,7 +11,7 @@ from attrloop.components.shared.features import noisy
 from attrloop.components.shared.logprobs import completion_logprobs
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.training import KeepCheckpoints, Metrics, rows_dataset, run_trainer, save_adapter, trainer_arguments
+from attrloop.components.shared.training import rows_dataset, run_trainer, trainer_arguments
 from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
 
@@ -36,11 +36,9 @@ def fit(ws: Workspace, stage: Stage, rows: list[tuple[Prompt, str]]) -> None:
         train_dataset=rows_dataset(len(rows)),
         processing_class=vlm.processor,
         data_collator=collate,
-        callbacks=[Metrics(stage.folder / "metrics.jsonl", stage.path), KeepCheckpoints(stage)],
         noise=ws.config.sft.feature_noise,
     )
     run_trainer(trainer, stage)
-    save_adapter(vlm.model, stage)
 
 
 class CompletionTrainer(SFTTrainer):
@@ -52,4 +50,5 @@ class CompletionTrainer(SFTTrainer):
         self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated steps are averaged by the trainer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / inputs["completion_mask"].sum()
+        tokens = self.accelerator.reduce(inputs["completion_mask"].sum().float(), "mean")  # of all processes, whose losses are averaged
+        return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / tokens

@@ -8,7 +8,8 @@ _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
 def backbone(model: Any) -> Any:
-    """The multimodal backbone inside PEFT's and the language-model head's wrappers (where Qwen keeps its rotary offset)."""
+    """The multimodal backbone inside the wrappers of several processes, PEFT and the language-model head (where Qwen keeps its rotary offset)."""
+    model = getattr(model, "module", model)
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     return core.model
 

@@ -1,8 +1,11 @@
-"""What SFT and DPO share: TRL trainer arguments, resuming, the metrics file, saving the adapter."""
+"""What SFT and DPO share: TRL trainer arguments, checkpoints and resuming, the metrics file, saving the adapter."""
 
 import json
 import logging
 import math
+import shutil
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.processes import STOPPED
 from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 
@@ -23,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) -> dict[str, Any]:
-    """Arguments for SFTConfig or DPOConfig: constant across them, explained where they are not the obvious ones."""
+    """Arguments for SFTConfig or DPOConfig: constant across them, explained where they are not the obvious ones.
+
+    `config.batch_size` counts rows over all processes, so that their number decides the time a training takes and not its outcome.
+    """
     return {
         "output_dir": str(stage.folder / "checkpoints"),
         "seed": seed,
@@ -48,6 +55,9 @@ def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) ->
         "bf16": vlm.base.dtype == torch.bfloat16,
         "use_cpu": vlm.base.device.type == "cpu",
         "dataloader_pin_memory": vlm.base.device.type == "cuda",
+        "accelerator_config": {"split_batches": True},  # of every batch each process takes its share
+        "ddp_broadcast_buffers": False,  # they are constant; writing them between two forward passes would break the backward pass
+        "ddp_find_unused_parameters": False,
         "max_length": None,  # truncation would cut image tokens; max_pixels bounds the length instead
     }
 
@@ -69,38 +79,86 @@ class Metrics(TrainerCallback):
         self.bar.update(self.task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        logs = {name: value for name, value in (logs or {}).items() if not name.startswith("train_")}  # timings: they would differ in every run
+        if not logs or "loss" not in logs:  # the trainer's own summary of a run: timings, which differ every time
+            return
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": state.global_step, **{k: float(v) for k, v in (logs or {}).items()}}) + "\n")
+            file.write(json.dumps({"step": state.global_step, **{name: float(value) for name, value in logs.items()}}) + "\n")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.stop()
 
 
-class KeepCheckpoints(TrainerCallback):
-    """Makes every checkpoint durable in the store as soon as it is complete, and what was logged until then with it."""
+class Checkpoints(TrainerCallback):
+    """Makes every checkpoint durable in the store as soon as it is complete, and what was logged until then with it.
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    On SIGTERM, which is what a pod gets before a pre-emption, a checkpoint is made after the present step and training stops.
+
+    Attributes:
+        stopped: whether it was asked to.
+    """
+
+    def __init__(self, stage: Stage, trainer: Any) -> None:
+        self.stage, self.trainer, self.stopped = stage, trainer, False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._former = signal.signal(signal.SIGTERM, self._ask) if threading.current_thread() is threading.main_thread() else None
+        file = self._window(args, state)
+        if file.exists():  # figures of the steps since the last line of the metrics file
+            kept = json.loads(file.read_text())
+            self.trainer._tr_loss += kept["loss"]
+            self.trainer._globalstep_last_logged = kept["since"]
+            for name, values in kept["metrics"].items():
+                self.trainer._metrics["train"][name].extend(values)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.stopped = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes > 1:  # all stop after the same step, or those that go on would wait for ever
+            self.stopped = bool(accelerator.reduce(torch.tensor(float(self.stopped), device=accelerator.device)).item())
+        if self.stopped:
+            control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        window = {"loss": trainer._tr_loss.item(), "since": trainer._globalstep_last_logged, "metrics": trainer._metrics["train"]}
+        self._window(args, state).write_text(json.dumps(window))
+        trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            self._keep(state.global_step)
+
+    def _keep(self, step: int) -> None:
         self.stage.keep("metrics.jsonl")
-        self.stage.keep(f"checkpoints/checkpoint-{state.global_step}")
+        self.stage.keep(f"checkpoints/checkpoint-{step}")
         folder = f"{self.stage.path}/checkpoints"
         here = {path.name for path in (self.stage.folder / "checkpoints").iterdir()}  # the trainer removes old ones
         for name in {path.removeprefix(f"{folder}/").split("/")[0] for path in self.stage.store.list(folder)} - here:
             self.stage.store.remove(f"{folder}/{name}")
 
+    def _window(self, args: Any, state: Any) -> Path:
+        return self.stage.folder / "checkpoints" / f"checkpoint-{state.global_step}" / f"window-{args.process_index}.json"
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+
 
 def run_trainer(trainer: Any, stage: Stage) -> None:
-    """Trains, going on from the last complete checkpoint if there is one.
+    """Trains, going on from the last complete checkpoint if there is one, and saves the adapter (safetensors) to `adapter/`.
 
     Raises:
         AttrloopError: out of memory, a full disk or a loss that is no number, with what to change.
+        SystemExit: with `STOPPED`, when SIGTERM came; the checkpoint is in the store.
     """
     folder = stage.folder / "checkpoints"
     folder.mkdir(exist_ok=True)
-    checkpoint = _last_complete(folder)
+    checkpoints = Checkpoints(stage, trainer)
+    trainer.add_callback(checkpoints)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(Metrics(stage.folder / "metrics.jsonl", stage.path.replace("/", " ")))
+    with trainer.accelerator.main_process_first():
+        checkpoint = _last_complete(folder)
     if checkpoint:
         log.warning("going on from %s", Path(checkpoint).name)
     try:
@@ -112,22 +170,20 @@ def run_trainer(trainer: Any, stage: Stage) -> None:
     trained = (weight for weight in trainer.model.parameters() if weight.requires_grad)
     if not math.isfinite(result.training_loss) or not all(weight.isfinite().all() for weight in trained):
         raise AttrloopError(f"{stage.path}: the loss is not a number. Lower learning_rate.")
+    if checkpoints.stopped and trainer.state.global_step < trainer.state.max_steps:
+        log.warning("stopped after step %d, as asked; the same call goes on from there", trainer.state.global_step)
+        raise SystemExit(STOPPED)
+    if trainer.is_world_process_zero():
+        trainer.model.save_pretrained(stage.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
 
 
 def _last_complete(folder: Path) -> str | None:
     """The newest checkpoint that holds the trainer's state, which is written last; half-written ones are removed."""
-    import shutil
-
     while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
         if (Path(last) / "trainer_state.json").exists():
             return last
         shutil.rmtree(last)
     return None
-
-
-def save_adapter(model: Any, stage: Stage) -> None:
-    """Writes the trained adapter (safetensors) to `adapter/`."""
-    model.save_pretrained(stage.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
 
 
 def rows_dataset(count: int) -> Dataset:

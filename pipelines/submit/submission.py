@@ -19,7 +19,6 @@ _ELSEWHERE = {
     "data_labels": ("data", "labels"),
     "model_base": ("model", "base"),
 }
-_RETRIES = 2  # of every step that computes: pods are pre-empted
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,11 @@ def data_digest(config: RunConfig) -> str:
 
 def _compile(wanted: Wanted, file: Path) -> Path:
     from attrloop.pipelines.attribute_loop import MAX_ITERATIONS, compile_to
+    from attrloop.pipelines.cluster import Cluster
 
     iterations = load_config(wanted.config).loop.iterations if wanted.config else 0
     asked = wanted.settings.get("loop_iterations", "")
-    compile_to(file, min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), _RETRIES)
+    compile_to(file, min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), Cluster())
     return file
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.training import rows_dataset, trainer_arguments
 from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
-from tests.small import change_config, some_pairs, train_until_killed, write_pairs
+from tests.small import change_config, some_pairs, train_apart, train_until_killed, write_pairs
 from tests.tiny import ARCHITECTURES
 
 STAGE = "iteration-1"
@@ -170,6 +171,21 @@ def test_a_killed_training_goes_on_to_the_same_adapter(killed: Callable[[str], P
         torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=0)
     assert (folder / "reference.safetensors").stat().st_mtime_ns == written, "the reference is computed once"
     assert [row["step"] for row in figures(ws)] == [row["step"] for row in figures(undisturbed)]
+
+
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(open_copy: Callable[..., Workspace], tmp_path: Path) -> None:
+    """SIGTERM in the midst of an epoch, between two checkpoints and between two lines of the metrics file."""
+    stopped = open_copy("qwen2_5_vl")
+    shutil.copytree(stopped.store.root, tmp_path / "undisturbed")
+    train_until_killed(KILLED_AFTER - 1, STAGE, [stopped.store.root], signal.SIGTERM)  # which the step after it sees
+    kept = {path.name for path in stopped.store.folder(f"{FOLDER}/checkpoints").glob("checkpoint-*")}
+    assert kept == {"checkpoint-9", f"checkpoint-{KILLED_AFTER}"}
+    train_apart(STAGE, [stopped.store.root, str(tmp_path / "undisturbed")])
+    one, other = (
+        [(Path(run) / FOLDER / name).read_bytes() for name in ("metrics.jsonl", "adapter/adapter_model.safetensors")]
+        for run in (stopped.store.root, tmp_path / "undisturbed")
+    )
+    assert one == other and one[0].count(b"rewards/margins") >= 3
 
 
 def test_a_reference_that_was_kept_is_the_one_compared_with(open_copy: Callable[..., Workspace]) -> None:

@@ -10,10 +10,11 @@ import attrloop.components.shared.torchvision_operators  # noqa: F401
 import polars as pl
 import pytest
 
-from attrloop.components.sample_chains.sample import chains_per_view, sample
+from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.sample_chains.sample import chains_per_view, sample, share_out
 from attrloop.components.sft.train import ADAPTER
 from attrloop.components.shared.config import SampleConfig
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.storage import read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config
@@ -62,6 +63,42 @@ def test_a_killed_sampling_goes_on_to_the_same_files(copy_of: Callable[[str], Pa
     sample(str(killed), STAGE, ADAPTER)
     assert shards(killed) == shards(undisturbed) and len(shards(killed)) == 5
     assert {file: file.stat().st_mtime_ns for file in kept} == kept, "finished shards are not sampled again"
+
+
+def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """Whatever worker comes first, and when one has been killed and comes again."""
+    alone = copy_of("qwen2_5_vl")
+    sample(str(alone), STAGE, ADAPTER)
+    for wanted, shares in ((2, ["1/2", "2/2"]), (9, ["1/5", "2/5", "3/5", "4/5", "5/5"])):
+        many = tmp_path / f"by-{wanted}"
+        shutil.copytree(alone, many, ignore=shutil.ignore_patterns(STAGE, "cache"))
+        assert share_out(str(many), STAGE, ADAPTER, wanted) == shares, "no worker without a part"
+        for share in reversed(shares):
+            assert read_manifest(Workspace.open(str(many)).store, f"{STAGE}/chains") is None
+            sample(str(many), STAGE, ADAPTER, share)
+            if share == shares[-1]:
+                (many / STAGE / "chains" / f"part-{len(shares) - 1:05d}.parquet").unlink()
+        sample(str(many), STAGE, ADAPTER, shares[-1])
+        assert shards(many) == shards(alone)
+        one, other = (read_manifest(Workspace.open(str(run)).store, f"{STAGE}/chains") for run in (many, alone))
+        assert one and other and one.digest == other.digest
+        pairs = [Workspace.open(str(run)).store.file(mine(str(run), STAGE)).read_bytes() for run in (many, alone)]
+        assert pairs[0] == pairs[1]
+
+
+def test_sampling_begins_anew_before_it_is_shared_out(copy_of: Callable[[str], Path]) -> None:
+    """Of workers that start at once, each would clear away what the others have made, if they found chains of another adapter."""
+    workspace = copy_of("qwen2_5_vl")
+    sample(str(workspace), STAGE, ADAPTER)
+    assert share_out(str(workspace), STAGE, ADAPTER, 2) == ["1/2", "2/2"] and len(shards(workspace)) == 5, "the same adapter's are kept"
+    share_out(str(workspace), STAGE, "", 2)
+    assert shards(workspace) == {}
+
+
+@pytest.mark.parametrize("share", ["", "2", "0/2", "3/2", "a/b"])
+def test_what_is_no_share_is_refused(copy_of: Callable[[str], Path], share: str) -> None:
+    with pytest.raises(InputError, match="not a share of the work"):
+        sample(str(copy_of("qwen2_5_vl")), STAGE, ADAPTER, share)
 
 
 def test_chains_do_not_depend_on_shards_and_batches(copy_of: Callable[[str], Path], tmp_path: Path) -> None:

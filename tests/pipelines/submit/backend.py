@@ -64,7 +64,7 @@ async def uploaded(request: Request) -> tuple[dict[str, Any] | None, list[dict[s
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     parts = email.message_from_bytes(head + await request.body()).get_payload()
     file = next(part for part in parts if part.get_param("name", header="content-disposition") == "uploadfile")
-    documents = list(yaml.safe_load_all(file.get_payload(decode=True)))
+    documents = list(yaml.load_all(file.get_payload(decode=True), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     return (documents[0], documents[1:]) if documents and "pipelineInfo" in documents[0] else (None, [])
 
 
@@ -89,7 +89,8 @@ def checked(state: State, body: dict[str, Any], model: Any) -> JSONResponse | No
     version = state.tables["pipeline_versions"].get(body.get("pipeline_version_reference", {}).get("pipeline_version_id", ""))
     if version is None:
         return problem(404, "PipelineVersion not found")
-    inputs = version["pipeline_spec"]["root"].get("inputDefinitions", {}).get("parameters", {})
+    spec = version["pipeline_spec"]
+    inputs = spec.get("pipeline_spec", spec)["root"].get("inputDefinitions", {}).get("parameters", {})
     missing = [name for name, about in inputs.items() if "defaultValue" not in about and name not in body["runtime_config"]["parameters"]]
     return problem(400, f"parameters not provided: {missing}") if missing else None
 

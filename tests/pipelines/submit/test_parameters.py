@@ -93,7 +93,7 @@ def test_the_key_tells_data_code_config_and_arguments_apart(wanted: Wanted, conf
         return plan(replace(wanted, **changes), tmp_path).key
 
     first = key()
-    assert key() == first and key(data="abc") != first and key(settings={"gpu_count": "2"}) != first
+    assert key() == first and key(data="abc") != first and key(settings={"gpu_sft_count": "2"}) != first
     assert key(revision="def") != first and key(runs="/elsewhere") != first and key(key="week-7") == "week-7"
     listings = tmp_path / "listings.jsonl"
     listings.write_text(listings.read_text() + "\n")

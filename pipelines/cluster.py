@@ -1,0 +1,27 @@
+"""What must be known of a cluster when a pipeline is compiled, since Kubeflow takes it at no other time. Imports no kfp."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What must be known when the pipeline is compiled.
+
+    Attributes:
+        retries: new attempts for every step but the checks at the start; each goes on where the last one was stopped.
+        back_off: seconds before the first new attempt; doubles each time, up to half an hour.
+        timeout_hours: after so long a pod that runs is stopped; a new attempt goes on.
+        queue: Kueue's local queue that pods with accelerators wait in; "" for none.
+        models_claim: a volume claim, readable by many pods, with base models: `model.base` may be a folder of it, and the hub's cache lies there; "" for none.
+        key_env: the environment variable that the annotator's key is put in, `annotate.key_env` of the run's config.
+    """
+
+    retries: int = 3
+    back_off: int = 60
+    timeout_hours: float = 24
+    queue: str = ""
+    models_claim: str = ""
+    key_env: str = "OPENAI_API_KEY"
+
+
+LOCAL = Cluster(retries=0)  # on one machine a fault would only be repeated
