@@ -3,6 +3,11 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,15 @@ def stop(folder: str) -> None:
     raise SystemExit(STOPPED)
 
 
+def save_when_asked(folder: str) -> None:
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    Path(folder, f"ready-{os.environ['RANK']}").touch()
+    asked.wait(60)
+    Path(folder, f"saved-{os.environ['RANK']}").touch()
+    raise SystemExit(STOPPED)
+
+
 def test_work_is_done_in_every_process(tmp_path: Path) -> None:
     spread(leave_mark, 2, str(tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2", "1": "2"}
@@ -50,6 +64,19 @@ def test_processes_that_were_asked_to_stop_end_the_task_as_one_does(tmp_path: Pa
     with pytest.raises(SystemExit) as ended:
         spread(stop, 2, str(tmp_path))
     assert ended.value.code == STOPPED
+
+
+def test_when_the_task_is_asked_to_stop_every_process_has_time_to_save(tmp_path: Path) -> None:
+    """The signal goes to the first process alone, as Kubernetes sends it."""
+    code = "import sys; from tests.components.shared.test_processes import save_when_asked as work; from attrloop.components.shared.processes import spread; "
+    command = [sys.executable, "-c", f"{code}spread(work, 2, sys.argv[1])", str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as process:
+        while len(list(tmp_path.glob("ready-*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == STOPPED
+    assert {path.name for path in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
 
 
 def test_a_batch_is_shared_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
