@@ -12,6 +12,13 @@ from attrloop.pipelines.iteration import demanding, uncached
 def build(retries: int = 0) -> Any:
     """The pipeline; `retries` are new attempts for each worker, on clusters where pods are pre-empted."""
 
+    @dsl.pipeline(name="worker")
+    def worker(workspace: str, adapter: str, share: str, gpu_type: str, gpu_count: str) -> None:
+        """Has one worker predict its share: a pipeline of its own, because the local runner loses inputs of resources in a loop."""
+        predicted = predict(workspace=workspace, adapter=adapter, share=share)
+        uncached(predicted)
+        demanding(gpu_type, gpu_count, retries, predicted)
+
     @dsl.pipeline(name="workers")
     def workers(workspace: str, adapter: str, number: int, gpu_type: str, gpu_count: str) -> None:
         """Has several workers predict shares of the catalogue at once.
@@ -26,9 +33,7 @@ def build(retries: int = 0) -> Any:
         divided = shares(workers=number)
         uncached(divided)
         with dsl.ParallelFor(divided.output, name="worker") as share:
-            predicted = predict(workspace=workspace, adapter=adapter, share=share)
-            uncached(predicted)
-            demanding(gpu_type, gpu_count, retries, predicted)
+            uncached(worker(workspace=workspace, adapter=adapter, share=share, gpu_type=gpu_type, gpu_count=gpu_count))
 
     @dsl.pipeline(name="predict-catalogue", description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.")
     def predict_catalogue(
