@@ -178,11 +178,13 @@ def run_trainer(trainer: Any, stage: Stage) -> None:
 
 
 def _last_complete(folder: Path) -> str | None:
-    """The newest checkpoint that holds the trainer's state, which is written last; half-written ones are removed."""
+    """The newest checkpoint that holds the whole of the trainer's state, which is written last; half-written ones are removed."""
     while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
-        if (Path(last) / "trainer_state.json").exists():
+        try:
+            json.loads((Path(last) / "trainer_state.json").read_text())
             return last
-        shutil.rmtree(last)
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(last)
     return None
 
 

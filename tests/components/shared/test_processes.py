@@ -106,6 +106,7 @@ def test_two_processes_learn_what_one_learns(copy_of: Callable[[str], Path], tmp
     (alone, adapter), (shared, other) = trained_by(1, one, stage), trained_by(2, two, stage)
     assert [row["step"] for row in shared] == [row["step"] for row in alone] and len(alone) >= 2, "each line is written once"
     for row, wanted in zip(shared, alone, strict=True):
+        assert row.pop("rewards/accuracies", 0) == pytest.approx(wanted.pop("rewards/accuracies", 0), abs=0.1), "a margin of 0 may fall on either side"
         assert row == pytest.approx(wanted, rel=1e-3, abs=1e-4)
     for name, value in other.items():
         torch.testing.assert_close(value, adapter[name], atol=1e-3, rtol=0)
