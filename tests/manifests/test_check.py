@@ -10,6 +10,7 @@ import pytest
 
 from attrloop.components.shared.config import AnnotateConfig, TrackingConfig
 from attrloop.components.shared.tracking import CHAMPION
+from attrloop.pipelines.resources import STAGES, parameters
 from manifests.check.__main__ import main
 from manifests.check.build import ROOT, Document, schema_problems
 
@@ -115,3 +116,11 @@ def test_names_are_those_that_the_code_has_by_default(overlays: dict[str, list[D
     command = specs["Deployment", "serving"]["template"]["spec"]["initContainers"][0]["command"]
     assert f"--artifact-uri=models:/{TrackingConfig().model_name}@{CHAMPION}/artifacts/adapter" in command
     assert specs["ExternalSecret", "annotation"]["data"][0]["secretKey"] == AnnotateConfig().key_env
+
+
+def test_what_pipelines_name_by_default_exists(overlays: dict[str, list[Document]]) -> None:
+    stages, secrets = tuple(STAGES), ("annotation",)
+    defaults = {name: parameter.default for name, parameter in parameters(stages, secrets).items()}
+    made = {(one["kind"], one["metadata"]["name"]) for one in overlays["gke"]}
+    classes = {("ComputeClass", defaults[f"gpu_{stage}_nodes"]["cloud.google.com/compute-class"]) for stage in stages}
+    assert classes | {("ExternalSecret", defaults["secret_annotation"])} <= made

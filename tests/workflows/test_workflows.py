@@ -14,6 +14,7 @@ import yaml
 
 from attrloop.pipelines.cli import app
 from manifests.check.build import ROOT as MANIFESTS
+from manifests.check.build import build
 
 ROOT = MANIFESTS.parent
 WORKFLOWS = ROOT / ".github/workflows"
@@ -68,15 +69,30 @@ def test_schemas_hold_and_a_broken_copy_is_refused(tmp_path: Path, schema: str, 
     assert code == 1 and "Schema validation errors" in said, said
 
 
-def test_retraining_calls_submit_as_it_is() -> None:
-    (step,) = (step for step in steps("retrain.yml") if step["name" if "name" in step else "uses"] == "Submit")
-    command = typer.main.get_command(app).commands["submit"]  # type: ignore[attr-defined] # a group's
-    assert step["run"].startswith("attrloop submit ")
-    assert set(re.findall(r"(?<=\s)--[a-z-]+", step["run"])) <= {option for parameter in command.params for option in parameter.opts}
-    assert {name for name in step["env"] if name.startswith(("ATTRLOOP_", "KF_"))} - {"ATTRLOOP_IMAGE"} <= {
-        str(parameter.envvar) for parameter in command.params
-    }
+def test_retraining_calls_the_command_line_as_it_is() -> None:
+    (step,) = (step for step in steps("retrain.yml") if step.get("name") == "Submit")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined] # a group's
+    lines = step["run"].splitlines()
+    assert [line.split()[:2] for line in lines] == [["attrloop", "compile"], ["attrloop", "submit"]]
+    for line in lines:
+        parameters = commands[line.split()[1]].params
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= {option for parameter in parameters for option in parameter.opts}
+    read = {str(parameter.envvar) for parameter in commands["submit"].params} | {"ATTRLOOP_IMAGE"}
+    assert {name for name in step["env"] if name.startswith(("ATTRLOOP_", "KF_"))} <= read
     assert step["env"]["ATTRLOOP_AUTH"] == "token:KUBEFLOW_TOKEN" and "KUBEFLOW_TOKEN" in step["env"]
+
+
+def test_retraining_compiles_a_pipeline_that_names_what_the_manifests_make(tmp_path: Path) -> None:
+    (step,) = (step for step in steps("retrain.yml") if step.get("name") == "Submit")
+    code, said = run("attrloop", *step["run"].splitlines()[0].split()[1:-1], tmp_path / "continue.yaml")
+    assert code == 0, said
+    _, platform = yaml.safe_load_all((tmp_path / "continue.yaml").read_text())
+    used = list(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values())
+    made = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in build(MANIFESTS / "overlays/gke")}
+    queues = {executor["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] for executor in used if "podMetadata" in executor}
+    claims = {mount["constant"] for executor in used for mount in executor.get("pvcMount", [])}
+    assert {("LocalQueue", "attrloop-runs", name) for name in queues} | {("PersistentVolumeClaim", "attrloop-runs", name) for name in claims} <= made
+    assert (len(queues), len(claims)) == (1, 1)
 
 
 def test_no_workflow_uses_a_stored_key() -> None:
