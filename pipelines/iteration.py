@@ -37,7 +37,7 @@ def build_sampling(cluster: Cluster) -> Any:
             adapter: Path in the workspace of the adapter that the chains are sampled from.
             shares: The share of each worker: `1/2`, `2/2`.
         """
-        with dsl.ParallelFor(shares, name="workers") as share:
+        with dsl.ParallelFor(shares, name="workers", parallelism=cluster.at_once) as share:
             chains = sample_chains(workspace=workspace, stage=stage, adapter=adapter, share=share)
             uncached(chains)
             resources.gpu("sample", chains)

@@ -28,14 +28,12 @@ class Step:
     """One step of the pipeline.
 
     Attributes:
-        task: its name in the pipeline, which several that run at once may share; what they say is then told of the last one.
         label: e.g. `iteration-2 dpo`; "" for the steps that take no time and are not shown.
         state: `running`, `done`, `reused` (nothing was left to do), or `failed`.
         lines: what it printed and logged.
         preamble: whether the runner is just printing the step's input.
     """
 
-    task: str
     label: str
     begun: float
     state: str = "running"
@@ -101,9 +99,9 @@ class Progress:
     def on_line(self, line: str) -> None:
         """Takes one line of the runner's output."""
         if found := _STARTED.match(line):
-            self.steps.append(Step(found[1], self.labels.get(found[1], ""), time.time()))
+            self.steps.append(Step(self.labels.get(found[1], ""), time.time()))
         elif found := _ENDED.match(line):
-            self._end(next(step for step in reversed(self.steps) if step.task == found[1] and step.state == "running"), found[2])
+            self._end(self.steps[-1], found[2])
         elif self.steps and self.steps[-1].state == "running" and line.startswith(_INDENT):
             self._keep(self.steps[-1], _LOGGED.sub("", line.removeprefix(_INDENT), count=1))
 

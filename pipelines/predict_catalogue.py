@@ -27,7 +27,7 @@ def build(cluster: Cluster = LOCAL) -> Any:
         divided = share_out_catalogue(workspace=workspace, adapter=adapter, workers=number)
         uncached(divided)
         resources.cpu(divided)
-        with dsl.ParallelFor(divided.output, name="worker") as share:
+        with dsl.ParallelFor(divided.output, name="worker", parallelism=cluster.at_once) as share:
             predicted = predict(workspace=workspace, adapter=adapter, share=share)
             uncached(predicted)
             resources.gpu("predict", predicted)

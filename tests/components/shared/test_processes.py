@@ -101,7 +101,7 @@ def trained_by(processes: int, workspace: Path, stage: str) -> tuple[list[dict[s
 @pytest.mark.parametrize("stage", ["again", "dpo"])
 def test_two_processes_learn_what_one_learns(copy_of: Callable[[str], Path], tmp_path: Path, stage: str) -> None:
     one, two = copy_of("qwen2_5_vl"), tmp_path / "two"
-    change_config(one, sft={"epochs": 8, "feature_noise": 0.0, "checkpoint_steps": 5}, dpo={"epochs": 7, "checkpoint_steps": 5})
+    change_config(one, sft={"epochs": 8, "feature_noise": 0.0, "checkpoint_steps": 5}, dpo={"epochs": 7, "checkpoint_steps": 5, "learning_rate": 2e-3})
     shutil.copytree(one, two)
     (alone, adapter), (shared, other) = trained_by(1, one, stage), trained_by(2, two, stage)
     assert [row["step"] for row in shared] == [row["step"] for row in alone] and len(alone) >= 2, "each line is written once"
