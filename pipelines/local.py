@@ -20,7 +20,7 @@ from attrloop.pipelines.beside import MAX_ITERATIONS, Name, compile_to
 from attrloop.pipelines.live import Progress, Stream
 from attrloop.pipelines.locks import exclusive
 
-QUIET = ("should-run", "keep", "latest-adapter", "shares")  # bookkeeping that takes no time
+QUIET = ("should-run", "keep", "latest-adapter", "share-out-catalogue")  # bookkeeping that takes no time
 
 
 def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool = False, name: Name = "loop", **arguments: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.fetch_adapter.component import fetch_adapter
-from attrloop.components.predict.component import predict, prepare_prediction, review_queue, shares
+from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
 from attrloop.pipelines.iteration import demanding, uncached
 
 
@@ -30,7 +30,7 @@ def build(retries: int = 0) -> Any:
             gpu_type: Kubernetes resource name of the accelerator.
             gpu_count: How many of them each worker gets.
         """
-        divided = shares(workers=number)
+        divided = share_out_catalogue(workspace=workspace, adapter=adapter, workers=number)
         uncached(divided)
         with dsl.ParallelFor(divided.output, name="worker") as share:
             uncached(worker(workspace=workspace, adapter=adapter, share=share, gpu_type=gpu_type, gpu_count=gpu_count))

@@ -48,16 +48,20 @@ def prepare_prediction(
 
 
 @dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
-def shares(workers: int) -> list:
-    """Divides the catalogue between workers.
+def share_out_catalogue(workspace: str, adapter: str, workers: int) -> list:
+    """Begins the prediction and divides the catalogue between workers.
 
     Args:
-        workers: How many predict at once, at least one.
+        workspace: URI of the workspace.
+        adapter: Path of the adapter in the workspace.
+        workers: How many may predict at once.
 
     Returns:
         Output: The share of each: `1/2`, `2/2`.
     """
-    return [f"{k + 1}/{max(workers, 1)}" for k in range(max(workers, 1))]
+    from attrloop.components.predict.predict import share_out
+
+    return share_out(workspace, adapter, workers)
 
 
 @dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)

@@ -2,16 +2,17 @@
 
 import logging
 import time
-from itertools import count
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from attrloop.components.predict.catalogue import check, shards
+from attrloop.components.predict.catalogue import check
+from attrloop.components.predict.catalogue import shards as read_shards
 from attrloop.components.predict.votes import decide
 from attrloop.components.sample_chains.sample import readable, sample_listings
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.shares import parse_share, shares
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
 
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions"
 log = logging.getLogger(__name__)
+
+
+def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
+    """Begins the prediction, so that of several workers none finds what was made from other inputs, and divides it.
+
+    Returns:
+        Each worker's share (see `predict`), of which none is empty.
+    """
+    ws = Workspace.open(workspace)
+    _begin(ws, adapter)
+    return shares(min(workers, len(_names(ws))))
 
 
 def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
@@ -37,15 +49,14 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
         InputError: bad listings, found before anything is predicted.
         AttrloopError: more listings with unreadable images than `data.max_bad_images`.
     """
-    ws, (mine, workers) = Workspace.open(workspace), _share(share)
-    stage = Stage(ws.store, PREDICTIONS, _made_from(ws, adapter))
+    ws, (mine, workers) = Workspace.open(workspace), parse_share(share)
+    stage = _begin(ws, adapter)
     if stage.manifest is not None:
         log.info("reusing %s", stage.path)
         return stage.path
-    started, listings, vlm = time.monotonic(), check(ws), None
-    names = [f"part-{number:05d}.parquet" for number in range(-(-listings // ws.config.sample.shard_size))]
+    started, names, vlm = time.monotonic(), _names(ws), None
     with progress("predict", len(names[mine::workers]), "shards") as bar:
-        for number, name, shard in zip(count(), names, shards(ws), strict=False):
+        for number, (name, shard) in enumerate(zip(names, read_shards(ws), strict=False)):
             if number % workers != mine:
                 continue
             if not (stage.folder / name).exists():
@@ -53,22 +64,21 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
                 _write(ws, vlm, shard, stage, name)
             bar.advance()
     if {f"{stage.path}/{name}" for name in names} <= set(ws.store.list(stage.path)):
-        _finish(ws, stage, names, listings, time.monotonic() - started)
+        _finish(ws, stage, names, time.monotonic() - started)
     return stage.path
 
 
-def _share(share: str) -> tuple[int, int]:
-    first, _, second = share.partition("/")
-    if not (first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
-        raise fail(f"share {share!r}", "not a share of the work", "Write k/n with 1 <= k <= n, e.g. 1/4")
-    return int(first) - 1, int(second)
-
-
-def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
+def _begin(ws: Workspace, adapter: str) -> Stage:
     source = read_manifest(ws.store, adapter.removesuffix("/adapter")) if adapter else None
     if adapter and source is None:
         raise fail(f"{ws.store.root}/{adapter}", "this adapter is not finished", "Fetch it before predicting with it")
-    return {"adapter": source.digest if source else "", "config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest}
+    made_from = {"adapter": source.digest if source else "", "config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest}
+    return Stage(ws.store, PREDICTIONS, made_from)
+
+
+def _names(ws: Workspace) -> list[str]:
+    """The file of every shard, in order."""
+    return [f"part-{number:05d}.parquet" for number in range(-(-check(ws) // ws.config.sample.shard_size))]
 
 
 def _load(ws: Workspace, adapter: str) -> "Vlm":
@@ -91,7 +101,8 @@ def _write(ws: Workspace, vlm: "Vlm", shard: list[Listing], stage: Stage, name: 
     stage.keep(name)
 
 
-def _finish(ws: Workspace, stage: Stage, names: list[str], listings: int, seconds: float) -> None:
+def _finish(ws: Workspace, stage: Stage, names: list[str], seconds: float) -> None:
+    listings = check(ws)
     folder = ws.store.folder(stage.path)  # with what other workers have written
     sizes = [pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0) for name in names]
     rows, predicted = (sum(column) for column in zip(*sizes, strict=True))

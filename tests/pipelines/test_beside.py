@@ -53,7 +53,7 @@ def test_they_are_made_of_the_loops_components(spec_of: Callable[[Name], dict[st
     loop = steps(spec_of("loop"))
     assert steps(spec_of("annotate")) == {"preflight", "annotate"}
     assert steps(spec_of("continue")) == loop - {"sft"} | {"fetch-adapter"}
-    assert steps(spec_of("predict")) == {"prepare-prediction", "fetch-adapter", "shares", "predict", "review-queue"}
+    assert steps(spec_of("predict")) == {"prepare-prediction", "fetch-adapter", "share-out-catalogue", "predict", "review-queue"}
 
 
 def test_continuing_is_the_loop_with_the_adapter_fetched_in_place_of_sft(spec_of: Callable[[Name], dict[str, Any]]) -> None:

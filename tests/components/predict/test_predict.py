@@ -16,7 +16,8 @@ import pytest
 
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.predict.catalogue import check, prepare, shards
-from attrloop.components.predict.predict import predict
+from attrloop.components.predict.predict import predict, share_out
+from attrloop.components.predict.queue import review
 from attrloop.components.predict.votes import CataloguePrediction, decide
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
@@ -121,6 +122,7 @@ def test_workers_share_the_catalogue_and_the_last_one_finishes_it(start: Path, t
     alone = tmp_path / "alone"
     shutil.copytree(start, alone)
     predict(str(alone), ADAPTER)
+    assert share_out(str(start), ADAPTER, 2) == ["1/2", "2/2"] and len(share_out(str(start), ADAPTER, 9)) == 5, "there are five shards"
     predict(str(start), ADAPTER, "2/2")
     assert set(parts(start)) == {"part-00001.parquet", "part-00003.parquet"} and not (start / "predictions" / "manifest.json").exists()
     predict(str(start), ADAPTER, "1/2")
@@ -226,3 +228,23 @@ def test_the_settings_that_an_adapter_was_trained_with_win(start: Path, trained:
     theirs, ours = (RunConfig.model_validate_json((path / "config.json").read_text()) for path in (run, start))
     assert (ours.model.max_pixels, ours.model.base, ours.prompt) == (theirs.model.max_pixels, theirs.model.base, theirs.prompt)
     assert ours.model.lora_rank == 7
+
+
+def test_it_is_the_same_in_a_bucket(start: Path, trained: Callable[[str], Path], bucket: str, tmp_path: Path) -> None:
+    from tests.emulator import upload
+
+    predict(str(start), ADAPTER)
+    upload(trained("qwen2_5_vl"), f"{bucket}/world")
+    config = RunConfig.model_validate_json((start / "config.json").read_text())
+    data = config.data.model_copy(update={"catalogue_schema": f"{bucket}/world/schema.yaml", "listings": f"{bucket}/world/listings.jsonl"})
+    (tmp_path / "config.json").write_text(config.model_copy(update={"data": data}).model_dump_json())
+    uri = prepare(str(tmp_path / "config.json"), f"{bucket}/prediction")
+    fetch(uri, f"{bucket}/world/run/sft/adapter")
+    for share in share_out(uri, ADAPTER, 2):
+        predict(uri, ADAPTER, share)
+    store = Workspace.open(uri).store
+    there = {name.rsplit("/", 1)[1]: store.read(name) for name in store.list("predictions") if name.endswith(".parquet")}
+    assert there == parts(start)
+    review(uri, 2)
+    tasks = json.loads(store.read("review/one-value/tasks.json"))
+    assert len(tasks) == 4 and tasks[0]["data"]["images"][0].startswith(f"{bucket}/world/"), "Label Studio reads them from the bucket"
