@@ -18,20 +18,12 @@ def habits(chains: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
         labels: listing, attribute, truth.
 
     Returns:
-        One row for every attribute, value and answer of it: `log_likelihood` of the answer, a chain's share weighing as much as the sample
-        has views.
+        attribute, value, answer and `count`: a sample counts once for each of its views, shared among its chains.
     """
-    votes = chains.filter(pl.col("kind") == "vote").join(labels.select("listing", "attribute", "truth"), on=["listing", "attribute"])
     sample = ["listing", "attribute"]
+    votes = chains.filter(pl.col("kind") == "vote").join(labels.select(*sample, value="truth"), on=sample)
     weight = pl.col("view").n_unique().over(sample) / pl.len().over(sample)
-    counted = votes.with_columns(weight=weight).group_by("attribute", "truth", "answer").agg(count=pl.col("weight").sum())
-    names = pl.concat([votes.select("attribute", value="truth"), votes.select("attribute", value="answer")]).unique()
-    grid = names.join(names.rename({"value": "answer"}), on="attribute")
-    grid = grid.join(counted.rename({"truth": "value"}), on=["attribute", "value", "answer"], how="left").sort("attribute", "value", "answer")
-    trust = pl.when(pl.col("value") == pl.col("answer")).then(_TRUST).otherwise(0.0)
-    grid = grid.with_columns(count=pl.col("count").fill_null(0.0) + _SPREAD + trust)
-    likelihood = pl.col("count") / pl.col("count").sum().over("attribute", "value")
-    return grid.select("attribute", "value", "answer", log_likelihood=likelihood.log())
+    return votes.with_columns(weight=weight).group_by("attribute", "value", "answer").agg(count=pl.col("weight").sum()).sort("attribute", "value", "answer")
 
 
 def share(answers: pl.DataFrame) -> pl.DataFrame:
@@ -55,19 +47,26 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     """
     voted = pl.col("votes").sum().over("sample")
     answers = answers.with_columns(voted=voted, observations=pl.col("votes") * pl.col("views") / voted)
-    values = answers.select("sample", value="answer")
-    unseen = table.group_by("attribute").agg(unseen=pl.col("log_likelihood").min())
+    names = pl.concat([table.select("attribute", "value"), table.select("attribute", value="answer")]).unique().group_by("attribute").agg(names=pl.len())
+    totals = table.group_by("attribute", "value").agg(total=pl.col("count").sum())
     scored = (
-        answers.join(values, on="sample")
+        answers.join(names, on="attribute")
+        .join(answers.select("sample", value="answer"), on="sample")
         .join(table, on=["attribute", "value", "answer"], how="left")
-        .join(unseen, on="attribute")
-        .with_columns(pl.col("log_likelihood").fill_null(pl.col("unseen")))
+        .join(totals, on=["attribute", "value"], how="left")
+        .with_columns(pl.col("count", "total").fill_null(0.0))  # a value without labelled samples has the prior alone
         .sort("sample", "value", "answer")
         .group_by("sample", "value", maintain_order=True)
-        .agg(score=(pl.col("observations") * pl.col("log_likelihood")).sum())
+        .agg(score=(pl.col("observations") * _log_likelihood()).sum())
     )
     odds = (pl.col("score") - pl.col("score").max().over("sample")).exp()
     scored = scored.select("sample", answer="value", probability=odds / odds.sum().over("sample"))
     answers = share(answers).join(scored, on=["sample", "answer"], how="left")
     support = (pl.col("probability") * pl.col("voted") / pl.col("chains")).round(2)
     return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop("voted", "observations", "probability")
+
+
+def _log_likelihood() -> pl.Expr:
+    """Of an answer when a value is true."""
+    trust = pl.when(pl.col("value") == pl.col("answer")).then(_TRUST).otherwise(0.0)
+    return ((pl.col("count") + _SPREAD + trust) / (pl.col("total") + _SPREAD * pl.col("names") + _TRUST)).log()

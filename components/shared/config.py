@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.schema import validate_yaml
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage import digest, file_digest
 
 Views = Literal["first", "all", "each"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,6 +31,14 @@ class DataConfig(Config):
     max_image_pixels: int = Field(50_000_000, gt=0)  # decoded size; guards against decompression bombs
     max_bad_images: Share = 0.02  # listings whose images cannot be read are skipped and counted; above this share the run stops
     check_images: int = Field(2_000, ge=0)  # how many images preflight opens (a sample, drawn by seed); 0 for none
+
+    def content_digest(self) -> str:
+        """Digest of schema, listings and given labels (of the files, not of the images they name).
+
+        Raises:
+            InputError: one of them is not there.
+        """
+        return digest([file_digest(inputs.local(path)) for path in (self.catalogue_schema, self.listings, self.labels) if path])
 
 
 class ModelConfig(Config):

@@ -9,12 +9,12 @@ from functools import cached_property
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from attrloop.components.shared import inputs, prompts
+from attrloop.components.shared import prompts
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
 from attrloop.components.shared.schema import Schema, load_schema
-from attrloop.components.shared.storage import Store, digest, file_digest, open_store
+from attrloop.components.shared.storage import Store, open_store
 
 CONFIG = "config.json"
 LABELS = "annotate/labels.jsonl"
@@ -57,9 +57,8 @@ class Workspace:
 
     @cached_property
     def data_digest(self) -> str:
-        """Digest of schema, listings and given labels (of the files, not of the images they name)."""
-        data = self.config.data
-        return digest([file_digest(inputs.local(path)) for path in (data.catalogue_schema, data.listings, data.labels) if path])
+        """See `DataConfig.content_digest`; the files are read once."""
+        return self.config.data.content_digest()
 
     def labels(self, split: str) -> list[Label]:
         """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""

@@ -19,6 +19,7 @@ _ELSEWHERE = {
     "data_labels": ("data", "labels"),
     "model_base": ("model", "base"),
 }
+_LOOP = "attribute-loop"
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     loaded = load_config(wanted.config) if wanted.config else None
     resolved = resolve(wanted.config, **_overrides(values)) if wanted.config else None
     if resolved and wanted.runs and "workspace" in compiled.inputs:
-        values.setdefault("workspace", f"{inputs.absolute(wanted.runs).rstrip('/')}/{run_name(resolved)}")
+        values.setdefault("workspace", f"{inputs.absolute(wanted.runs).rstrip('/')}/{_folder(compiled, resolved, values)}")
     revision = wanted.revision or code_digest()
     version = f"{slug(revision)[:12]}-{file_digest(file)[:8]}"
-    data = (wanted.data or (data_digest(resolved) if resolved else "")) if with_data else ""
+    data = (wanted.data or (resolved.data.content_digest() if resolved else "")) if with_data else ""
     key = slug(wanted.key) if wanted.key else digest(data, version, loaded.digest() if loaded else "", values)[:12]
     name = loaded.name if loaded else compiled.name
     submission = Submission(file, compiled, version, revision, name, key, values, loaded)
@@ -118,15 +119,6 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     return submission
 
 
-def data_digest(config: RunConfig) -> str:
-    """Digest of schema, listings and given labels (of the files, not of the images they name).
-
-    Raises:
-        InputError: one of them is not there.
-    """
-    return digest([file_digest(inputs.local(path)) for path in (config.data.catalogue_schema, config.data.listings, config.data.labels) if path])
-
-
 def _compile(wanted: Wanted, file: Path) -> Path:
     from attrloop.pipelines.attribute_loop import MAX_ITERATIONS, compile_to
     from attrloop.pipelines.cluster import Cluster
@@ -135,6 +127,13 @@ def _compile(wanted: Wanted, file: Path) -> Path:
     asked = wanted.settings.get("loop_iterations", "")
     compile_to(file, min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), Cluster())
     return file
+
+
+def _folder(compiled: Compiled, config: RunConfig, values: dict[str, Any]) -> str:
+    """Name of the workspace: the loop's as `attrloop run` has it, another pipeline's apart from it and by the adapter that it starts from."""
+    if compiled.name == _LOOP:
+        return run_name(config)
+    return f"{config.name}-{compiled.name}-{digest(run_name(config), values.get('adapter', ''))[:8]}"
 
 
 def _overrides(values: dict[str, Any]) -> dict[str, Any]:

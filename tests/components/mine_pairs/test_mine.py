@@ -1,49 +1,17 @@
 """Mining through its public function, on hand-written samples whose outcome can be worked out on paper."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.records import Chain, Label, Pair, polars_schema, to_frame
+from attrloop.components.shared.records import Chain, Pair, polars_schema, to_frame
 from attrloop.components.shared.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace
-
-Mined = Callable[..., tuple[pl.DataFrame, dict[str, Any]]]
-EASY = {"min_votes": 2, "balance": 0, "calibrate": False}
-
-
-def sample(listing: str, answers: str, attribute: str = "shade", vertical: str = "mug") -> list[Chain]:
-    """Chains from a word like 'aab- c?': a letter is a value's initial, '-' is off the list, '?' is not_visible, a blank begins a view."""
-    names = {"a": "amber", "b": "beige", "c": "coral", "d": "denim", "?": "not_visible"}
-    rows = []
-    for view, word in enumerate(answers.split()):
-        for number, letter in enumerate(word):
-            value = names.get(letter)
-            text = f"view {view} number {number} of {listing}. Answer: {value or 'teal'}"
-            row = {"listing": listing, "vertical": vertical, "attribute": attribute, "view": view, "chain": number, "text": text, "answer": value}
-            rows.append(Chain.model_validate(row | {"logprob": -1.0, "tokens": 9}))
-    return rows
-
-
-def label(listing: str, value: str, split: str, attribute: str = "shade") -> Label:
-    return Label.model_validate({"listing": listing, "attribute": attribute, "value": value, "rationale": "plain to see", "split": split})
-
-
-@pytest.fixture
-def mined(tmp_path: Path) -> Mined:
-    def run(samples: list[list[Chain]], labels: list[Label] | None = None, **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
-        ws = workspace(tmp_path, **(EASY | config))
-        finish(ws, [to_frame([row for rows in samples for row in rows], Chain)], labels or [])
-        pairs = pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))
-        return pairs, json.loads(ws.store.read(f"{STAGE}/pairs/report.json"))
-
-    return run
+from tests.components.mine_pairs.samples import EASY, Mined, label, sample
 
 
 def test_the_majority_is_preferred_over_the_strongest_listed_rival_on_the_view_that_misleads_most(mined: Mined) -> None:
@@ -91,51 +59,6 @@ def test_too_few_votes_give_nothing(mined: Mined) -> None:
 def test_several_pairs_of_a_sample_lie_on_different_views(mined: Mined) -> None:
     pairs, _ = mined([sample("x", "aaab aabb aaab aaaa")], pairs_per_sample=3)
     assert sorted(pairs["view"]) == [0, 1, 2] and pairs["chosen"].n_unique() == 3
-
-
-def half_seen(count: int) -> tuple[list[list[Chain]], list[Label]]:
-    """Labelled samples of a model that calls half of the coral things beige, and nothing that is beige coral."""
-    coral, beige = [f"c{k}" for k in range(count)], [f"b{k}" for k in range(count)]
-    labels = [label(name, "coral", "validation") for name in coral] + [label(name, "beige", "validation") for name in beige]
-    return [sample(name, "bbcc bbcc") for name in coral] + [sample(name, "bbbb bbbb") for name in beige], labels
-
-
-def test_a_calibrated_vote_reads_what_the_model_is_known_to_confuse(mined: Mined) -> None:
-    gold, labels = half_seen(8)
-    pairs, _ = mined([*gold, sample("u", "bbcc bbbc")], labels, calibrate=True)
-    (row,) = pairs.iter_rows(named=True)
-    assert (row["chosen_answer"], row["rejected_answer"]) == ("coral", "beige")
-    assert row["weight"] == pytest.approx(2 * row["agreement"] - 1)
-
-
-def test_more_labelled_samples_make_a_calibrated_vote_surer(mined: Mined, tmp_path_factory: pytest.TempPathFactory) -> None:
-    sure = []
-    for count in (4, 16):
-        gold, labels = half_seen(count)
-        ws = workspace(tmp_path_factory.mktemp("count"), **(EASY | {"calibrate": True}))
-        finish(ws, [to_frame([row for rows in [*gold, sample("u", "bbcc bbbc")] for row in rows], Chain)], labels)
-        sure.append(pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))["agreement"].item())
-    assert 0.5 < sure[0] < sure[1] < 1
-
-
-def test_a_view_is_one_observation_however_many_chains_saw_it(mined: Mined) -> None:
-    gold, labels = half_seen(8)
-    pairs, _ = mined([*gold, sample("one", "bbcc"), sample("long", "bbbbcccc"), sample("two", "bbcc bbcc")], labels, calibrate=True)
-    support = dict(pairs.select("listing", "agreement").iter_rows())
-    assert support["one"] == support["long"] < support["two"]
-
-
-def test_without_labels_a_calibrated_vote_is_a_plain_one(mined: Mined) -> None:
-    pairs, _ = mined([sample("x", "aaab")], calibrate=True)
-    assert (pairs["agreement"].item(), pairs["weight"].item()) == (0.75, 0.5)
-
-
-def test_off_list_answers_and_abstentions_lower_a_calibrated_vote(mined: Mined) -> None:
-    gold, labels = half_seen(8)
-    pairs, report = mined([*gold, sample("whole", "cccb cccb"), sample("half", "ccb- ccb?"), sample("rest", "cb-- cb??")], labels, calibrate=True)
-    support = dict(pairs.select("listing", "agreement").iter_rows())
-    assert set(support) == {"whole", "half"} and support["half"] == pytest.approx(0.75 * support["whole"], abs=0.03)
-    assert report["samples"] == {"below threshold": 1, "contrast": 2}
 
 
 def test_labelled_listings_make_no_consensus_rows_and_only_training_ones_make_labelled_pairs(mined: Mined) -> None:

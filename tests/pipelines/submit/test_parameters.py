@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from attrloop.components.shared.errors import InputError
+from attrloop.pipelines.beside import Name, compile_to
 from attrloop.pipelines.submit.parameters import Compiled, parse, read_compiled
 from attrloop.pipelines.submit.submission import Wanted, plan
 from attrloop.pipelines.submit.submit import six_fields, submit
@@ -100,6 +101,17 @@ def test_the_key_tells_data_code_config_and_arguments_apart(wanted: Wanted, conf
     assert (other := key()) != first
     config.write_text(config.read_text() + "sample: {temperature: 0.9}\n")
     assert key() not in (first, other)
+
+
+def test_each_pipeline_and_adapter_has_a_workspace_of_its_own(wanted: Wanted, tmp_path: Path) -> None:
+    def workspace(pipeline: Name | None, **settings: str) -> str:
+        file = None if pipeline is None else tmp_path / f"{pipeline}.yaml"
+        if pipeline is not None and file is not None:
+            compile_to(pipeline, file)
+        return plan(replace(wanted, pipeline=file, settings=settings), tmp_path).arguments["workspace"]
+
+    assert workspace("loop") == workspace(None), "a loop that was compiled before is the loop"
+    assert len({workspace(None), workspace("continue"), workspace("predict"), workspace("continue", adapter="models:/shoes/2")}) == 4
 
 
 def test_what_only_places_a_run_does_not_change_its_workspace(wanted: Wanted, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.shared.records import Chain, Label, to_frame
+from tests.bench.chains import STAGE, finish, workspace
+from tests.components.mine_pairs.samples import EASY, Mined
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Mined:
+    """Mines samples: the pairs and the report."""
+
+    def run(samples: list[list[Chain]], labels: list[Label] | None = None, **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
+        ws = workspace(tmp_path, **(EASY | config))
+        finish(ws, [to_frame([row for rows in samples for row in rows], Chain)], labels or [])
+        pairs = pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))
+        return pairs, json.loads(ws.store.read(f"{STAGE}/pairs/report.json"))
+
+    return run

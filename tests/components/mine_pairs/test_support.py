@@ -1,0 +1,63 @@
+"""Calibrated votes, through mining: what the model is known to confuse is read as evidence."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.shared.records import Chain, Label, to_frame
+from tests.bench.chains import STAGE, finish, workspace
+from tests.components.mine_pairs.samples import EASY, Mined, label, sample
+
+
+def half_seen(count: int) -> tuple[list[list[Chain]], list[Label]]:
+    """Labelled samples of a model that calls half of the coral things beige, and nothing that is beige coral."""
+    coral, beige = [f"c{k}" for k in range(count)], [f"b{k}" for k in range(count)]
+    labels = [label(name, "coral", "validation") for name in coral] + [label(name, "beige", "validation") for name in beige]
+    return [sample(name, "bbcc bbcc") for name in coral] + [sample(name, "bbbb bbbb") for name in beige], labels
+
+
+def test_a_calibrated_vote_reads_what_the_model_is_known_to_confuse(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, _ = mined([*gold, sample("u", "bbcc bbbc")], labels, calibrate=True)
+    (row,) = pairs.iter_rows(named=True)
+    assert (row["chosen_answer"], row["rejected_answer"]) == ("coral", "beige")
+    assert row["weight"] == pytest.approx(2 * row["agreement"] - 1)
+
+
+def test_more_labelled_samples_make_a_calibrated_vote_surer(mined: Mined, tmp_path_factory: pytest.TempPathFactory) -> None:
+    sure = []
+    for count in (4, 16):
+        gold, labels = half_seen(count)
+        ws = workspace(tmp_path_factory.mktemp("count"), **(EASY | {"calibrate": True}))
+        finish(ws, [to_frame([row for rows in [*gold, sample("u", "bbcc bbbc")] for row in rows], Chain)], labels)
+        sure.append(pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))["agreement"].item())
+    assert 0.5 < sure[0] < sure[1] < 1
+
+
+def test_a_view_is_one_observation_however_many_chains_saw_it(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, _ = mined([*gold, sample("one", "bbcc"), sample("long", "bbbbcccc"), sample("two", "bbcc bbcc")], labels, calibrate=True)
+    support = dict(pairs.select("listing", "agreement").iter_rows())
+    assert support["one"] == support["long"] < support["two"]
+
+
+def test_a_value_that_no_labelled_listing_has_wins_where_nearly_all_chains_say_it(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, _ = mined([*gold, sample("u", "dddd dddb")], labels, calibrate=True)
+    (row,) = pairs.iter_rows(named=True)
+    assert (row["chosen_answer"], row["rejected_answer"]) == ("denim", "beige")
+
+
+def test_without_labels_a_calibrated_vote_is_a_plain_one(mined: Mined) -> None:
+    pairs, _ = mined([sample("x", "aaab")], calibrate=True)
+    assert (pairs["agreement"].item(), pairs["weight"].item()) == (0.75, 0.5)
+
+
+def test_off_list_answers_and_abstentions_lower_a_calibrated_vote(mined: Mined) -> None:
+    gold, labels = half_seen(8)
+    pairs, report = mined([*gold, sample("whole", "cccb cccb"), sample("half", "ccb- ccb?"), sample("rest", "cb-- cb??")], labels, calibrate=True)
+    support = dict(pairs.select("listing", "agreement").iter_rows())
+    assert set(support) == {"whole", "half"} and support["half"] == pytest.approx(0.75 * support["whole"], abs=0.03)
+    assert report["samples"] == {"below threshold": 1, "contrast": 2}
