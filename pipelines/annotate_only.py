@@ -6,12 +6,12 @@ from kfp import dsl
 
 from attrloop.components.annotate.component import annotate
 from attrloop.components.preflight.component import preflight
-from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.iteration import uncached
 from attrloop.pipelines.resources import Resources, with_resources
 
 
-def build(cluster: Cluster = LOCAL) -> Any:
+def build(cluster: Cluster) -> Any:
     """The pipeline, for a cluster."""
 
     @dsl.pipeline(name="annotate-only", description="Has a large model label a budgeted sample of a catalogue, uniform over verticals.")

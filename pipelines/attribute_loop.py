@@ -1,29 +1,24 @@
 """The whole loop as one Kubeflow pipeline: preflight, annotate, SFT, iterations, test, registration, promotion, report."""
 
-from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import dsl
 
 from attrloop.components.annotate.component import annotate
-from attrloop.components.evaluate.component import evaluate, evaluate_test, report
+from attrloop.components.evaluate.component import evaluate
 from attrloop.components.preflight.component import preflight
-from attrloop.components.promote.component import promote
-from attrloop.components.register_adapter.component import register_adapter
 from attrloop.components.sft.component import sft
-from attrloop.pipelines.cluster import LOCAL, Cluster
-from attrloop.pipelines.iteration import build_iteration, uncached, unroll
+from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.iteration import build_iteration, conclude, uncached, unroll
 from attrloop.pipelines.resources import Resources, with_resources
 
-MAX_ITERATIONS = 3
 
-
-def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any:
+def build(cluster: Cluster, max_iterations: int) -> Any:
     """The pipeline.
 
     Args:
-        max_iterations: how many it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
         cluster: where it will run.
+        max_iterations: how many it has room for.
     """
     body = build_iteration(cluster)
 
@@ -100,22 +95,12 @@ def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any
         first = sft(workspace=root).after(labels)
         start = evaluate(workspace=root, stage="sft", adapter=first.output)
         state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
-        tested = evaluate_test(workspace=root, state=state)
-        registered = register_adapter(workspace=root, state=state).after(tested)
-        promoted = promote(workspace=root, state=state).after(registered)
-        written = report(workspace=root, state=state).after(promoted)
-        uncached(checked, labels, first, start, tested, registered, promoted, written)
+        conclude(root, state, resources)
+        uncached(checked, labels, first, start)
         resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)
         resources.cpu(labels, annotator=True)
-        resources.cpu(registered, promoted, written, tracking=True)
         resources.gpu("sft", first)
-        resources.gpu("evaluate", start, tested)
+        resources.gpu("evaluate", start)
         return state
 
     return attribute_loop
-
-
-def compile_to(path: Path, max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> None:
-    """Writes the pipeline as the YAML that Kubeflow and the local runner take."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build(max_iterations, cluster), str(path))

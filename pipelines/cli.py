@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from attrloop.pipelines.beside import Name, compile_to
 from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.compile import Name, compile_to
 
 app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 reviews = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a person should look at, to Label Studio and back.")
@@ -147,7 +147,7 @@ def compile_(
 ) -> None:
     """Write a pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
     cluster = Cluster(retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env)
-    compile_to(pipeline, output, max_iterations, cluster)
+    compile_to(output, pipeline, max_iterations, cluster)
     typer.echo(output)
 
 

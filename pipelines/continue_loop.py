@@ -5,24 +5,20 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.annotate.component import annotate
-from attrloop.components.evaluate.component import evaluate, evaluate_test, report
+from attrloop.components.evaluate.component import evaluate
 from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.preflight.component import preflight
-from attrloop.components.promote.component import promote
-from attrloop.components.register_adapter.component import register_adapter
-from attrloop.pipelines.cluster import LOCAL, Cluster
-from attrloop.pipelines.iteration import build_iteration, uncached, unroll
+from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.iteration import build_iteration, conclude, uncached, unroll
 from attrloop.pipelines.resources import Resources, with_resources
 
-MAX_ITERATIONS = 3
 
-
-def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any:
+def build(cluster: Cluster, max_iterations: int) -> Any:
     """The pipeline.
 
     Args:
-        max_iterations: how many iterations it has room for; a run may ask for fewer.
         cluster: where it will run.
+        max_iterations: how many it has room for.
     """
     body = build_iteration(cluster)
 
@@ -91,15 +87,12 @@ def build(max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> Any
         labels = annotate(workspace=root).after(fetched)  # an adapter that is not there should be known before labels are paid for
         start = evaluate(workspace=root, stage="start", adapter=fetched.output).after(labels)
         state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
-        tested = evaluate_test(workspace=root, state=state)
-        registered = register_adapter(workspace=root, state=state).after(tested)
-        promoted = promote(workspace=root, state=state).after(registered)
-        written = report(workspace=root, state=state).after(promoted)
-        uncached(checked, fetched, labels, start, tested, registered, promoted, written)
+        conclude(root, state, resources)
+        uncached(checked, fetched, labels, start)
         resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)
         resources.cpu(labels, annotator=True)
-        resources.cpu(fetched, registered, promoted, written, tracking=True)
-        resources.gpu("evaluate", start, tested)
+        resources.cpu(fetched, tracking=True)
+        resources.gpu("evaluate", start)
         return state
 
     return continue_loop

@@ -1,4 +1,4 @@
-"""One iteration of the loop, and the loop itself: KFP has no recursion, so a fixed number of iterations is laid out and each decides whether it runs."""
+"""One iteration, the loop of them, and how a loop ends. KFP has no recursion: a fixed number of iterations is laid out and each decides whether it runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.dpo.component import dpo
-from attrloop.components.evaluate.component import evaluate
+from attrloop.components.evaluate.component import evaluate, evaluate_test, report
 from attrloop.components.loop_state.component import keep, latest_adapter, should_run
 from attrloop.components.mine_pairs.component import mine_pairs
+from attrloop.components.promote.component import promote
+from attrloop.components.register_adapter.component import register_adapter
 from attrloop.components.sample_chains.component import sample_chains, share_out
 from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.resources import Resources, with_resources
@@ -102,3 +104,20 @@ def unroll(workspace: Any, state: Any, max_iterations: int, body: Callable[..., 
         uncached(wanted, after, same)
         state = dsl.OneOf(after.output, same.output)
     return state
+
+
+def conclude(workspace: Any, state: Any, resources: Resources) -> None:
+    """Reads the test split, registers the best adapter, promotes it if the gate lets it pass, and writes the report.
+
+    Args:
+        workspace: URI of the run's workspace.
+        state: the loop's state (JSON) at its end.
+        resources: of the pipeline.
+    """
+    tested = evaluate_test(workspace=workspace, state=state)
+    registered = register_adapter(workspace=workspace, state=state).after(tested)
+    promoted = promote(workspace=workspace, state=state).after(registered)
+    written = report(workspace=workspace, state=state).after(promoted)
+    uncached(tested, registered, promoted, written)
+    resources.gpu("evaluate", tested)
+    resources.cpu(registered, promoted, written, tracking=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.storage import write_atomic
-from attrloop.pipelines.beside import MAX_ITERATIONS, Name, compile_to
+from attrloop.pipelines.compile import MAX_ITERATIONS, Name, compile_to
 from attrloop.pipelines.live import Progress, Stream
 from attrloop.pipelines.locks import exclusive
 
@@ -48,7 +48,7 @@ def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool 
             console.print(f"The earlier run was set aside as {aside}", soft_wrap=True)
         write_atomic(workspace / "config.json", config.model_dump_json(indent=1).encode())
         pipeline = workspace / "kfp" / f"{name}.yaml"
-        compile_to(name, pipeline, max(MAX_ITERATIONS, config.loop.iterations))
+        compile_to(pipeline, name, max(MAX_ITERATIONS, config.loop.iterations))
         return run_pipeline(pipeline, {"config": str(workspace / "config.json"), "workspace": str(workspace), **arguments}, workspace, console)
 
 

@@ -6,12 +6,12 @@ from kfp import dsl
 
 from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
-from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.iteration import uncached
 from attrloop.pipelines.resources import Resources, with_resources
 
 
-def build(cluster: Cluster = LOCAL) -> Any:
+def build(cluster: Cluster) -> Any:
     """The pipeline, for a cluster."""
 
     @dsl.pipeline(name="workers")

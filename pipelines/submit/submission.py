@@ -120,12 +120,12 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
 
 
 def _compile(wanted: Wanted, file: Path) -> Path:
-    from attrloop.pipelines.attribute_loop import MAX_ITERATIONS, compile_to
     from attrloop.pipelines.cluster import Cluster
+    from attrloop.pipelines.compile import MAX_ITERATIONS, compile_to
 
     iterations = load_config(wanted.config).loop.iterations if wanted.config else 0
     asked = wanted.settings.get("loop_iterations", "")
-    compile_to(file, min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), Cluster())
+    compile_to(file, max_iterations=min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), cluster=Cluster())
     return file
 
 

@@ -24,7 +24,7 @@ from attrloop.components.shared.records import Label, read_labels
 from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import read_manifest
 from attrloop.components.shared.workspace import Workspace
-from attrloop.pipelines.beside import NAMES, Name, compile_to
+from attrloop.pipelines.compile import NAMES, Name, compile_to
 from attrloop.pipelines.local import labels_of, run_local
 from tests.small import COLOURS
 
@@ -36,7 +36,7 @@ NAME = "attribute-adapter"
 def spec_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Name], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("compiled")
     for name in NAMES:
-        compile_to(name, folder / f"{name}.yaml")
+        compile_to(folder / f"{name}.yaml", name)
     return lambda name: next(yaml.safe_load_all((folder / f"{name}.yaml").read_text()))
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from attrloop.components.preflight.prepare import resolve
-from attrloop.pipelines.attribute_loop import compile_to
 from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.compile import compile_to
 from attrloop.pipelines.local import labels_of
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
@@ -19,7 +19,7 @@ CLUSTER = Cluster(queue="attrloop", models_claim="base-models")
 
 
 def compiled(path: Path, max_iterations: int = 3, cluster: Cluster = CLUSTER) -> dict[str, Any]:
-    compile_to(path, max_iterations, cluster)
+    compile_to(path, max_iterations=max_iterations, cluster=cluster)
     return next(yaml.load_all(path.read_text(), Loader=LOADER))
 
 

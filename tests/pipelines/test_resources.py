@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from attrloop.pipelines.beside import NAMES, Name, compile_to
 from attrloop.pipelines.cluster import LOCAL, Cluster
+from attrloop.pipelines.compile import NAMES, Name, compile_to
 from attrloop.pipelines.resources import STAGES
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
@@ -26,7 +26,7 @@ class Compiled:
 
     def __init__(self, name: Name, folder: Path, cluster: Cluster) -> None:
         self.name = name
-        compile_to(name, folder / f"{name}.yaml", 2, cluster)
+        compile_to(folder / f"{name}.yaml", name, 2, cluster)
         self.text = (folder / f"{name}.yaml").read_text()
         self.spec, *platforms = yaml.load_all(self.text, Loader=LOADER)
         self.platform = platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -13,7 +13,7 @@ import httpx2
 import kfp
 import pytest
 
-from attrloop.pipelines.attribute_loop import compile_to
+from attrloop.pipelines.compile import compile_to
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import Cluster
 
@@ -90,7 +90,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compiled") / "loop.yaml"
-    compile_to(path, 1)
+    compile_to(path, max_iterations=1)
     return path
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from attrloop.components.shared.errors import InputError
-from attrloop.pipelines.beside import Name, compile_to
+from attrloop.pipelines.compile import Name, compile_to
 from attrloop.pipelines.submit.parameters import Compiled, parse, read_compiled
 from attrloop.pipelines.submit.submission import Wanted, plan
 from attrloop.pipelines.submit.submit import six_fields, submit
@@ -107,7 +107,7 @@ def test_each_pipeline_and_adapter_has_a_workspace_of_its_own(wanted: Wanted, tm
     def workspace(pipeline: Name | None, **settings: str) -> str:
         file = None if pipeline is None else tmp_path / f"{pipeline}.yaml"
         if pipeline is not None and file is not None:
-            compile_to(pipeline, file)
+            compile_to(file, pipeline)
         return plan(replace(wanted, pipeline=file, settings=settings), tmp_path).arguments["workspace"]
 
     assert workspace("loop") == workspace(None), "a loop that was compiled before is the loop"
