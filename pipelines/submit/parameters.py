@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from attrloop.components.shared.errors import InputError, Problem, fail
+from attrloop.components.shared.storage import digest
 
 LIMIT = 10_000  # bytes of a parameter that a server accepts by default
 
@@ -23,11 +24,13 @@ class Compiled:
         name: of the pipeline.
         inputs: what is known of each parameter, by name, as KFP's pipeline spec has it (`parameterType`, `defaultValue`, `isOptional`).
         images: the images of its steps.
+        digest: of all that it says; not of the file, whose comments KFP writes in an order of chance.
     """
 
     name: str
     inputs: dict[str, dict[str, Any]]
     images: frozenset[str]
+    digest: str
 
     def required(self) -> list[str]:
         return [name for name, about in self.inputs.items() if "defaultValue" not in about and not about.get("isOptional")]
@@ -42,12 +45,13 @@ def read_compiled(path: Path) -> Compiled:
     if not path.is_file():
         raise fail(str(path), "no such file", "Give the YAML that `attrloop compile` writes")
     try:
-        spec = next(yaml.load_all(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        spec = documents[0]
         parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         executors = spec["deploymentSpec"]["executors"].values()
         images = frozenset(entry["container"]["image"] for entry in executors if "container" in entry)
-        return Compiled(spec["pipelineInfo"]["name"], parameters, images)
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError, UnicodeDecodeError, StopIteration) as error:
+        return Compiled(spec["pipelineInfo"]["name"], parameters, images, digest(documents))
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise fail(str(path), "not a compiled pipeline", "Give the YAML that `attrloop compile` writes") from error
 
 

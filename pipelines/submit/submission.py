@@ -9,7 +9,7 @@ from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.storage import digest, file_digest, open_store
+from attrloop.components.shared.storage import digest, open_store
 from attrloop.components.shared.tracking import code_digest, slug
 from attrloop.pipelines.submit.parameters import Compiled, check_complete, parse, read_compiled
 
@@ -106,7 +106,7 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     if resolved and wanted.runs and "workspace" in compiled.inputs:
         values.setdefault("workspace", f"{inputs.absolute(wanted.runs).rstrip('/')}/{_folder(compiled, resolved, values)}")
     revision = wanted.revision or code_digest()
-    version = f"{slug(revision)[:12]}-{file_digest(file)[:8]}"
+    version = f"{slug(revision)[:12]}-{compiled.digest[:8]}"
     data = (wanted.data or (resolved.data.content_digest() if resolved else "")) if with_data else ""
     key = slug(wanted.key) if wanted.key else digest(data, version, loaded.digest() if loaded else "", values)[:12]
     name = loaded.name if loaded else compiled.name

@@ -47,7 +47,7 @@ def test_what_has_no_default_must_be_given(loop: Path, tmp_path: Path) -> None:
     ],
 )
 def test_texts_become_values_of_the_parameters_type(kind: str, text: str, value: Any) -> None:
-    read = parse({"p": text}, Compiled("pipe", {"p": {"parameterType": kind}}, frozenset()))["p"]
+    read = parse({"p": text}, Compiled("pipe", {"p": {"parameterType": kind}}, frozenset(), ""))["p"]
     assert read == value and type(read) is type(value)
 
 
@@ -56,7 +56,7 @@ def test_texts_become_values_of_the_parameters_type(kind: str, text: str, value:
 )
 def test_a_text_of_another_type_is_refused(kind: str, text: str) -> None:
     with pytest.raises(InputError, match="is not"):
-        parse({"p": text}, Compiled("pipe", {"p": {"parameterType": kind}}, frozenset()))
+        parse({"p": text}, Compiled("pipe", {"p": {"parameterType": kind}}, frozenset(), ""))
 
 
 @pytest.mark.parametrize("content", ["", "a: [", "- 1", "root: {}", "root: {inputDefinitions: 1}\npipelineInfo: {name: x}\ndeploymentSpec: {executors: {}}"])
@@ -112,6 +112,17 @@ def test_each_pipeline_and_adapter_has_a_workspace_of_its_own(wanted: Wanted, tm
 
     assert workspace("loop") == workspace(None), "a loop that was compiled before is the loop"
     assert len({workspace(None), workspace("continue"), workspace("predict"), workspace("continue", adapter="models:/shoes/2")}) == 4
+
+
+def test_the_order_of_chance_in_which_kfp_writes_its_comments_makes_no_other_version(loop: Path, tmp_path: Path) -> None:
+    def version(old: str, new: str) -> str:
+        file = tmp_path / "pipeline.yaml"
+        text = loop.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+        return plan(Wanted(pipeline=file, settings={"config": "gs://bucket/config.yaml", "workspace": "gs://bucket/run"}), tmp_path).version
+
+    assert version("# PIPELINE DEFINITION", "# DEFINITION") == version("#", "#") != version("defaultValue: nvidia.com/gpu", "defaultValue: amd.com/gpu")
 
 
 def test_what_only_places_a_run_does_not_change_its_workspace(wanted: Wanted, tmp_path: Path) -> None:
