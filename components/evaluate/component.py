@@ -12,11 +12,12 @@ def evaluate(
     adapter: str,
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    page: dsl.Output[dsl.HTML],
     state: str = "",
 ) -> str:
     """Evaluates a new stage on the validation split and decides whether the loop goes on.
 
-    Writes `evaluate/validation/<stage>/predictions.parquet` and `metrics.json`.
+    Writes `evaluate/validation/<stage>/predictions.parquet` and `metrics.json`, and the report so far.
 
     Args:
         workspace: URI of the run's workspace.
@@ -28,10 +29,11 @@ def evaluate(
         Output: The loop's state (JSON) with the new stage.
         metrics: Accuracy, macro and per vertical, in [0, 1], and the rates beside it.
         confusion: Confusion matrix of the stage's weakest attribute.
+        page: The run's report so far, self-contained.
     """
     from attrloop.components.evaluate.steps import evaluate_stage
 
-    return evaluate_stage(workspace, stage, adapter, state, metrics, confusion)
+    return evaluate_stage(workspace, stage, adapter, state, metrics, confusion, page.path)
 
 
 @dsl.component(base_image=os.environ.get("ATTRLOOP_IMAGE", "attrloop-python:dev"), install_kfp_package=False)

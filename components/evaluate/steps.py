@@ -27,11 +27,12 @@ class ConfusionSink(Protocol):
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
 
 
-def evaluate_stage(workspace: str, stage: str, adapter: str, state: str, metrics: MetricsSink, confusion: ConfusionSink) -> str:
-    """Evaluates a new stage on validation, and the base model with the first one.
+def evaluate_stage(workspace: str, stage: str, adapter: str, state: str, metrics: MetricsSink, confusion: ConfusionSink, page: str) -> str:
+    """Evaluates a new stage on validation, and the base model with the first one; writes the report so far.
 
     Args:
         state: the loop's state (JSON) before the stage; "" for the first.
+        page: local path of a copy of the report.
 
     Returns:
         the loop's state (JSON) with the new stage; it says whether the loop stops.
@@ -44,6 +45,7 @@ def evaluate_stage(workspace: str, stage: str, adapter: str, state: str, metrics
     after = before.after(outcomes[0], ws.config.loop.min_gain) if before else LoopState(outcomes=tuple(outcomes))
     ws.store.write(STATE, after.model_dump_json(indent=1).encode())
     show(ws.store, "validation", stage, metrics, confusion)
+    _report(workspace, after.model_dump_json(), page)
     return after.model_dump_json()
 
 
@@ -77,10 +79,15 @@ def show(store: Store, split: str, stage: str, metrics: MetricsSink, confusion: 
 
 def write_report(workspace: str, state: str, page: str) -> None:
     """Writes report and summary into the workspace, a copy of the report to the local path `page`, and both to the tracked run."""
-    from attrloop.components.evaluate.report import report
     from attrloop.components.register_adapter.register import attach
 
-    report(workspace, state)
+    _report(workspace, state, page)
     attach(workspace)
+
+
+def _report(workspace: str, state: str, page: str) -> None:
+    from attrloop.components.evaluate.report import PAGE, report
+
+    report(workspace, state)
     with open(page, "wb") as file:
-        file.write(open_store(workspace).read("report.html"))
+        file.write(open_store(workspace).read(PAGE))

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file
 
 from attrloop.components.dpo import train as dpo
 from attrloop.components.evaluate.evaluate import PREDICTIONS
-from attrloop.components.evaluate.report import report
 from attrloop.components.evaluate.steps import evaluate_stage, write_report
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.promote.ledger import Ledger
@@ -59,24 +58,27 @@ def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(bucket: st
     assert not [name for name in files(store, "sft") if "checkpoint" in name], "a finished stage keeps none"
 
 
-def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(bucket: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path]) -> None:
-    local = str(copy_of("qwen2_5_vl"))
+def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
+    bucket: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    page, local = tmp_path / "page.html", str(copy_of("qwen2_5_vl"))
     uri = move(trained("qwen2_5_vl"), bucket, "run", "annotate", "sft")
     states = []
     for place in (local, uri):
-        state = evaluate_stage(place, "sft", sft.ADAPTER, "", Sink(), Sink())
+        state = evaluate_stage(place, "sft", sft.ADAPTER, "", Sink(), Sink(), str(page))
+        assert b"Iteration 1" not in page.read_bytes(), "the report so far"
         sample(place, STAGE, sft.ADAPTER)
         mine(place, STAGE)
         adapter = dpo.train(place, STAGE, sft.ADAPTER)
-        states.append(evaluate_stage(place, STAGE, adapter, state, Sink(), Sink()))
-        report(place, states[-1])
+        states.append(evaluate_stage(place, STAGE, adapter, state, Sink(), Sink(), str(page)))
+        assert b"Iteration 1" in page.read_bytes()
     here, there = open_store(local), open_store(uri)
     assert states[0] == states[1]
     for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
         assert files(here, path) == files(there, path), "the same files, and no more"
     for path in (f"{STAGE}/chains/part-00004.parquet", f"{STAGE}/pairs/pairs.parquet", f"evaluate/validation/{STAGE}/{PREDICTIONS}"):
         assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
-    assert b"data:image/jpeg" in there.read("report.html"), "the report shows images of the bucket's listings"
+    assert there.read("report.html") == page.read_bytes() and b"data:image/jpeg" in page.read_bytes(), "the report shows images of the bucket's listings"
     assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
 
 
