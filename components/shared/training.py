@@ -24,6 +24,7 @@ from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 
 log = logging.getLogger(__name__)
+_WINDOW = "window"  # of the curve: what was measured since its last line
 
 
 def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) -> dict[str, Any]:
@@ -123,7 +124,10 @@ class Checkpoints(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self.trainer
         window = {"loss": trainer._tr_loss.item(), "since": trainer._globalstep_last_logged, "metrics": trainer._metrics["train"]}
-        self._window(args, state).write_text(json.dumps(window))
+        file = self._window(args, state)
+        temporary = file.with_suffix(".partial")
+        temporary.write_text(json.dumps(window))
+        temporary.rename(file)
         trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             self._keep(state.global_step)
@@ -137,7 +141,7 @@ class Checkpoints(TrainerCallback):
             self.stage.store.remove(f"{folder}/{name}")
 
     def _window(self, args: Any, state: Any) -> Path:
-        return self.stage.folder / "checkpoints" / f"checkpoint-{state.global_step}" / f"window-{args.process_index}.json"
+        return self.stage.folder / "checkpoints" / f"checkpoint-{state.global_step}" / f"{_WINDOW}-{args.process_index}.json"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._former is not None:
@@ -178,13 +182,11 @@ def run_trainer(trainer: Any, stage: Stage) -> None:
 
 
 def _last_complete(folder: Path) -> str | None:
-    """The newest checkpoint that holds the whole of the trainer's state, which is written last; half-written ones are removed."""
+    """The newest checkpoint that holds what `Checkpoints` writes last, and thus everything; others are removed."""
     while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
-        try:
-            json.loads((Path(last) / "trainer_state.json").read_text())
+        if (Path(last) / f"{_WINDOW}-0.json").exists():
             return last
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(last)
+        shutil.rmtree(last)
     return None
 
 

@@ -37,10 +37,10 @@ def tracked_runs(workspace: Path) -> int:
 # A stage's folder, and how to tell that the stage is in the midst of its work.
 STAGES: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "annotate": ("annotate", lambda w: lines(w / "annotate-cache/cache.jsonl") >= 3),
-    "sft": ("sft", lambda w: len(list((w / "sft/checkpoints").glob("checkpoint-*/trainer_state.json"))) >= 2),
+    "sft": ("sft", lambda w: len(list((w / "sft/checkpoints").glob("checkpoint-*/window-0.json"))) >= 2),
     "sample": (f"{ITERATION}/chains", lambda w: len(list((w / ITERATION / "chains").glob("part-*.parquet"))) >= 3),
     "mine": (f"{ITERATION}/pairs", lambda w: (w / ITERATION / "pairs/inputs.json").exists()),
-    "dpo": (f"{ITERATION}/dpo", lambda w: any((w / ITERATION / "dpo/checkpoints").glob("checkpoint-*/trainer_state.json"))),
+    "dpo": (f"{ITERATION}/dpo", lambda w: any((w / ITERATION / "dpo/checkpoints").glob("checkpoint-*/window-0.json"))),
     "evaluate": (f"evaluate/validation/{ITERATION}", lambda w: any((w / f"evaluate/validation/{ITERATION}/parts").glob("part-*.parquet"))),
     "register": ("register", lambda w: (w / "register/inputs.json").exists() and tracked_runs(w) >= 2),
 }
