@@ -175,11 +175,11 @@ def submit(
     4 still running when the time was up, 5 lost sight of while it ran.
     """
     from attrloop.pipelines.submit.submission import Wanted
-    from attrloop.pipelines.submit.submit import Cluster
+    from attrloop.pipelines.submit.submit import Destination
     from attrloop.pipelines.submit.submit import submit as send
 
     wanted = Wanted(config, pipeline, _named_values(settings), runs, revision, data_digest, key)
-    raise typer.Exit(send(wanted, Cluster(host, namespace, auth, experiment, run_as), wait, timeout, every))
+    raise typer.Exit(send(wanted, Destination(host, namespace, auth, experiment, run_as), wait, timeout, every))
 
 
 @app.command()
@@ -200,10 +200,10 @@ def schedule(
 ) -> None:
     """Run a pipeline on a cluster again and again. The same command again changes nothing; another one of the same name replaces it."""
     from attrloop.pipelines.submit.submission import Wanted
-    from attrloop.pipelines.submit.submit import Cluster
+    from attrloop.pipelines.submit.submit import Destination
     from attrloop.pipelines.submit.submit import schedule as plan
 
-    plan(Wanted(config, pipeline, _named_values(settings), runs, revision), Cluster(host, namespace, auth, experiment, run_as), cron, name)
+    plan(Wanted(config, pipeline, _named_values(settings), runs, revision), Destination(host, namespace, auth, experiment, run_as), cron, name)
 
 
 def _named_values(settings: list[str] | None) -> dict[str, str]:

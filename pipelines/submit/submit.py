@@ -15,7 +15,7 @@ from attrloop.pipelines.submit.wait import follow
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Destination:
     """Where to, and as whom.
 
     Attributes:
@@ -40,12 +40,12 @@ class Cluster:
         return Kubeflow(self.host, self.namespace, self.auth, self.patience, self.timeout, _note)
 
 
-def submit(wanted: Wanted, cluster: Cluster, wait: bool = False, timeout: float | None = None, every: float = 10) -> int:
+def submit(wanted: Wanted, destination: Destination, wait: bool = False, timeout: float | None = None, every: float = 10) -> int:
     """Starts a run, or joins the one that the same submission started; prints its id as the last line, before it waits.
 
     Args:
         wanted: what is to run.
-        cluster: where.
+        destination: where.
         wait: whether to follow it to its end.
         timeout: seconds to wait at most.
         every: seconds between looks.
@@ -56,11 +56,11 @@ def submit(wanted: Wanted, cluster: Cluster, wait: bool = False, timeout: float 
     Raises:
         AttrloopError: bad input, or the server refused or did not answer; nothing was started then, unless its answer was lost.
     """
-    kubeflow = cluster.connect()
+    kubeflow = destination.connect()
     with tempfile.TemporaryDirectory(prefix="attrloop-") as folder:
         submission = plan(wanted, Path(folder))
-        experiment, version = _deliver(kubeflow, submission, cluster.experiment)
-        run, started = ensure_run(kubeflow, submission, experiment, version, cluster.run_as)
+        experiment, version = _deliver(kubeflow, submission, destination.experiment)
+        run, started = ensure_run(kubeflow, submission, experiment, version, destination.run_as)
         print(f"run       {submission.run}, {'started' if started else f'joined ({run.state.lower()})'}: {kubeflow.link(f'runs/details/{run.run_id}')}")
         print(run.run_id, flush=True)
         if not wait:
@@ -69,23 +69,23 @@ def submit(wanted: Wanted, cluster: Cluster, wait: bool = False, timeout: float 
         return follow(kubeflow, run.run_id, lambda: current_run(kubeflow, submission, experiment), steps, every, timeout, _note)
 
 
-def schedule(wanted: Wanted, cluster: Cluster, cron: str, name: str = "") -> None:
+def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = "") -> None:
     """Makes or replaces a recurring run; one that is as wanted already is left alone. Prints its id as the last line.
 
     Args:
         wanted: what is to run.
-        cluster: where.
+        destination: where.
         cron: five fields (minute, hour, day, month, weekday) in the server's time zone, or six with seconds first.
         name: of the recurring run; "" for the config's or the pipeline's.
 
     Raises:
         AttrloopError: as `submit`.
     """
-    when, kubeflow = six_fields(cron), cluster.connect()
+    when, kubeflow = six_fields(cron), destination.connect()
     with tempfile.TemporaryDirectory(prefix="attrloop-") as folder:
         submission = plan(wanted, Path(folder), with_data=False)
-        experiment, version = _deliver(kubeflow, submission, cluster.experiment)
-        made, what = ensure_schedule(kubeflow, submission, name or submission.name, when, experiment, version, cluster.run_as)
+        experiment, version = _deliver(kubeflow, submission, destination.experiment)
+        made, what = ensure_schedule(kubeflow, submission, name or submission.name, when, experiment, version, destination.run_as)
     paused = ", paused" if made.status == "DISABLED" else ""
     print(f"schedule  {made.display_name} at '{when}', {what}{paused}: {kubeflow.link(f'recurringrun/details/{made.recurring_run_id}')}")
     print(made.recurring_run_id)

@@ -15,7 +15,7 @@ import pytest
 
 from attrloop.pipelines.compile import compile_to
 from attrloop.pipelines.submit.submission import Wanted
-from attrloop.pipelines.submit.submit import Cluster
+from attrloop.pipelines.submit.submit import Destination
 
 ROOT = Path(__file__).parents[3]
 
@@ -68,8 +68,8 @@ class Server:
         command = [sys.executable, "-m", "attrloop.pipelines.cli", *arguments, "--host", self.url]
         return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def cluster(self, **options: Any) -> Cluster:
-        return Cluster(self.url, **({"patience": 5} | options))
+    def destination(self, **options: Any) -> Destination:
+        return Destination(self.url, **({"patience": 5} | options))
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ def test_a_token_and_a_cookie_come_from_variables(server: Server, wanted: Wanted
     for header, value, way in (("authorization", "Bearer sesame-7", "token"), ("cookie", "authservice_session=sesame-7", "cookie")):
         monkeypatch.setenv("SECRET", value.removeprefix("Bearer "))
         server.set(needs={header: value})
-        submit(wanted, server.cluster(auth=f"{way}:SECRET"))
+        submit(wanted, server.destination(auth=f"{way}:SECRET"))
     assert len(server.rows("runs")) == 1
 
 
@@ -59,10 +59,10 @@ def test_iap_gets_an_identity_token_for_the_client_id(server: Server, wanted: Wa
     monkeypatch.setattr(official, "OAUTH_TOKEN_URI", f"{server.url}/token")
     monkeypatch.setattr(official, "LOCAL_KFP_CREDENTIAL", str(tmp_path / "none"))
     server.set(needs={"authorization": "Bearer identity-for-client-9"})
-    submit(wanted, server.cluster(auth="iap:client-9"))
+    submit(wanted, server.destination(auth="iap:client-9"))
     assert len(server.rows("runs")) == 1
     with pytest.raises(AttrloopError, match="Check --auth"):
-        submit(wanted, server.cluster(auth="iap:another"))
+        submit(wanted, server.destination(auth="iap:another"))
 
 
 def test_without_an_identity_iap_is_explained(server: Server, wanted: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_without_an_identity_iap_is_explained(server: Server, wanted: Wanted, tm
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
     monkeypatch.setattr(official, "LOCAL_KFP_CREDENTIAL", str(tmp_path / "none"))
     with pytest.raises(AttrloopError, match=r"could not take the pipeline attribute-loop at http.*Check --host and --auth"):
-        submit(wanted, server.cluster(auth="iap:client-9"))
+        submit(wanted, server.destination(auth="iap:client-9"))
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_without_an_identity_iap_is_explained(server: Server, wanted: Wanted, tm
 )
 def test_what_is_wrong_with_the_way_to_authenticate_is_said_before_anything_is_sent(server: Server, wanted: Wanted, auth: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        submit(wanted, server.cluster(auth=auth))
+        submit(wanted, server.destination(auth=auth))
     assert server.sent() == []

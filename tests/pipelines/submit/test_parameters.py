@@ -18,7 +18,7 @@ from tests.pipelines.submit.conftest import Server
 def test_all_that_is_wrong_is_said_at_once_and_nothing_is_sent(server: Server, wanted: Wanted) -> None:
     faulty = replace(wanted, settings={"iterations": "2", "loop-seed": "1", "sample_chains": "many", "gpu_type": "x" * 10_001, "zzz": "1"})
     with pytest.raises(InputError) as caught:
-        submit(faulty, server.cluster())
+        submit(faulty, server.destination())
     said = str(caught.value)
     assert "5 problems" in said
     assert "--set iterations: attribute-loop has no such parameter. Did you mean loop_iterations" in said

@@ -12,7 +12,7 @@ from tests.pipelines.submit.conftest import Server, options
 
 
 def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]) -> None:
-    schedule(replace(wanted, settings={"loop_iterations": "1"}), server.cluster(run_as="trainer"), "0 6 * * 1")
+    schedule(replace(wanted, settings={"loop_iterations": "1"}), server.destination(run_as="trainer"), "0 6 * * 1")
     made = server.official().get_recurring_run(capsys.readouterr().out.splitlines()[-1])
     assert made.display_name == "mugs" and made.status == "ENABLED" and made.service_account == "trainer"
     assert made.trigger.cron_schedule.cron == "0 0 6 * * 1" and made.max_concurrency == "1" and made.no_catchup
@@ -21,20 +21,20 @@ def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted,
 
 
 def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wanted: Wanted, tmp_path: Path) -> None:
-    schedule(wanted, server.cluster(), "0 6 * * 1")
+    schedule(wanted, server.destination(), "0 6 * * 1")
     before = server.rows("recurring_runs")
     (tmp_path / "listings.jsonl").write_text("")
-    schedule(replace(wanted, data="day-2"), server.cluster(), "0 0 6 * * 1")
+    schedule(replace(wanted, data="day-2"), server.destination(), "0 0 6 * * 1")
     assert server.rows("recurring_runs") == before
 
 
 @pytest.mark.parametrize("change", ["cron", "settings", "revision", "run_as"])
 def test_another_content_replaces_the_schedule(server: Server, wanted: Wanted, change: str, capsys: pytest.CaptureFixture[str]) -> None:
-    schedule(wanted, server.cluster(), "0 6 * * 1", "weekly")
+    schedule(wanted, server.destination(), "0 6 * * 1", "weekly")
     (before,) = server.rows("recurring_runs")
     changes = {"settings": {"settings": {"loop_seed": "2"}}, "revision": {"revision": "def456"}}.get(change, {})
     cron, run_as = ("0 7 * * 1" if change == "cron" else "0 6 * * 1"), ("other" if change == "run_as" else "")
-    schedule(replace(wanted, **changes), server.cluster(run_as=run_as), cron, "weekly")
+    schedule(replace(wanted, **changes), server.destination(run_as=run_as), cron, "weekly")
     (after,) = server.rows("recurring_runs")
     assert after["recurring_run_id"] != before["recurring_run_id"] and "replaced" in capsys.readouterr().out
     requests = server.seen()["requests"]
@@ -42,17 +42,17 @@ def test_another_content_replaces_the_schedule(server: Server, wanted: Wanted, c
 
 
 def test_schedules_of_another_name_are_left_alone(server: Server, wanted: Wanted) -> None:
-    schedule(wanted, server.cluster(), "0 6 * * 1", "weekly")
-    schedule(wanted, server.cluster(), "0 6 1 * *", "monthly")
+    schedule(wanted, server.destination(), "0 6 * * 1", "weekly")
+    schedule(wanted, server.destination(), "0 6 1 * *", "monthly")
     assert {row["display_name"] for row in server.rows("recurring_runs")} == {"weekly", "monthly"}
 
 
 @pytest.mark.parametrize("kind", ["drop", "lose", "status"])
 @pytest.mark.parametrize("match", ["POST /recurringruns", "GET /recurringruns", "DELETE .*"])
 def test_a_passing_fault_leaves_one_schedule(server: Server, wanted: Wanted, kind: str, match: str) -> None:
-    schedule(wanted, server.cluster(), "0 6 * * 1")
+    schedule(wanted, server.destination(), "0 6 * * 1")
     server.fault(kind, match, **({"status": 503} if kind == "status" else {}))
-    schedule(wanted, server.cluster(), "0 7 * * 1")
+    schedule(wanted, server.destination(), "0 7 * * 1")
     assert [row["trigger"]["cron_schedule"]["cron"] for row in server.rows("recurring_runs")] == ["0 0 7 * * 1"]
 
 
@@ -68,5 +68,5 @@ def test_from_the_command_line(server: Server, wanted: Wanted) -> None:
 
 def test_a_time_that_the_server_does_not_take_is_explained(server: Server, wanted: Wanted) -> None:
     with pytest.raises(AttrloopError, match="refused to make the recurring run: 400 Bad Request: Schedule cron"):
-        schedule(wanted, server.cluster(), "@weekly-or-so")
+        schedule(wanted, server.destination(), "@weekly-or-so")
     assert server.rows("recurring_runs") == []

@@ -39,7 +39,7 @@ def assert_one_of_each(server: Server) -> None:
 
 
 def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted, loop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit(replace(wanted, settings={"loop_iterations": "1", "annotate_max_cost": "2.5"}), server.cluster(run_as="trainer")) == 0
+    assert submit(replace(wanted, settings={"loop_iterations": "1", "annotate_max_cost": "2.5"}), server.destination(run_as="trainer")) == 0
     run_id = capsys.readouterr().out.splitlines()[-1]
     official = server.official()
     run = official.get_run(run_id)
@@ -62,7 +62,7 @@ def test_a_catalogue_and_a_workspace_in_a_bucket(server: Server, wanted: Wanted,
         store.write(f"shop/{name}", config.with_name(name).read_bytes())
     there = replace(wanted, config=f"{bucket}/shop/config.yaml", runs=f"{bucket}/runs")
     for _ in range(2):
-        submit(there, server.cluster())
+        submit(there, server.destination())
     (run,) = server.rows("runs")
     sent = run["runtime_config"]["parameters"]["config"]
     assert sent.startswith(f"{bucket}/runs/mugs-") and resolve(sent).data.listings == f"{bucket}/shop/listings.jsonl"
@@ -70,7 +70,7 @@ def test_a_catalogue_and_a_workspace_in_a_bucket(server: Server, wanted: Wanted,
 
 def test_a_repeated_submission_joins_the_run(server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        submit(wanted, server.cluster())
+        submit(wanted, server.destination())
     assert_one_of_each(server)
     out = capsys.readouterr().out.splitlines()
     assert out[3] == out[7] and "started" in out[2] and "joined (pending)" in out[6]
@@ -78,7 +78,7 @@ def test_a_repeated_submission_joins_the_run(server: Server, wanted: Wanted, cap
 
 def test_new_data_code_or_arguments_are_another_run_of_the_same_pipeline(server: Server, wanted: Wanted) -> None:
     for changes in ({}, {"data": "day-2"}, {"revision": "def456"}, {"settings": {"loop_seed": "3"}}, {"key": "by-hand"}):
-        submit(replace(wanted, **changes), server.cluster())
+        submit(replace(wanted, **changes), server.destination())
     assert len(server.rows("runs")) == 5 and len(server.rows("pipelines")) == 1
     assert {row["name"][:6] for row in server.rows("pipeline_versions")} == {"attrib", "abc123", "def456"}
     assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 2, "the seed decides the outcome"
@@ -88,8 +88,8 @@ def test_a_version_of_the_same_name_has_the_same_content(server: Server, wanted:
     """A commit compiled for another image must not run as what was uploaded before."""
     changed = tmp_path / "changed.yaml"
     changed.write_text(loop.read_text().replace("attrloop-python:dev", "attrloop-python:other"))
-    submit(wanted, server.cluster())
-    submit(replace(wanted, pipeline=changed), server.cluster())
+    submit(wanted, server.destination())
+    submit(replace(wanted, pipeline=changed), server.destination())
     names = [row["name"] for row in server.rows("pipeline_versions") if row["name"].startswith("abc123-")]
     assert len(names) == len(set(names)) == 2 == len(server.rows("runs"))
 
@@ -99,21 +99,21 @@ def test_a_version_of_the_same_name_has_the_same_content(server: Server, wanted:
 def test_a_passing_fault_leaves_one_run(server: Server, wanted: Wanted, kind: str, place: str) -> None:
     details = {} if kind == "drop" else {"status": int(kind)}
     server.fault("status" if details else "drop", (CHANGES | LOOKS)[place], times=1 if kind == "401" else 2, **details)
-    assert submit(wanted, server.cluster(), wait=True, every=0.1) == 0
+    assert submit(wanted, server.destination(), wait=True, every=0.1) == 0
     assert_one_of_each(server)
 
 
 @pytest.mark.parametrize("place", CHANGES)
 def test_an_answer_that_is_lost_leaves_one_run(server: Server, wanted: Wanted, place: str) -> None:
     server.fault("lose", CHANGES[place])
-    assert submit(wanted, server.cluster(), wait=True, every=0.1) == 0
+    assert submit(wanted, server.destination(), wait=True, every=0.1) == 0
     assert_one_of_each(server)
 
 
 @pytest.mark.parametrize("place", CHANGES)
 def test_an_answer_that_comes_too_late_leaves_one_run(server: Server, wanted: Wanted, place: str) -> None:
     server.fault("slow", CHANGES[place], seconds=1.5)
-    assert submit(wanted, server.cluster(patience=15, timeout=(1, 1)), wait=True, every=0.5) == 0
+    assert submit(wanted, server.destination(patience=15, timeout=(1, 1)), wait=True, every=0.5) == 0
     alive = [row for row in server.rows("runs") if row["state"] not in ("CANCELING", "CANCELED")]
     assert [row["state"] for row in alive] == ["SUCCEEDED"]
     assert len(server.rows("pipelines")) == len(server.rows("experiments")) == 1
@@ -122,15 +122,15 @@ def test_an_answer_that_comes_too_late_leaves_one_run(server: Server, wanted: Wa
 @pytest.mark.parametrize(("look", "change"), [("pipelines", "upload"), ("versions", "version"), ("experiments", "experiment")])
 def test_what_somebody_else_made_meanwhile_is_used(server: Server, wanted: Wanted, look: str, change: str) -> None:
     """A look that finds nothing, followed by 409: another submitter was faster."""
-    submit(wanted, server.cluster())
+    submit(wanted, server.destination())
     server.fault("empty", LOOKS[look], times=2 if look == "experiments" else 1)  # the official client looks once more by itself
-    submit(replace(wanted, key="another"), server.cluster())
+    submit(replace(wanted, key="another"), server.destination())
     assert server.seen()["requests"].count(CHANGES[change]) == 2, "the second was answered by 409"
     assert len(server.rows("runs")) == 2 and len(server.rows("pipeline_versions")) == 2 and len(server.rows("experiments")) == 1
 
 
 def test_submitters_at_the_same_moment_end_with_one_run(server: Server, wanted: Wanted) -> None:
-    submit(replace(wanted, key="before"), server.cluster())
+    submit(replace(wanted, key="before"), server.destination())
     server.fault("slow", CHANGES["run"], times=3, seconds=4)  # each looks before any run of the others is there
     server.set(script=[["RUNNING", {}]] * 8 + [["SUCCEEDED", {}]])
     submitters = [server.attrloop("submit", *options(wanted), "--wait", "--every", "0.5") for _ in range(3)]
@@ -141,10 +141,10 @@ def test_submitters_at_the_same_moment_end_with_one_run(server: Server, wanted: 
 
 def test_after_a_failure_the_same_command_makes_another_attempt(server: Server, wanted: Wanted) -> None:
     server.set(script=[["FAILED", {}]])
-    assert submit(wanted, server.cluster(), wait=True) == 1
+    assert submit(wanted, server.destination(), wait=True) == 1
     server.set(script=[["SUCCEEDED", {}]])
-    assert submit(wanted, server.cluster(), wait=True) == 0
-    assert submit(wanted, server.cluster(), wait=True) == 0
+    assert submit(wanted, server.destination(), wait=True) == 0
+    assert submit(wanted, server.destination(), wait=True) == 0
     assert [row["state"] for row in server.rows("runs")] == ["FAILED", "SUCCEEDED"]
     assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 1, "it goes on from what was finished"
 
@@ -154,7 +154,7 @@ def test_a_server_that_stays_away_is_given_up(server: Server, wanted: Wanted, fa
     server.set(faults=[{"match": ".*", "times": 1000, **fault}])
     begun = time.monotonic()
     with pytest.raises(AttrloopError, match=r"did not take the pipeline attribute-loop within 2 s: .* Check --host"):
-        submit(wanted, server.cluster(patience=2))
+        submit(wanted, server.destination(patience=2))
     assert time.monotonic() - begun < 10
     assert "Trying again for up to 2 s" in capsys.readouterr().err
     server.set(faults=[])
@@ -166,7 +166,7 @@ def test_a_refusal_is_explained_at_once(server: Server, wanted: Wanted, status: 
     server.fault("status", "POST /runs", times=1000, status=status)
     begun = time.monotonic()
     with pytest.raises(AttrloopError, match=f"refused to start the run: {status}.*{said}"):
-        submit(wanted, server.cluster())
+        submit(wanted, server.destination())
     assert time.monotonic() - begun < 4
     assert server.rows("runs") == []
 
@@ -174,17 +174,17 @@ def test_a_refusal_is_explained_at_once(server: Server, wanted: Wanted, status: 
 def test_a_page_to_log_in_on_is_not_taken_for_an_answer(server: Server, wanted: Wanted) -> None:
     server.fault("page", ".*", times=1000)
     with pytest.raises(AttrloopError, match=r"a web page in place of an answer.*Check --auth"):
-        submit(wanted, server.cluster())
+        submit(wanted, server.destination())
 
 
 def test_a_namespace_of_a_multi_user_server_is_used_everywhere(server: Server, wanted: Wanted) -> None:
     server.set(multi_user=True)
     for _ in range(2):
-        submit(wanted, server.cluster(namespace="team-a"))
+        submit(wanted, server.destination(namespace="team-a"))
     assert_one_of_each(server)
     assert {row["namespace"] for kind in ("pipelines", "experiments") for row in server.rows(kind)} == {"team-a"}
     with pytest.raises(AttrloopError, match="400 Bad Request: Namespace is"):
-        submit(wanted, server.cluster())
+        submit(wanted, server.destination())
 
 
 def test_submitting_imports_nothing_heavy(server: Server, wanted: Wanted) -> None:
