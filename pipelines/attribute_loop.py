@@ -10,6 +10,7 @@ from attrloop.components.preflight.component import preflight
 from attrloop.components.sft.component import sft
 from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.iteration import build_iteration, conclude, uncached, unroll
+from attrloop.pipelines.parameters import overrides, with_parameters
 from attrloop.pipelines.resources import Resources, with_resources
 
 
@@ -26,26 +27,14 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         name="attribute-loop",
         description="Makes a compact vision-language model good at product attributes, from a handful of labels and all the unlabelled listings.",
     )
+    @with_parameters(settings=overrides(preflight))
     @with_resources(cluster, "sft", "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def attribute_loop(
         config: str,
         workspace: str,
-        annotate_max_cost: float = -1.0,
-        annotate_model: str = "",
-        annotate_train_per_vertical: int = -1,
-        data_labels: str = "",
-        data_listings: str = "",
-        data_schema: str = "",
         gpu_sample_workers: int = 1,
-        loop_iterations: int = -1,
-        loop_seed: int = -1,
-        model_base: str = "",
-        model_revision: str = "",
-        sample_chains: int = -1,
-        sample_max_listings: int = -1,
-        tracking_experiment: str = "",
-        tracking_uri: str = "",
         *,
+        settings: dict[str, Any],
         resources: Resources,
     ) -> str:
         """The loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
@@ -53,43 +42,12 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         Args:
             config: Path of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
-            annotate_max_cost: Budget for labels in US dollars; annotation stops before crossing it.
-            annotate_model: The teacher's name at its OpenAI-compatible endpoint.
-            annotate_train_per_vertical: Listings labelled for SFT in each vertical.
-            data_labels: Path of labels that exist already (JSONL).
-            data_listings: Path of the listings (JSONL or Parquet).
-            data_schema: Path of `schema.yaml`.
             gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
-            loop_iterations: The most iterations after SFT; the pipeline has room for as many as it was compiled with.
-            loop_seed: Every random choice derives from it.
-            model_base: Hub id or folder of the vision-language model.
-            model_revision: Hub commit of the base model.
-            sample_chains: Chains per listing and attribute.
-            sample_max_listings: Unlabelled listings used in an iteration; 0 for all.
-            tracking_experiment: The MLflow experiment.
-            tracking_uri: The MLflow tracking server.
 
         Returns:
             Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
         """
-        checked = preflight(
-            config=config,
-            workspace=workspace,
-            annotate_max_cost=annotate_max_cost,
-            annotate_model=annotate_model,
-            annotate_train_per_vertical=annotate_train_per_vertical,
-            data_labels=data_labels,
-            data_listings=data_listings,
-            data_schema=data_schema,
-            loop_iterations=loop_iterations,
-            loop_seed=loop_seed,
-            model_base=model_base,
-            model_revision=model_revision,
-            sample_chains=sample_chains,
-            sample_max_listings=sample_max_listings,
-            tracking_experiment=tracking_experiment,
-            tracking_uri=tracking_uri,
-        )
+        checked = preflight(config=config, workspace=workspace, **settings)
         root = checked.output
         labels = annotate(workspace=root)
         first = sft(workspace=root).after(labels)

@@ -8,6 +8,7 @@ from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
 from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.iteration import uncached
+from attrloop.pipelines.parameters import overrides, with_parameters
 from attrloop.pipelines.resources import Resources, with_resources
 
 
@@ -33,21 +34,17 @@ def build(cluster: Cluster) -> Any:
             resources.gpu("predict", predicted)
 
     @dsl.pipeline(name="predict-catalogue", description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.")
+    @with_parameters(settings=overrides(prepare_prediction))
     @with_resources(cluster, "predict", secrets=("hub", "tracking"))
     def predict_catalogue(
         config: str,
         workspace: str,
         adapter: str = "",
-        data_listings: str = "",
-        data_schema: str = "",
-        loop_seed: int = -1,
-        model_base: str = "",
         review_image_root: str = "",
         review_per_attribute: int = 20,
-        sample_chains: int = -1,
-        tracking_uri: str = "",
         workers_count: int = 1,
         *,
+        settings: dict[str, Any],
         resources: Resources,
     ) -> str:
         """Predicts a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
@@ -56,29 +53,14 @@ def build(cluster: Cluster) -> Any:
             config: Path of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the prediction makes; the same folder again continues.
             adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
-            data_listings: Path of the catalogue (JSONL or Parquet).
-            data_schema: Path of `schema.yaml`.
-            loop_seed: Every random choice derives from it.
-            model_base: Hub id or folder of the base model, where the adapter was trained on a folder that is not there.
             review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
             review_per_attribute: The least confident predictions of each vertical and attribute to be reviewed.
-            sample_chains: Chains that vote on each listing and attribute.
-            tracking_uri: The MLflow tracking server, whose registry holds the adapter.
             workers_count: Workers that share the catalogue.
 
         Returns:
             Output: Path of the review queue in the workspace.
         """
-        checked = prepare_prediction(
-            config=config,
-            workspace=workspace,
-            data_listings=data_listings,
-            data_schema=data_schema,
-            loop_seed=loop_seed,
-            model_base=model_base,
-            sample_chains=sample_chains,
-            tracking_uri=tracking_uri,
-        )
+        checked = prepare_prediction(config=config, workspace=workspace, **settings)
         root = checked.output
         fetched = fetch_adapter(workspace=root, adapter=adapter)
         predicted = workers(workspace=root, adapter=fetched.output, number=workers_count, **resources.handed_on(workers))

@@ -3,7 +3,6 @@
 What Kubeflow takes at run time is a parameter of the pipeline, what it takes only when a pipeline is compiled a field of `Cluster`.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -12,6 +11,7 @@ from typing import Any
 from kfp import kubernetes
 
 from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.parameters import Parameter, with_parameters
 
 MODELS = "/models"  # where the volume of base models is mounted
 _SHARED_MEMORY = "8Gi"  # of /dev/shm, counted as memory of the pod; Kubernetes gives 64 MiB, with which several processes cannot exchange tensors
@@ -29,12 +29,6 @@ _SECRETS = {
     "hub": "a token for gated base models (HF_TOKEN)",
     "tracking": "MLflow's MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
 }
-
-
-@dataclass(frozen=True)
-class Parameter:
-    default: Any
-    about: str
 
 
 def parameters(stages: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, Parameter]:
@@ -126,28 +120,14 @@ def with_resources(cluster: Cluster, *stages: str, secrets: tuple[str, ...] = ("
         @with_resources(cluster, "dpo", "evaluate")
         def iteration(workspace: str, resources: Resources) -> str: ...
 
-    Descriptions are added to the `Args:` of the docstring, of which `Returns:` must be the last section.
+    See `with_parameters`.
     """
-    added = parameters(stages, secrets)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        signature = inspect.signature(function)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "resources"]
-        more = [
-            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=entry.default, annotation=type(entry.default))
-            for name, entry in added.items()
-        ]
-        ordered = [*own, *more]
-
         @wraps(function)
-        def pipeline(*arguments: Any) -> Any:
-            given = dict(zip((parameter.name for parameter in ordered), arguments, strict=True))
-            values = {name: given.pop(name) for name in added}
-            return function(**given, resources=Resources(cluster, values))
+        def pipeline(resources: dict[str, Any], **given: Any) -> Any:
+            return function(**given, resources=Resources(cluster, resources))
 
-        pipeline.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
-        head, mark, tail = (inspect.getdoc(function) or "").partition("\n\nReturns:")
-        pipeline.__doc__ = head + "".join(f"\n    {name}: {entry.about}" for name, entry in added.items()) + mark + tail
-        return pipeline
+        return with_parameters(resources=parameters(stages, secrets))(pipeline)
 
     return decorate
