@@ -15,6 +15,7 @@ from rich.console import Console
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.sampling import require
 from attrloop.components.shared.storage import write_atomic
 from attrloop.pipelines.compile import MAX_ITERATIONS, Name, compile_to
 from attrloop.pipelines.live import Progress, Stream
@@ -38,9 +39,10 @@ def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool 
         the pipeline's output: the loop's final state (JSON), or see the pipeline.
 
     Raises:
-        InputError: another run is at work in the workspace.
+        InputError: another run is at work in the workspace, the config's sampling engine is not installed.
         AttrloopError: a step failed; says which, why, and where its log is.
     """
+    require(config.sample.engine)
     with exclusive(workspace, console.print):
         if fresh and workspace.exists():
             aside = workspace.with_name(f"{workspace.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -45,8 +45,8 @@ def _save(model: Any, processor: Any, folder: Path) -> Path:
     return folder
 
 
-def qwen2_5_vl(folder: Path) -> Path:
-    """16 visual tokens for a 64 x 64 image."""
+def qwen2_5_vl(folder: Path, heads: int = 4) -> Path:
+    """16 visual tokens for a 64 x 64 image; heads of 32 / `heads` (1, 2 or 4)."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     torch.manual_seed(0)
@@ -60,8 +60,10 @@ def qwen2_5_vl(folder: Path) -> Path:
     )
     ids = {name: words.convert_tokens_to_ids(f"<|{token}|>") for name, token in (("image_token_id", "image_pad"), ("video_token_id", "video_pad"))}
     ids |= {f"vision_{end}_token_id": words.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4 // heads, 4 // heads, 8 // heads]}
+    shape = {"num_attention_heads": heads, "num_key_value_heads": max(heads // 2, 1), "rope_parameters": rope}
     config = Qwen2_5_VLConfig(
-        text_config=_text(len(words)) | {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}},
+        text_config=_text(len(words)) | shape,
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 8, "spatial_merge_size": 2,
             "temporal_patch_size": 2, "window_size": 64, "fullatt_block_indexes": [1], "out_hidden_size": 32,

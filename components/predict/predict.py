@@ -2,7 +2,6 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -12,12 +11,10 @@ from attrloop.components.predict.votes import decide
 from attrloop.components.sample_chains.sample import readable, sample_listings
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.sampling import Sampler, open_sampler
 from attrloop.components.shared.shares import parse_share, shares
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
-
-if TYPE_CHECKING:
-    from attrloop.components.shared.vlm import Vlm
 
 PREDICTIONS = "predictions"
 log = logging.getLogger(__name__)
@@ -54,14 +51,15 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     if stage.manifest is not None:
         log.info("reusing %s", stage.path)
         return stage.path
-    started, names, vlm = time.monotonic(), _names(ws), None
+    started, names = time.monotonic(), _names(ws)
+    sampler: Sampler | None = None  # not needed where everything is reused
     with progress("predict", len(names[mine::workers]), "shards") as bar:
         for number, (name, shard) in enumerate(zip(names, read_shards(ws), strict=False)):
             if number % workers != mine:
                 continue
             if not (stage.folder / name).exists():
-                vlm = vlm or _load(ws, adapter)
-                _write(ws, vlm, shard, stage, name)
+                sampler = sampler or open_sampler(ws, adapter, keep_images=False)
+                _write(ws, sampler, shard, stage, name)
             bar.advance()
     if {f"{stage.path}/{name}" for name in names} <= set(ws.store.list(stage.path)):
         _finish(ws, stage, names, time.monotonic() - started)
@@ -81,24 +79,13 @@ def _names(ws: Workspace) -> list[str]:
     return [f"part-{number:05d}.parquet" for number in range(-(-check(ws) // ws.config.sample.shard_size))]
 
 
-def _load(ws: Workspace, adapter: str) -> "Vlm":
-    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
-
-    vlm = Vlm.load(ws.config.model, ws.images)
-    vlm.use(ws.store.folder(adapter) if adapter else None)
-    vlm.merge()
-    return vlm
-
-
-def _write(ws: Workspace, vlm: "Vlm", shard: list[Listing], stage: Stage, name: str) -> None:
-    from attrloop.components.shared.features import FeatureCache
-
-    vlm.cache = FeatureCache(None)  # no image is seen again after its shard: neither memory nor disk grows with the catalogue
-    chains = to_frame(sample_listings(ws, vlm, readable(vlm, shard), PREDICTIONS), Chain)
+def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: Stage, name: str) -> None:
+    chains = to_frame(sample_listings(ws, sampler, readable(sampler, shard), PREDICTIONS), Chain)
     temporary = stage.folder / f".tmp-{name}"
     decide(chains).write_parquet(temporary)
     temporary.rename(stage.folder / name)
     stage.keep(name)
+    sampler.forget()  # no image is seen again after its shard: neither memory nor disk grows with the catalogue
 
 
 def _finish(ws: Workspace, stage: Stage, names: list[str], seconds: float) -> None:

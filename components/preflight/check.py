@@ -12,7 +12,7 @@ from attrloop.components.annotate.plan import made_from as annotated_from
 from attrloop.components.preflight.catalogue import Catalogue, check_amount, check_images, read_catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
-from attrloop.components.preflight.model import check_gpu, check_model
+from attrloop.components.preflight.model import check_engine, check_gpu, check_model
 from attrloop.components.preflight.services import check_endpoint, check_tracking
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError, Problem
@@ -91,7 +91,7 @@ def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = Fa
     place = Finding("workspace", store.root)
     with place.gathering(store.root):
         place.problems += store.check()
-    return Outcome([*findings, check_work(config, found), check_disk(store.home, found), place], found)
+    return Outcome([*findings, check_engine(config), check_work(config, found), check_disk(store.home, found), place], found)
 
 
 def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Finding:

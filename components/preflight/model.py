@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.shared.config import ModelConfig
-from attrloop.components.shared.errors import Problem
+from attrloop.components.shared.config import ModelConfig, RunConfig
+from attrloop.components.shared.errors import InputError, Problem
+from attrloop.components.shared.sampling import require, room_for
 
 _TIMEOUT = 180  # seconds: reading a config from the hub and building a large model without weights
 
@@ -72,6 +73,21 @@ def _probe(base: str, revision: str, targets: str) -> dict[str, Any]:
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]}
     return json.loads(lines[-1])
+
+
+def check_engine(config: RunConfig) -> Finding:
+    """That vLLM holds the adapters to be trained is known here; where the sampling step will find it is not."""
+    engine = config.sample.engine
+    finding = Finding("sampling engine", engine)
+    if engine != "vllm":
+        return finding
+    with finding.gathering("sample.engine vllm"):
+        room_for(config.model.lora_rank, f"model.lora_rank {config.model.lora_rank}")
+    try:
+        require(engine)
+    except InputError:
+        finding.note, finding.detail = True, "vllm; not installed here, so the sampling steps need the sampler image"
+    return finding
 
 
 def check_gpu() -> Finding:

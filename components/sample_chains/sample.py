@@ -4,7 +4,6 @@ import logging
 import random
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -13,12 +12,10 @@ from attrloop.components.shared.config import SampleConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Chain, Listing, to_frame
+from attrloop.components.shared.sampling import Sampler, open_sampler
 from attrloop.components.shared.shares import parse_share, shares
 from attrloop.components.shared.storage import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
-
-if TYPE_CHECKING:
-    from attrloop.components.shared.vlm import Vlm
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +62,12 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     started = time.monotonic()
     parts, (worker, workers) = _parts(ws), parse_share(share)
     mine = list(parts)[worker::workers]
-    vlm = None
+    sampler: Sampler | None = None  # not needed where everything is reused
     with progress(f"{stage} chains", sum(len(parts[name]) for name in mine), "listings") as bar:
         for name in mine:
             if not (output.folder / name).exists():
-                if vlm is None:
-                    from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
-
-                    vlm = Vlm.open(ws, adapter)
-                    vlm.merge()
-                _write(ws, vlm, parts[name], stage, output, name)
+                sampler = sampler or open_sampler(ws, adapter)
+                _write(ws, sampler, parts[name], stage, output, name)
             bar.advance(len(parts[name]))
     missing = {f"{output.path}/{name}" for name in parts} - set(ws.store.list(output.path))
     if missing:
@@ -126,16 +119,16 @@ def chains_per_view(config: SampleConfig, views: int) -> list[int]:
     return [config.chains // views + (k < config.chains % views) for k in range(views)]
 
 
-def readable(vlm: "Vlm", listings: list[Listing]) -> list[Listing]:
-    """The listings whose images all open; the others are logged and left out. Encodes (and caches) the images on the way."""
+def readable(sampler: Sampler, listings: list[Listing]) -> list[Listing]:
+    """The listings whose images all open; the others are logged and left out."""
     try:
-        vlm.image_tokens([image for listing in listings for image in listing.images])
+        sampler.prepare([image for listing in listings for image in listing.images])
         return listings
     except InputError as error:
         if len(listings) == 1:
             log.warning("skipping listing %s: %s", listings[0].id, error.problems[0])
             return []
-    return [listing for one in listings for listing in readable(vlm, [one])]
+    return [listing for one in listings for listing in readable(sampler, [one])]
 
 
 def _check_skipped(skipped: int, total: int, bound: float) -> None:
@@ -143,15 +136,16 @@ def _check_skipped(skipped: int, total: int, bound: float) -> None:
         raise AttrloopError(f"{skipped} of {total} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
 
 
-def _write(ws: Workspace, vlm: "Vlm", shard: list[Listing], stage: str, output: Stage, name: str) -> None:
-    rows = sorted(sample_listings(ws, vlm, readable(vlm, shard), stage), key=lambda row: (row.listing, row.attribute, row.view, row.chain))
+def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: str, output: Stage, name: str) -> None:
+    rows = sorted(sample_listings(ws, sampler, readable(sampler, shard), stage), key=lambda row: (row.listing, row.attribute, row.view, row.chain))
     temporary = output.folder / f".tmp-{name}"
     to_frame(rows, Chain).write_parquet(temporary)
     temporary.rename(output.folder / name)
     output.keep(name)
+    sampler.forget()
 
 
-def sample_listings(ws: Workspace, vlm: "Vlm", listings: list[Listing], stage: str) -> Iterator[Chain]:
+def sample_listings(ws: Workspace, sampler: Sampler, listings: list[Listing], stage: str) -> Iterator[Chain]:
     """The chains of some listings. Each is decided by the seed, the stage, and its own listing, attribute, view and number."""
     config = ws.config.sample
     groups: dict[int, list[tuple[Listing, str, int]]] = {}
@@ -164,7 +158,7 @@ def sample_listings(ws: Workspace, vlm: "Vlm", listings: list[Listing], stage: s
             continue
         batch = [Prompt(ws.question(listing, attribute), prompts.shown(listing, view)) for listing, attribute, view in tasks]
         keys = [f"{ws.config.seed}/{stage}/{listing.id}/{attribute}/{view}" for listing, attribute, view in tasks]
-        made = vlm.generate(batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p)
+        made = sampler.generate(batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p)
         for k, generations in made:
             listing, name, view = tasks[k]
             closed_list = ws.schema.attribute(listing.vertical, name)

@@ -98,12 +98,13 @@ class SftConfig(TrainConfig):
 
 
 class SampleConfig(Config):
+    engine: Literal["transformers", "vllm"] = "transformers"  # vllm needs the sampler image; the chains are as good, not the same
     chains: int = Field(8, gt=0)  # per (listing, attribute) over all its views; ScPO's k
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     views: Views = "each"  # what a chain sees: agreement across photographs is evidence, agreement on one is mostly confidence
     max_new_tokens: int = Field(64, gt=0)
-    batch_size: int = Field(16, gt=0)  # prompts decoded together, each with its chains
+    batch_size: int = Field(16, gt=0)  # prompts decoded together, each with its chains; vllm decides by itself how many
     shard_size: int = Field(200, gt=0)  # listings per Parquet shard; a finished shard is not sampled again
     max_listings: int = Field(0, ge=0)  # unlabelled listings to sample, drawn by seed; 0 for all
 

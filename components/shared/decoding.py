@@ -33,10 +33,14 @@ class Generation:
     finished: bool
 
 
+def seed_of(key: str) -> int:
+    """The seed that belongs to an item, in [0, 2^63)."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
 def uniforms(key: str, chains: int, length: int) -> torch.Tensor:
     """The random numbers of an item's chains, float32 [chains, length] in [0, 1), decided by `key` alone."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
-    return torch.rand(chains, length, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(chains, length, generator=torch.Generator().manual_seed(seed_of(key)))
 
 
 class Choose(LogitsProcessor):

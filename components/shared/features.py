@@ -42,6 +42,7 @@ class FeatureCache:
     """A file of encoded images by key; safe against kills and several processes. With no path it lives in memory."""
 
     def __init__(self, path: Path | None) -> None:
+        self.path = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path or ":memory:", timeout=60)

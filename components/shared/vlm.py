@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from attrloop.components.shared import prompts
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.decoding import Generation, decode, uniforms
 from attrloop.components.shared.errors import AttrloopError
@@ -24,6 +23,7 @@ from attrloop.components.shared.features import FeatureCache, ImageTokens, bound
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.storage import digest
+from attrloop.components.shared.tokens import Tokens
 from attrloop.components.shared.workspace import Workspace
 
 
@@ -61,13 +61,12 @@ class Vlm:
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
         encoding = config.model_dump(include={"base", "revision", "max_pixels", "processor"})
         self._key = digest(encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
-        self._marks = [self.tokenizer(before + prompts.MARK, add_special_tokens=False)["input_ids"] for before in (" ", "")]
-        self._texts: dict[tuple[str, int], torch.Tensor] = {}
+        self.tokens = Tokens(processor)
 
     @staticmethod
-    def open(workspace: Workspace, adapter: str = "", trainable: bool = False) -> "Vlm":
-        """The run's model with an adapter of its workspace ("" for none); features are cached on this machine."""
-        vlm = Vlm.load(workspace.config.model, workspace.images, workspace.store.home / "cache" / "features.sqlite")
+    def open(workspace: Workspace, adapter: str = "", trainable: bool = False, keep: bool = True) -> "Vlm":
+        """The run's model with an adapter of its workspace ("" for none); encoded images are kept on this machine's disk, or in memory alone."""
+        vlm = Vlm.load(workspace.config.model, workspace.images, workspace.store.home / "cache" / "features.sqlite" if keep else None)
         vlm.use(workspace.store.folder(adapter) if adapter else None, trainable)
         return vlm
 
@@ -142,8 +141,9 @@ class Vlm:
             AttrloopError: the architecture encodes images in a way that cannot be cached one by one.
         """
         pictures = [Image.effect_noise((96, 96), 64).convert("RGB")] * images
-        chat = self.processor.apply_chat_template(prompts.messages("Which?", images), tokenize=False, add_generation_prompt=True)
-        stock = self.processor(text=[chat], images=[pictures], return_tensors="pt", add_special_tokens=False).to(self.base.device, self.base.dtype)
+        stock = self.processor(text=[self.tokens.chat("Which?", images)], images=[pictures], return_tensors="pt", add_special_tokens=False).to(
+            self.base.device, self.base.dtype
+        )
         row = self._encode(Prompt("Which?", ("",) * images), tuple(encode_images(self.base, self.processor, pictures)))
         same = row.ids.tolist() == stock["input_ids"][0].tolist()
         if same:
@@ -152,6 +152,15 @@ class Vlm:
         if not same:
             kind = type(self.base).__name__
             raise AttrloopError(f"{kind} does not encode {images} image(s) independently of the prompt. Use views other than 'all', or another base model.")
+
+    def prepare(self, references: Sequence[str]) -> None:
+        """Encodes images, so that a bad one is found before anything is decoded."""
+        self.image_tokens(references)
+
+    def forget(self) -> None:
+        """Frees the encoded images, unless they are kept on the disk."""
+        if self.cache.path is None:
+            self.cache = FeatureCache(None)
 
     def image_tokens(self, references: Sequence[str], batch_size: int = 64) -> dict[str, ImageTokens]:
         """The encoded images by reference, from the cache where they are in it."""
@@ -174,7 +183,7 @@ class Vlm:
         return [self._encode(prompt, tuple(tokens[image] for image in prompt.images)) for prompt in batch]
 
     def _encode(self, prompt: Prompt, images: tuple[ImageTokens, ...]) -> Encoded:
-        text = self._text_ids(prompt.text, len(images))
+        text = torch.tensor(self.tokens.prompt(prompt.text, len(images)))
         slots = (text == self.tokenizer.convert_tokens_to_ids(image_placeholder(self.processor))).nonzero().flatten().tolist()
         if len(slots) != len(images):
             raise AttrloopError(f"{self.config.base}: its chat template has {len(slots)} image slots for {len(images)} images. Use another base model.")
@@ -187,15 +196,6 @@ class Vlm:
                 ids.append(image.ids)
                 types.append(image.types if len(image.types) else torch.zeros(len(image.ids), dtype=torch.long))
         return Encoded(torch.cat(ids), torch.cat(types), images)
-
-    def _text_ids(self, text: str, images: int) -> torch.Tensor:
-        key = (text, images)
-        if key not in self._texts:
-            if len(self._texts) > 50_000:
-                self._texts.clear()
-            chat = self.processor.apply_chat_template(prompts.messages(text, images), tokenize=False, add_generation_prompt=True)
-            self._texts[key] = torch.tensor(self.tokenizer(chat, add_special_tokens=False)["input_ids"])
-        return self._texts[key]
 
     def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
         """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
@@ -275,20 +275,8 @@ class Vlm:
     def _generations(self, ids: torch.Tensor, logprobs: torch.Tensor) -> list[Generation]:
         ended = ids == self.end
         lengths = [int(row.nonzero()[0]) + 1 if row.any() else len(row) for row in ended]
-        kept = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
-        texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
-        result = []
-        for row, values, text, done in zip(kept, logprobs, texts, ended.any(1).tolist(), strict=True):
-            logs = values[: len(row)].tolist()
-            result.append(Generation(text.strip(), logs, len(row), sum(logs[self._answer_start(row) :]), done))
-        return result
-
-    def _answer_start(self, ids: list[int]) -> int:
-        """Index of the first token after the last 'Answer:'."""
-        for end in range(len(ids), 0, -1):
-            if any(ids[max(0, end - len(mark)) : end] == mark for mark in self._marks):
-                return end
-        return 0
+        rows = zip(ids, logprobs, lengths, ended.any(1).tolist(), strict=True)
+        return [self.tokens.generation(row[:length].tolist(), values[:length].tolist(), done) for row, values, length, done in rows]
 
 
 def _weights_stamp(base: str) -> str:

@@ -1,5 +1,6 @@
 """Runs through kfp.local: what a person sees of them, and what is said when a step fails."""
 
+import importlib.util
 import io
 import os
 from collections.abc import Callable
@@ -9,8 +10,8 @@ import pytest
 from kfp import compiler, dsl
 from rich.console import Console
 
-from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig, SampleConfig
+from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.pipelines.local import run_local, run_pipeline
 
 
@@ -109,6 +110,15 @@ def test_the_terminal_shows_the_steps_and_the_log_what_they_print(tmp_path: Path
     shown, errors = capsys.readouterr()
     assert [line.split()[:2] for line in shown.splitlines()] == [["work-once", "reused"]] and errors == ""
     assert "reusing pairs" in max((tmp_path / "logs").iterdir()).read_text()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_an_engine_that_is_not_installed_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    data = DataConfig(catalogue_schema="schema.yaml", listings="listings.jsonl")
+    config = RunConfig(data=data, model=ModelConfig(base="base"), sample=SampleConfig(engine="vllm"))
+    with pytest.raises(InputError, match="vLLM is not installed here"):
+        run_local(config, tmp_path / "run", Console())
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_shipped_pipeline_stops_at_preflight_and_begins_again_when_told(tmp_path: Path) -> None:

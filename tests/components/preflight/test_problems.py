@@ -1,5 +1,6 @@
 """Bad input of every kind: a clear error that names file, line, id and remedy."""
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -178,6 +179,17 @@ def test_a_few_bad_images_are_a_note_below_the_cap(shop):
     shop.set("data", max_bad_images=0.1)
     finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "images")
     assert finding.state == "note" and "20 of 20 opened, 1 unreadable, e.g. listing mug-1, image mug-1.png: not an image" in finding.detail
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_an_engine_that_is_elsewhere_is_a_note_and_a_rank_it_cannot_hold_a_problem(shop):
+    shop.set("sample", engine="vllm")
+    finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "sampling engine")
+    assert finding.state == "note" and "the sampling steps need the sampler image" in finding.detail
+    shop.set("model", lora_rank=600)
+    assert "model.lora_rank 600: vLLM holds LoRA ranks up to 512, not 600" in found(shop)
+    shop.set("sample", engine="transformers")
+    assert found(shop) == ""
 
 
 def test_too_little_disk_is_a_problem(shop):
