@@ -30,6 +30,10 @@ def without(documents: list[Document], kind: str, name: str, namespace: str | No
     documents.remove(next(one for one in documents if (one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")) == (kind, name, namespace)))
 
 
+def volume(documents: list[Document], deployment: str, kind: str) -> Document:
+    return next(entry[kind] for entry in pod(documents, deployment)["volumes"] if kind in entry)
+
+
 def renamed(documents: list[Document], kind: str, name: str) -> None:
     the(documents, kind, name)["metadata"]["name"] = "another"
 
@@ -59,7 +63,7 @@ BROKEN: list[tuple[Callable[..., Any], str, Break]] = [
     (references, "no ServiceAccount ''", lambda d: pod(d).pop("serviceAccountName")),
     (references, "no ServiceAccount 'annotator'", lambda d: renamed(d, "ServiceAccount", "annotator")),
     (references, "no PriorityClass 'attrloop-service'", lambda d: renamed(d, "PriorityClass", "attrloop-service")),
-    (references, "no PersistentVolumeClaim 'base-models'", lambda d: renamed(d, "PersistentVolumeClaim", "base-models")),
+    (references, "no PersistentVolumeClaim 'another'", lambda d: volume(d, "serving", "persistentVolumeClaim").update(claimName="another")),
     (references, "no ComputeClass 'attrloop-serving'", lambda d: renamed(d, "ComputeClass", "attrloop-serving")),
     (references, "no ResourceFlavor 'attrloop-l4'", lambda d: renamed(d, "ResourceFlavor", "attrloop-l4")),
     (references, "no ClusterQueue 'attrloop'", lambda d: renamed(d, "ClusterQueue", "attrloop")),
