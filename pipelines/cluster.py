@@ -14,6 +14,7 @@ class Cluster:
         queue: Kueue's local queue that pods with accelerators wait in; "" for none.
         models_claim: a volume claim, readable by many pods, with base models: `model.base` may be a folder of it, and the hub's cache lies there; "" for none.
         key_env: the environment variable that the annotator's key is put in, `annotate.key_env` of the run's config.
+        ask_hub: whether steps that load the base model ask the hub for it; what the hub's cache holds is taken from there.
         at_once: workers that run at once; 0 for all.
     """
 
@@ -23,8 +24,10 @@ class Cluster:
     queue: str = ""
     models_claim: str = ""
     key_env: str = "OPENAI_API_KEY"
+    ask_hub: bool = True
     at_once: int = 0
 
 
 # On one machine a fault would only be repeated, workers share a device, and kfp.local's log is in disorder once tasks have run at the same time.
-LOCAL = Cluster(retries=0, at_once=1)
+# Whether the hub is asked is for the person's own environment to say.
+LOCAL = Cluster(retries=0, ask_hub=False, at_once=1)

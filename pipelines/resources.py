@@ -105,6 +105,8 @@ class Resources:
 
     def _models(self, task: Any) -> None:
         self._secret(task, "hub", "HF_TOKEN")
+        if self.cluster.ask_hub:
+            task.set_env_variable("HF_HUB_OFFLINE", "0")  # images are offline by themselves
         if self.cluster.models_claim:
             kubernetes.mount_pvc(task, self.cluster.models_claim, MODELS)
             task.set_env_variable("HF_HOME", f"{MODELS}/hub")

@@ -110,7 +110,7 @@ def test_what_is_fixed_at_compilation_is_in_every_pod_that_it_concerns(compiled:
             assert platform["emptyDirMounts"] == [{"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "8Gi", "volumeName": "shared-memory"}]
             assert platform["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "team"}
             assert [mount["constant"] for mount in platform["pvcMount"]] == ["weights"]
-            assert container["env"] == [{"name": "HF_HOME", "value": "/models/hub"}]
+            assert container["env"] == [{"name": "HF_HUB_OFFLINE", "value": "0"}, {"name": "HF_HOME", "value": "/models/hub"}]
         else:
             assert "podMetadata" not in platform and "emptyDirMounts" not in platform
 
