@@ -85,6 +85,7 @@ def train(ws: Workspace, path: str, source: str, seed: int) -> str:
     folder.mkdir()
     weights = np.random.default_rng([seed, *path.encode()]).normal(size=(8, 8)).astype("float32")
     save_file({"lora_A": weights}, folder / "adapter_model.safetensors")
+    (folder / "requirements.txt").write_text("torch==1.2.3\n")
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "path": path}))
     (folder / "training_args.bin").write_bytes(b"\x80\x04pickle")
     rows = [{"step": k, "loss": 2.0 / k, "logps/chosen": -5.0 + 0.1 * k} for k in range(5, 55, 5)]

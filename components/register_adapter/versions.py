@@ -2,12 +2,12 @@
 
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrloop.components.shared import tracking
 from attrloop.components.shared.errors import fail
+from attrloop.components.shared.requirements import read_requirements
 from attrloop.components.shared.storage import digest, file_digest
 from attrloop.components.shared.workspace import Workspace
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"  # name of the logged model, and of the adapter among its artifacts
 _SAFE = {".json", ".safetensors", ".md", ".txt"}  # what is taken of an adapter folder: nothing that unpickles
-_LIBRARIES = ("attrloop", "mlflow", "torch", "torchvision", "transformers", "peft", "safetensors", "pillow")
 _MODEL = Path(__file__).with_name("model.py")
 
 
@@ -74,7 +73,7 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
                 artifacts={ADAPTER: str(safe)},
                 model_config=config,
                 signature=_signature(),
-                pip_requirements=[f"{name}=={version(name)}" for name in _LIBRARIES],
+                pip_requirements=read_requirements(folder),
                 tags=tags,
                 params={key: str(config[key]) for key in ("base", "revision", "dtype", "max_pixels")},
                 model_type="lora-adapter",

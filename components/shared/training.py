@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.processes import STOPPED
+from attrloop.components.shared.requirements import write_requirements
 from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 
@@ -179,6 +180,7 @@ def run_trainer(trainer: Any, stage: Stage) -> None:
         raise SystemExit(STOPPED)
     if trainer.is_world_process_zero():
         trainer.model.save_pretrained(stage.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
+        write_requirements(stage.folder / "adapter")
 
 
 def _last_complete(folder: Path) -> str | None:
