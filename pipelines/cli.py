@@ -145,7 +145,7 @@ def compile_(
     models_claim: Annotated[str, typer.Option(help="Volume claim with base models, mounted at /models.  [default: none]", show_default=False)] = "",
     key_env: Annotated[str, typer.Option(help="Environment variable of the annotator's key, and its name in the secret.")] = "OPENAI_API_KEY",
 ) -> None:
-    """Write a pipeline as YAML for a cluster. ATTRLOOP_IMAGE names the image that its steps run in; pin it by digest."""
+    """Write a pipeline as YAML for a cluster. ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/."""
     cluster = Cluster(retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env)
     compile_to(output, pipeline, max_iterations, cluster)
     typer.echo(output)

@@ -80,12 +80,17 @@ def test_parameters_override_what_preflight_can_override(tmp_path: Path) -> None
         assert changed != resolve(tmp_path / "run.yaml").model_dump(mode="json"), name
 
 
-def test_the_image_comes_from_the_environment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["s", ""])
+def test_the_images_come_from_the_environment(tmp_path: Path, sampler: str) -> None:
     command = [sys.executable, "-m", "attrloop.pipelines.cli", "compile", "-o", str(tmp_path / "loop.yaml")]
-    image = "registry.example/attrloop-python@sha256:" + "0" * 64
-    subprocess.run(command, env={"ATTRLOOP_IMAGE": image, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    images = {"ATTRLOOP_WORKER_IMAGE": "w", "ATTRLOOP_TRAINER_IMAGE": "t"} | ({"ATTRLOOP_SAMPLER_IMAGE": sampler} if sampler else {})
+    subprocess.run(command, env=images | {"PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
     spec = next(yaml.load_all((tmp_path / "loop.yaml").read_text(), Loader=LOADER))
-    assert {entry["container"]["image"] for entry in spec["deploymentSpec"]["executors"].values()} == {image}
+    used = {name.removeprefix("exec-"): entry["container"]["image"] for name, entry in spec["deploymentSpec"]["executors"].items()}
+    trains = {name: image for name, image in used.items() if name.startswith(("preflight", "sft", "dpo", "evaluate"))}
+    samples = {name: image for name, image in used.items() if name.startswith("sample-chains")}
+    assert set(trains.values()) == {"t"} and set(samples.values()) == {sampler or "t"}
+    assert {image for name, image in used.items() if name not in trains | samples} == {"w"}
 
 
 def test_people_read_the_stage_with_every_step(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_retraining_calls_the_command_line_as_it_is() -> None:
     for line in lines:
         parameters = commands[line.split()[1]].params
         assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= {option for parameter in parameters for option in parameter.opts}
-    read = {str(parameter.envvar) for parameter in commands["submit"].params} | {"ATTRLOOP_IMAGE"}
+    read = {str(parameter.envvar) for parameter in commands["submit"].params} | {"ATTRLOOP_WORKER_IMAGE", "ATTRLOOP_TRAINER_IMAGE", "ATTRLOOP_SAMPLER_IMAGE"}
     assert {name for name in step["env"] if name.startswith(("ATTRLOOP_", "KF_"))} <= read
     assert step["env"]["ATTRLOOP_AUTH"] == "token:KUBEFLOW_TOKEN" and "KUBEFLOW_TOKEN" in step["env"]
 
