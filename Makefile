@@ -1,6 +1,7 @@
 # make demo     the whole loop on the embedded world
 # make test     the tests
 # make verify   what CI runs: format, lint, types, tests, compilation, manifests
+# make images   what the steps run in on a cluster; make test-images runs the loop in them
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TYPED := build/types
 
-.PHONY: demo test verify setup format check-format lint types compile manifests clean
+.PHONY: demo test verify setup format check-format lint types compile manifests images test-images clean
 
 demo: setup
 	$(BIN)/attrloop demo $(ARGS)
@@ -35,6 +36,7 @@ check-format: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/hadolint images/*/Containerfile
 
 # mypy finds modules by folder, so it gets a tree in which the packages lie as they are installed.
 types: setup
@@ -50,6 +52,14 @@ compile: setup
 # Builds and checks the overlays, offline. Before applying: make manifests ARGS=--deployable
 manifests: setup
 	$(BIN)/python -m manifests.check $(ARGS)
+
+# Needs docker. E.g. make images ARGS="--registry europe-docker.pkg.dev/PROJECT/attrloop"
+images: setup
+	$(BIN)/python -m images.build $(ARGS)
+
+test-images: setup
+	$(BIN)/python -m images.build worker trainer $(ARGS)
+	set -a && . build/images.env && $(BIN)/python -m pytest tests/acceptance/test_containers.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

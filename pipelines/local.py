@@ -54,7 +54,7 @@ def run_local(config: RunConfig, workspace: Path, console: Console, fresh: bool 
         return run_pipeline(pipeline, {"config": str(workspace / "config.json"), "workspace": str(workspace), **arguments}, workspace, console)
 
 
-def run_pipeline(pipeline: Path, arguments: dict[str, Any], workspace: Path, console: Console) -> Any:
+def run_pipeline(pipeline: Path, arguments: dict[str, Any], workspace: Path, console: Console, runner: Any = None) -> Any:
     """Runs a compiled pipeline with one output.
 
     Args:
@@ -62,6 +62,7 @@ def run_pipeline(pipeline: Path, arguments: dict[str, Any], workspace: Path, con
         arguments: the pipeline's parameters.
         workspace: gets `kfp/` (artifacts) and `logs/`.
         console: where progress is shown.
+        runner: kfp.local's; None for processes of this Python.
 
     Returns:
         the pipeline's output.
@@ -71,7 +72,7 @@ def run_pipeline(pipeline: Path, arguments: dict[str, Any], workspace: Path, con
     """
     from kfp import components, local
 
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(workspace / "kfp"))
+    local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(workspace / "kfp"))
     loaded = components.load_component_from_file(str(pipeline))
     log = workspace / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -185,9 +185,9 @@ def code_digest() -> str:
 
 @cache
 def git_sha() -> str:
-    """The commit that the package is checked out from; "" when it is installed otherwise."""
+    """The commit that the package is checked out from; else what ATTRLOOP_REVISION says, as it does in an image, or ""."""
     tracked = _git("ls-files", "--error-unmatch", "shared/tracking.py")  # a virtual environment can lie inside a stranger's repository
-    return _git("rev-parse", "HEAD") if tracked else ""
+    return _git("rev-parse", "HEAD") if tracked else os.environ.get("ATTRLOOP_REVISION", "")
 
 
 def _git(*command: str) -> str:

@@ -1,0 +1,230 @@
+"""The whole loop in the images that a cluster runs: as the unprivileged user, on a root file system that cannot be written, with everything in a bucket.
+
+Needs a docker engine and the images: `make test-images` builds them and runs this. The bucket is an emulator's, MLflow's server runs in an image too.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+from kfp import local
+from mlflow import MlflowClient
+from rich.console import Console
+
+from attrloop.components.shared.config import DataConfig, RunConfig, TrackingConfig
+from attrloop.components.shared.state import LoopState
+from attrloop.components.shared.storage import Store, open_store
+from attrloop.pipelines.demo.demo import KEY_ENV
+from attrloop.pipelines.local import run_pipeline
+from tests.acceptance.conftest import Done
+from tests.emulator import new_bucket, upload
+
+IMAGES = {name: os.environ.get(f"ATTRLOOP_{name.upper()}_IMAGE", "") for name in ("worker", "trainer")}
+LABEL = "attrloop-test"
+BASE = "/opt/source/attrloop/pipelines/demo/base"  # of the embedded world's model, in every image
+TRAINER = ("preflight", "sft", "evaluate", "sample_chains", "dpo", "evaluate_test")
+STEPS = ["preflight", "annotate", "sft", "evaluate", "should_run", "latest_adapter", "share_out", "sample_chains", "mine_pairs", "dpo", "evaluate"]
+STEPS += ["evaluate_test", "register_adapter", "promote", "report"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not all(IMAGES.values()), reason="needs images: make test-images")]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run of the loop.
+
+    Attributes:
+        containers: what docker says of each that was started, in order.
+        killed: the steps whose container was killed.
+    """
+
+    state: LoopState
+    containers: list[dict[str, Any]]
+    killed: list[str]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a run needs around it.
+
+    Attributes:
+        bucket: URI of the bucket with the catalogue and the runs.
+        tracking: URL of the MLflow server, which keeps artifacts in `mlflow/` of the bucket.
+        pipeline: the loop, compiled for the images.
+    """
+
+    client: docker.DockerClient
+    bucket: str
+    tracking: str
+    pipeline: Path
+    folder: Path
+
+    def run(self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None) -> Ran:
+        """Runs the loop in the workspace `runs/<name>` of the bucket.
+
+        Args:
+            kill: steps whose first container is killed as soon as what they are given is true.
+        """
+        open_store(f"{self.bucket}/configs").write(f"{name}.json", config.model_dump_json().encode())
+        folder = self.folder / name
+        (folder / "kfp").mkdir(parents=True)
+        (folder / "kfp").chmod(0o777)  # where steps leave what the Kubeflow UI shows
+        arguments = {"config": f"{self.bucket}/configs/{name}.json", "workspace": f"{self.bucket}/runs/{name}", "loop_iterations": 1}
+        # Nothing of this machine but its network.
+        runner = local.DockerRunner(
+            network_mode="host", read_only=True, tmpfs={"/tmp": "exec,mode=1777"}, cap_drop=["ALL"], security_opt=["no-new-privileges"], labels=[LABEL],
+            environment={"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"], KEY_ENV: "any", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        with self._watching(kill or {}) as (seen, killed):
+            state = LoopState.model_validate_json(run_pipeline(self.pipeline, arguments, folder, Console(quiet=True), runner))
+        return Ran(state, list(seen.values()), killed)
+
+    @contextmanager
+    def _watching(self, kill: dict[str, Callable[[], bool]]) -> Iterator[tuple[dict[str, dict[str, Any]], list[str]]]:
+        """Notes what containers look like while they run, for they are gone afterwards, and kills some."""
+        seen, killed, done = dict[str, dict[str, Any]](), list[str](), threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.05):
+                for container in self.client.containers.list(filters={"label": LABEL}, ignore_removed=True):
+                    seen.setdefault(container.id, container.attrs)
+                    step = step_of(container.attrs)
+                    if step in kill and step not in killed and kill[step]():
+                        container.kill()
+                        killed.append(step)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield seen, killed
+        finally:
+            done.set()
+            thread.join()
+
+
+def step_of(attributes: dict[str, Any]) -> str:
+    """Name of the component that a container was started for."""
+    command = attributes["Config"]["Cmd"]
+    return command[command.index("--function_to_execute") + 1]
+
+
+@pytest.fixture(scope="module")
+def cluster(world: RunConfig, emulated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException as error:
+        pytest.skip(f"no docker engine answers: {error}")
+    # In a process of its own, because components read their image's name when they are imported.
+    code = "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; compile_to(Path(sys.argv[1]), 'loop', 1, Cluster(back_off=1))"
+    subprocess.run([sys.executable, "-c", code, str(folder / "loop.yaml")], check=True)
+    with served(client, bucket := new_bucket()) as tracking:
+        upload(Path(world.data.listings).parent, f"{bucket}/catalogue")
+        yield Cluster(client, bucket, tracking, folder / "loop.yaml", folder)
+
+
+@contextmanager
+def served(client: docker.DockerClient, bucket: str) -> Iterator[str]:
+    """MLflow's server in the worker's image, as the manifests start it, but for its database."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{bucket}/mlflow",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"],
+    }
+    command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    container = client.containers.run(
+        IMAGES["worker"], command, detach=True, network_mode="host", read_only=True, tmpfs={"/tmp": "exec,mode=1777"}, environment=environment
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):
+                    break
+            except OSError:
+                container.reload()
+                assert container.status != "exited", container.logs().decode()[-3000:]
+                time.sleep(0.5)
+        yield url
+    finally:
+        container.remove(force=True)
+
+
+@pytest.fixture(scope="module")
+def config(world: RunConfig, cluster: Cluster) -> RunConfig:
+    catalogue = f"{cluster.bucket}/catalogue"
+    data = {"catalogue_schema": f"{catalogue}/schema.yaml", "listings": f"{catalogue}/listings.jsonl", "labels": f"{catalogue}/labels.jsonl"}
+    return world.model_copy(
+        update={
+            "data": DataConfig.model_validate(world.data.model_dump() | data),
+            "model": world.model.model_copy(update={"base": BASE}),
+            "tracking": TrackingConfig(uri=cluster.tracking, experiment="containers", model_name="container-adapter"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster, config: RunConfig) -> Ran:
+    return cluster.run(config, "undisturbed")
+
+
+def test_the_loop_turns_in_containers(cluster: Cluster, undisturbed: Ran, run_of: Callable[..., Done]) -> None:
+    assert [step_of(container) for container in undisturbed.containers] == STEPS
+    for container in undisturbed.containers:
+        assert container["Config"]["User"] == "10001:10001" and container["HostConfig"]["ReadonlyRootfs"]
+        assert container["Config"]["Image"] == IMAGES["trainer" if step_of(container) in TRAINER else "worker"]
+    here, there = ([(outcome.stage, outcome.macro) for outcome in state.outcomes] for state in (run_of(1).state, undisturbed.state))
+    assert here == there, "as without containers"
+    (version,) = MlflowClient(cluster.tracking).search_model_versions("name = 'container-adapter'")
+    assert version.tags["stage"] == undisturbed.state.best.stage
+    assert any(name.endswith("adapter_model.safetensors") for name in open_store(f"{cluster.bucket}/mlflow").list("")), "MLflow keeps them in the bucket"
+    assert b"data:image/jpeg" in open_store(f"{cluster.bucket}/runs/undisturbed").read("report.html")
+
+
+def test_containers_that_are_killed_are_tried_again_and_go_on(cluster: Cluster, config: RunConfig, undisturbed: Ran) -> None:
+    store, wanted = (open_store(f"{cluster.bucket}/runs/{name}") for name in ("killed", "undisturbed"))
+    sampled: dict[str, int] = {}
+
+    def samples() -> bool:
+        sampled.update(parts(store))
+        return len(sampled) >= 3
+
+    def trains() -> bool:
+        return any("window-0.json" in name for name in store.list("iteration-1/dpo/checkpoints"))
+
+    ran = cluster.run(config, "killed", {"sample_chains": samples, "dpo": trains})
+    assert ran.killed == ["sample_chains", "dpo"] and ran.state == undisturbed.state
+    tried = Counter(step_of(container) for container in ran.containers)
+    assert tried == Counter(STEPS) + Counter(ran.killed), "the killed steps once more, and no other"
+    assert parts(store).items() > sampled.items(), "no part that was kept is sampled again"
+    for same in ("iteration-1/pairs/pairs.parquet", "iteration-1/dpo/metrics.jsonl", "iteration-1/dpo/adapter/adapter_model.safetensors"):
+        assert store.read(same) == wanted.read(same), same
+    told, expected = ([(s["name"], s["validation"], s["test"]) for s in json.loads(run.read("summary.json"))["stages"]] for run in (store, wanted))
+    assert told == expected
+
+
+def parts(store: Store) -> dict[str, int]:
+    """Sampled parts, and which writing of it each is."""
+    from attrloop.components.shared.gcs import bucket_of, split
+
+    prefix = f"{split(store.root)[1]}/iteration-1/chains/part-"
+    return {blob.name: blob.generation for blob in bucket_of(store.root).list_blobs(prefix=prefix)}
