@@ -15,7 +15,7 @@ demo: setup
 	$(BIN)/attrloop demo $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 verify: check-format lint types test compile manifests
 

@@ -1,5 +1,6 @@
 """Tiny models of every architecture, built once."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.emulator import Gateway
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for one another, and for those of the tests beside
 
 
 @pytest.fixture(scope="session")
