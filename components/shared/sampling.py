@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.workspace import Workspace
 
 if TYPE_CHECKING:
     from attrloop.components.shared.decoding import Generation
+    from attrloop.components.shared.prompts import Prompt
+    from attrloop.components.shared.workspace import Workspace
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM makes room for
 _REMEDY = "Sample in the sampler image (images/sampler), or set sample.engine: transformers"
@@ -30,7 +30,7 @@ class Sampler(Protocol):
 
     def generate(
         self,
-        batch: Sequence[Prompt],
+        batch: Sequence["Prompt"],
         max_new_tokens: int,
         batch_size: int,
         chains: int = 1,
@@ -41,7 +41,7 @@ class Sampler(Protocol):
         """See `vlm.Vlm.generate`."""
 
 
-def open_sampler(ws: Workspace, adapter: str, keep_images: bool = True) -> Sampler:
+def open_sampler(ws: "Workspace", adapter: str, keep_images: bool = True) -> Sampler:
     """The run's model with an adapter of its workspace ("" for none), in the engine that `sample.engine` names.
 
     Args:
