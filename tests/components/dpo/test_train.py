@@ -142,7 +142,7 @@ def test_the_chosen_gain_on_the_rejected(open_copy: Callable[..., Workspace], ar
     gain = after - before
     assert (gain[:, 0] > gain[:, 1] + 1).all() and gain[:, 0].mean() > 0
     files = {file.suffix for file in ws.store.folder(FOLDER).rglob("*") if file.is_file()}
-    assert files <= {".safetensors", ".json", ".jsonl", ".md"}, "no pickle"
+    assert files <= {".safetensors", ".json", ".jsonl", ".md", ".txt"}, "no pickle"
     assert not {name for name in adapter_of(ws, f"{FOLDER}/adapter") if "ref" in name.split(".")}
 
 

@@ -51,7 +51,7 @@ def test_the_loss_falls_and_the_adapter_says_what_it_was_taught(trained: Callabl
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_an_adapter_is_safetensors_of_the_language_model_and_checkpoints_are_dropped(trained: Callable[[str], Path], architecture: str) -> None:
     workspace = trained(architecture) / "run"
-    assert {file.suffix for file in (workspace / "sft").rglob("*") if file.is_file()} <= {".safetensors", ".json", ".jsonl", ".md"}
+    assert {file.suffix for file in (workspace / "sft").rglob("*") if file.is_file()} <= {".safetensors", ".json", ".jsonl", ".md", ".txt"}
     found = weights(workspace)
     assert len(found) == 2 * 2 * 7 and not [name for name in found if "vision" in name or "visual" in name]
 
