@@ -52,7 +52,7 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         labels = annotate(workspace=root)
         first = sft(workspace=root).after(labels)
         start = evaluate(workspace=root, stage="sft", adapter=first.output)
-        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
+        state = unroll(root, start.outputs["Output"], max_iterations, body, resources, gpu_sample_workers=gpu_sample_workers)
         conclude(root, state, resources)
         uncached(checked, labels, first, start)
         resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)

@@ -53,7 +53,7 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         fetched = fetch_adapter(workspace=root, adapter=adapter)
         labels = annotate(workspace=root).after(fetched)  # an adapter that is not there should be known before labels are paid for
         start = evaluate(workspace=root, stage="start", adapter=fetched.output).after(labels)
-        state = unroll(root, start.outputs["Output"], max_iterations, body, gpu_sample_workers=gpu_sample_workers, **resources.handed_on(body))
+        state = unroll(root, start.outputs["Output"], max_iterations, body, resources, gpu_sample_workers=gpu_sample_workers)
         conclude(root, state, resources)
         uncached(checked, fetched, labels, start)
         resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)

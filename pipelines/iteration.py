@@ -72,7 +72,7 @@ def build_iteration(cluster: Cluster) -> Any:
         trained = dpo(workspace=workspace, stage=stage, adapter=previous.output).after(pairs)
         evaluated = evaluate(workspace=workspace, stage=stage, adapter=trained.output, state=state)
         uncached(previous, divided, chains, pairs, trained, evaluated)
-        resources.cpu(divided, pairs)
+        resources.cpu(previous, divided, pairs)
         resources.gpu("dpo", trained)
         resources.gpu("evaluate", evaluated)
         return evaluated.outputs["Output"]
@@ -80,7 +80,7 @@ def build_iteration(cluster: Cluster) -> Any:
     return iteration
 
 
-def unroll(workspace: Any, state: Any, max_iterations: int, body: Callable[..., Any], **inputs: Any) -> Any:
+def unroll(workspace: Any, state: Any, max_iterations: int, body: Callable[..., Any], resources: Resources, **inputs: Any) -> Any:
     """Lays out up to `max_iterations` iterations; those not wanted, or after an early stop, are skipped.
 
     Only the state (a string) leaves an iteration: nothing but `OneOf` may read from inside a condition, and the state holds all there is to know.
@@ -90,6 +90,7 @@ def unroll(workspace: Any, state: Any, max_iterations: int, body: Callable[..., 
         state: the loop's state (JSON) before the first iteration.
         max_iterations: how many the compiled pipeline has room for.
         body: a pipeline with the inputs `workspace`, `stage`, `state` and `inputs` that returns the state after it.
+        resources: of the pipeline.
         inputs: handed to every iteration.
 
     Returns:
@@ -98,10 +99,11 @@ def unroll(workspace: Any, state: Any, max_iterations: int, body: Callable[..., 
     for k in range(1, max_iterations + 1):
         wanted = should_run(workspace=workspace, k=k, state=state)
         with dsl.If(wanted.output == True, name=f"iteration-{k}"):  # noqa: E712 - KFP records the comparison
-            after = body(workspace=workspace, stage=f"iteration-{k}", state=state, **inputs)
+            after = body(workspace=workspace, stage=f"iteration-{k}", state=state, **inputs, **resources.handed_on(body))
         with dsl.Else(name=f"skip-{k}"):
             same = keep(state=state)
         uncached(wanted, after, same)
+        resources.cpu(wanted, same)
         state = dsl.OneOf(after.output, same.output)
     return state
 
@@ -119,5 +121,5 @@ def conclude(workspace: Any, state: Any, resources: Resources) -> None:
     promoted = promote(workspace=workspace, state=state).after(registered)
     written = report(workspace=workspace, state=state).after(promoted)
     uncached(tested, registered, promoted, written)
-    resources.gpu("evaluate", tested)
+    resources.gpu("evaluate", tested, tracking=True)  # it decodes the champion too
     resources.cpu(registered, promoted, written, tracking=True)

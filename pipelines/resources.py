@@ -65,7 +65,7 @@ class Resources:
         """Those that an inner pipeline takes, to call it with."""
         return {name: value for name, value in self.values.items() if name in pipeline.component_spec.inputs}
 
-    def gpu(self, stage: str, *tasks: Any) -> None:
+    def gpu(self, stage: str, *tasks: Any, tracking: bool = False) -> None:
         """Gives tasks the accelerators of a stage."""
         values, cluster = self.values, self.cluster
         count, nodes = values[f"gpu_{stage}_count"], values[f"gpu_{stage}_nodes"]
@@ -77,6 +77,8 @@ class Resources:
             kubernetes.add_toleration_json(task, values["gpu_tolerations"])
             kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", _SHARED_MEMORY)
             self._models(task)
+            if tracking:
+                self._tracking(task)
             if cluster.queue:
                 kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", cluster.queue)
 
@@ -89,7 +91,7 @@ class Resources:
             if annotator:
                 self._secret(task, "annotation", self.cluster.key_env)
             if tracking:
-                self._secret(task, "tracking", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+                self._tracking(task)
             if models:
                 self._models(task)
 
@@ -110,6 +112,9 @@ class Resources:
         if self.cluster.models_claim:
             kubernetes.mount_pvc(task, self.cluster.models_claim, MODELS)
             task.set_env_variable("HF_HOME", f"{MODELS}/hub")
+
+    def _tracking(self, task: Any) -> None:
+        self._secret(task, "tracking", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
     def _secret(self, task: Any, name: str, *variables: str) -> None:
         kubernetes.use_secret_as_env(task, self.values[f"secret_{name}"], {variable: variable for variable in variables}, optional=True)

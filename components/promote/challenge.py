@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,11 +10,12 @@ import polars as pl
 from attrloop.components.evaluate.evaluate import METRICS, PREDICTIONS, evaluate
 from attrloop.components.fetch_adapter.fetch import copy
 from attrloop.components.fetch_adapter.origin import as_trained, registered
+from attrloop.components.promote.ledger import Entry, Ledger
 from attrloop.components.register_adapter.versions import ADAPTER, adapter_digest
 from attrloop.components.shared import tracking
-from attrloop.components.shared.errors import fail
+from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import MANIFEST, Stage
+from attrloop.components.shared.storage import MANIFEST, Stage, open_store
 from attrloop.components.shared.workspace import LABELS, Workspace
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ def alias(client: "MlflowClient", name: str) -> str | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def champion(client: "MlflowClient", name: str, head: Entry | None) -> str | None:
+    """The champion's version: what the ledger's head says; without a ledger one that was set by hand, or elsewhere."""
+    return head.after if head else alias(client, name)
 
 
 def exists(client: "MlflowClient", name: str, version: str) -> bool:
@@ -57,11 +64,25 @@ def predictions(ws: Workspace, path: str) -> pl.DataFrame:
     return pl.read_parquet(ws.store.file(f"{path}/{PREDICTIONS}"))
 
 
+def evaluate_champion(workspace: str, state: LoopState) -> None:
+    """Has the present champion answer this run's test gold, where there is an accelerator: the gate, which needs it, runs without one."""
+    ws = Workspace.open(workspace)
+    uri, name = tracking.resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
+    client = tracking.connect(uri)
+    with tracking.explained(uri):
+        version = champion(client, name, Ledger(open_store(tracking.runs_folder(ws.store.root)), name).head())
+        if version:
+            champion_predictions(ws, state, client, uri, name, version)
+
+
 def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, version: str) -> pl.DataFrame:
     """A champion's predictions on this run's test gold: reused when the champion is one of this run's stages, else decoded.
 
     The champion decodes with the base model, image bounds and prompt that it was registered with, over this run's schema and gold. What it answered is kept
     in `evaluate/test/champion-<version>`.
+
+    Raises:
+        AttrloopError: it is not decoded yet, and there is nothing here to decode it with.
     """
     tags = client.get_model_version(name, version).tags
     for outcome in state.outcomes:
@@ -71,6 +92,8 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
     made_from = {"adapter": tags.get("adapter_digest", f"version {version}"), "data": ws.data_digest, "config": ws.config.digest("evaluate")}
     stage = Stage(ws.store, f"evaluate/test/{who}", made_from)
     if stage.manifest is None:
+        if find_spec("torch") is None:
+            raise AttrloopError(f"version {version} became champion after this run was evaluated. Start the same command again: it is evaluated then too.")
         log.info("decoding %s on this run's gold", who)
         home = _guest(ws, uri, f"models:/{name}/{version}", f"champions/{version}")
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")

@@ -100,7 +100,7 @@ def settle(ledger: Ledger, client: "MlflowClient", version: str, gate: str, verd
     while True:
         entries = ledger.entries()
         head = entries[-1] if entries else None
-        champion = head.after if head else challenge.alias(client, ledger.model)  # a champion from before the ledger, or set by hand
+        champion = challenge.champion(client, ledger.model, head)
         known = [e for e in entries if (e.version, e.gate) == (version, gate) and (e.action == "promote" or e.before == champion)]
         if known or (champion == version and head):
             return known[-1] if known else next(entry for entry in reversed(entries) if entry.after == version)

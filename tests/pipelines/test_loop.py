@@ -10,8 +10,10 @@ from rich.console import Console
 from attrloop.components.shared.config import DataConfig, LoopConfig, ModelConfig, RunConfig
 from attrloop.components.shared.state import LoopState, Outcome
 from attrloop.components.shared.workspace import Workspace
+from attrloop.pipelines.cluster import LOCAL
 from attrloop.pipelines.iteration import unroll
 from attrloop.pipelines.local import run_pipeline
+from attrloop.pipelines.resources import Resources, with_resources
 
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
@@ -47,8 +49,9 @@ def body(workspace: str, stage: str, state: str) -> str:
 
 
 @dsl.pipeline(name="loop-of-three")
-def loop_of_three(workspace: str, state: str) -> str:
-    last = unroll(workspace, state, 3, body)
+@with_resources(LOCAL)
+def loop_of_three(workspace: str, state: str, *, resources: Resources) -> str:
+    last = unroll(workspace, state, 3, body, resources)
     consumer(workspace=workspace, state=last)
     return last
 

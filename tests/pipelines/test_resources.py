@@ -17,8 +17,8 @@ from attrloop.pipelines.resources import STAGES
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
 CLUSTER = Cluster(retries=4, back_off=30, timeout_hours=2, queue="team", models_claim="weights", key_env="TEACHER_KEY")
+TRACKED = ("preflight", "evaluate-test", "register-adapter", "promote", "report")
 POOLS = {"sft": "sft", "sample-chains": "sample", "dpo": "dpo", "evaluate": "evaluate", "evaluate-test": "evaluate", "predict": "predict"}
-BOOKKEEPING = {"should-run", "keep", "latest-adapter"}
 
 
 class Compiled:
@@ -100,8 +100,6 @@ def test_accelerators_memory_and_nodes_come_from_the_parameters_of_the_stage(com
 
 def test_what_is_fixed_at_compilation_is_in_every_pod_that_it_concerns(compiled: Compiled) -> None:
     for name, task, container, platform in compiled.steps():
-        if name in BOOKKEEPING:
-            continue
         assert platform["activeDeadlineSeconds"] == "7200", name
         checks = name in ("preflight", "prepare-prediction")
         retry = {"backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "1800s", "maxRetryCount": 4}
@@ -125,9 +123,7 @@ def test_secrets_come_by_name_to_those_who_need_them_and_to_no_other(loop: Compi
                 held.setdefault(origin(loop, task, secret["secretNameParameter"]["componentInputParameter"]), set()).add(f"{name} {entry['envVar']}")
     assert held.pop("secret_annotation") == {"preflight TEACHER_KEY", "annotate TEACHER_KEY"}
     assert held.pop("secret_hub") == {f"{name} HF_TOKEN" for name in ("preflight", *POOLS) if name != "predict"}
-    tracking = {
-        f"{name} MLFLOW_TRACKING_{what}" for name in ("preflight", "register-adapter", "promote", "report") for what in ("TOKEN", "USERNAME", "PASSWORD")
-    }
+    tracking = {f"{name} MLFLOW_TRACKING_{what}" for name in TRACKED for what in ("TOKEN", "USERNAME", "PASSWORD")}
     assert held == {"secret_tracking": tracking}
 
 

@@ -1,5 +1,7 @@
 import base64
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -10,12 +12,14 @@ import pytest
 from PIL import Image
 
 from attrloop.components.evaluate.evaluate import evaluate
+from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.promote.promote import promote
 from attrloop.components.register_adapter.register import register
 from attrloop.components.shared import tracking
 from attrloop.components.shared.config import EvaluateConfig, ModelConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.prompts import rationale_of
+from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
@@ -117,12 +121,24 @@ def test_a_request_that_makes_no_sense_is_named_by_row(model: mlflow.pyfunc.PyFu
             model.predict([good, good | change])
 
 
+def promoted_without_models(run: Run) -> subprocess.CompletedProcess[str]:
+    """`promote` as the worker image runs it, in which there is nothing to load a model with."""
+    code = "import sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'peft', 'trl', 'safetensors', 'datasets', 'accelerate']); "
+    code += "from attrloop.components.promote.promote import promote; print(promote(*sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", code, run.uri, run.state], capture_output=True, text=True)
+
+
 def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tmp_path: Path) -> None:
     base = ARCHITECTURES["qwen2_5_vl"](tmp_path / "base")
     first, second = make_real_run(runs, base, "first"), make_real_run(runs, ARCHITECTURES["idefics3"](tmp_path / "other"), "second", seed=3)
-    for run, outcome in ((first, "first"), (second, "promoted")):
-        register(run.uri, run.state)
-        assert promote(run.uri, run.state) == outcome
+    register(first.uri, first.state)
+    assert promote(first.uri, first.state) == "first"
+    register(second.uri, second.state)
+    refused = promoted_without_models(second)
+    assert refused.returncode == 1 and "version 1 became champion after this run was evaluated. Start the same command again" in refused.stderr
+    evaluate_champion(second.uri, LoopState.model_validate_json(second.state))
+    done = promoted_without_models(second)
+    assert done.stdout.strip() == "promoted", done.stderr
     kept = pl.read_parquet(Path(second.uri, "evaluate/test/champion-1/predictions.parquet"))
     assert kept["text"].n_unique() > 1
     evaluate(first.uri, {"sft": "sft/adapter"}, "test")  # anew: the run's own predictions were drawn, not decoded
