@@ -39,7 +39,7 @@ def fit(ws: Workspace, stage: Stage, adapter: str, pairs: list[Pair]) -> None:
     collate.reference = reference_logprobs(vlm, collate, stage, ws.config.dpo.batch_size)
     trainer = WeightedDPOTrainer(
         model=vlm.model,
-        args=DPOConfig(**trainer_arguments(ws.config.dpo, stage, vlm, ws.config.seed), beta=ws.config.dpo.beta),
+        args=trainer_arguments(DPOConfig, ws.config.dpo, stage, vlm, ws.config.seed, beta=ws.config.dpo.beta),
         train_dataset=rows_dataset(len(pairs)),
         processing_class=vlm.processor,
         data_collator=collate,

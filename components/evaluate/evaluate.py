@@ -16,6 +16,7 @@ from attrloop.components.evaluate.metrics import score
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.prompts import Prompt, answer_of, question, shown, views_of
 from attrloop.components.shared.records import Label, Prediction, to_frame
+from attrloop.components.shared.schema import abstains
 from attrloop.components.shared.storage import Stage, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace, progress
 
@@ -155,7 +156,8 @@ def _prediction(label: Label, vertical: str, seen: Seen) -> Prediction:
 
 
 def majority(views: list[Seen]) -> Seen:
-    """One answer from the views of a listing: the on-list answer of most views, by summed confidence where views tie.
+    """One answer from the views of a listing: the on-list answer of most views, by summed confidence where views tie; `not_visible` only wins where no view
+    saw anything.
 
     Its confidence is the mean over all views of the probability they gave it, counting 0 for a view that answered otherwise; its chain is the most
     confident one that has it. With one view that view itself.
@@ -166,6 +168,6 @@ def majority(views: list[Seen]) -> Seen:
             votes[seen.answer].append(seen)
     if not votes:
         return max(views, key=lambda seen: seen.confidence)
-    winners = max(votes.values(), key=lambda group: (len(group), sum(seen.confidence for seen in group)))
+    winners = max(votes.values(), key=lambda group: (not abstains(group[0].answer), len(group), sum(seen.confidence for seen in group)))
     best = max(winners, key=lambda seen: seen.confidence)
     return Seen(best.answer, sum(seen.confidence for seen in winners) / len(views), best.text, best.tokens)

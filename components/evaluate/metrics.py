@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.schema import NOT_VISIBLE, SEPARATOR, Attribute, Schema
+from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema, abstains
 
 OFF_LIST = "off-list"  # the last column of every confusion matrix
 CONFIDENCE = 0.95  # of the intervals in metrics.json
@@ -49,7 +49,7 @@ def score(frame: pl.DataFrame, schema: Schema, resamples: int, seed: int) -> dic
         "verticals": verticals,
         "count": frame.height,
         "off_list_rate": frame["answer"].is_null().mean(),
-        "abstention_rate": float((frame["answer"] == NOT_VISIBLE).fill_null(False).mean() or 0.0),  # type: ignore[arg-type]
+        "abstention_rate": sum(map(abstains, frame["answer"])) / frame.height,
         "coverage_at_95_precision": coverage(frame),
         "expected_calibration_error": _calibration_error(reliability),
         "reliability": reliability,

@@ -8,7 +8,7 @@ from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.rules import Rules
 from attrloop.components.mine_pairs.support import calibrated, share
 from attrloop.components.shared.config import MineConfig
-from attrloop.components.shared.schema import NOT_VISIBLE, fold
+from attrloop.components.shared.schema import abstains
 
 BINS = 10  # of the agreement histogram
 LABEL_COLUMNS = {"listing": pl.String, "attribute": pl.String, "truth": pl.String, "completion": pl.String}
@@ -79,7 +79,7 @@ def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, s
 
 def with_kind(chains: pl.DataFrame) -> pl.DataFrame:
     """Adds `kind`: what a chain is to the vote: `vote`, `abstain` (it does not see the attribute) or `off_list`."""
-    abstentions = [answer for answer in chains["answer"].unique().drop_nulls() if fold(answer) == fold(NOT_VISIBLE)]
+    abstentions = [answer for answer in chains["answer"].unique() if abstains(answer)]
     answer = pl.col("answer")
     kind = pl.when(answer.is_null()).then(pl.lit("off_list")).when(answer.is_in(abstentions)).then(pl.lit("abstain")).otherwise(pl.lit("vote"))
     return chains.with_columns(kind=kind)

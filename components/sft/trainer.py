@@ -32,7 +32,7 @@ def fit(ws: Workspace, stage: Stage, rows: list[tuple[Prompt, str]]) -> None:
 
     trainer = CompletionTrainer(
         model=vlm.model,
-        args=SFTConfig(**trainer_arguments(ws.config.sft, stage, vlm, ws.config.seed)),
+        args=trainer_arguments(SFTConfig, ws.config.sft, stage, vlm, ws.config.seed),
         train_dataset=rows_dataset(len(rows)),
         processing_class=vlm.processor,
         data_collator=collate,

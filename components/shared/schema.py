@@ -26,6 +26,11 @@ def fold(text: str) -> str:
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", text)).strip(" .'\"").casefold()
 
 
+def abstains(answer: str | None) -> bool:
+    """Whether an answer is `not_visible`, however the schema writes it."""
+    return answer is not None and fold(answer) == fold(NOT_VISIBLE)
+
+
 class Value(BaseModel):
     """One allowed value; in YAML a bare string is short for one with a name only."""
 

@@ -27,6 +27,12 @@ class Tokens:
         """The prompt in the model's chat template, which ends where the model's answer begins."""
         return self.processor.apply_chat_template(prompts.messages(text, images), tokenize=False, add_generation_prompt=True)
 
+    def closing(self, ends: Sequence[int]) -> int:
+        """The one of the model's end tokens that closes an answer in its chat template; the first where none does."""
+        turns = [*prompts.messages("?", 0), {"role": "assistant", "content": [{"type": "text", "text": prompts.MARK}]}]
+        after = self.processor.apply_chat_template(turns, tokenize=False).rpartition(prompts.MARK)[2]
+        return next((token for token in self.tokenizer(after, add_special_tokens=False)["input_ids"] if token in ends), ends[0])
+
     def prompt(self, text: str, images: int) -> list[int]:
         """Token ids of the prompt with a single placeholder for each image."""
         key = (text, images)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrloop.components.shared.torchvision_operators  # noqa: F401
 
@@ -16,6 +16,7 @@ from datasets import Dataset
 from rich.progress import Progress
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
+from trl import DPOConfig, SFTConfig
 
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
@@ -25,43 +26,48 @@ from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 
 log = logging.getLogger(__name__)
+Arguments = TypeVar("Arguments", SFTConfig, DPOConfig)
 _WINDOW = "window"  # of the curve: what was measured since its last line
 
 
-def trainer_arguments(config: TrainConfig, stage: Stage, vlm: Vlm, seed: int) -> dict[str, Any]:
-    """Arguments for SFTConfig or DPOConfig: constant across them, explained where they are not the obvious ones.
+def trainer_arguments(kind: type[Arguments], config: TrainConfig, stage: Stage, vlm: Vlm, seed: int, **more: Any) -> Arguments:
+    """SFTConfig or DPOConfig: arguments that are constant across them, explained where they are not the obvious ones, and `more`.
 
-    `config.batch_size` counts rows over all processes, so that their number decides the time a training takes and not its outcome.
+    `config.batch_size` counts rows over all processes, so that their number decides the time a training takes and not its outcome; but where the last batch
+    of an epoch is not full, several processes fill it with rows of the first.
     """
-    return {
-        "output_dir": str(stage.folder / "checkpoints"),
-        "seed": seed,
-        "data_seed": seed,
-        "learning_rate": config.learning_rate,
-        "num_train_epochs": config.epochs,
-        "per_device_train_batch_size": config.batch_size,
-        "gradient_accumulation_steps": config.accumulation,
-        "warmup_steps": config.warmup,  # below 1: a share of all steps
-        "max_grad_norm": config.max_grad_norm,
-        "lr_scheduler_type": "linear",
-        "weight_decay": 0.0,
-        "save_strategy": "steps",
-        "save_steps": config.checkpoint_steps,
-        "save_total_limit": 2,
-        "logging_steps": 5,
-        "logging_nan_inf_filter": False,  # a loss that is no number must not be averaged away
-        "report_to": [],
-        "disable_tqdm": True,  # our own bar shows rate and time left
-        "gradient_checkpointing": config.gradient_checkpointing,
-        "remove_unused_columns": False,  # the collator makes the model's inputs from our own columns
-        "bf16": vlm.base.dtype == torch.bfloat16,
-        "use_cpu": vlm.base.device.type == "cpu",
-        "dataloader_pin_memory": vlm.base.device.type == "cuda",
-        "accelerator_config": {"split_batches": True},  # of every batch each process takes its share
-        "ddp_broadcast_buffers": False,  # they are constant; writing them between two forward passes would break the backward pass
-        "ddp_find_unused_parameters": False,
-        "max_length": None,  # truncation would cut image tokens; max_pixels bounds the length instead
-    }
+    arguments = kind(
+        output_dir=str(stage.folder / "checkpoints"),
+        seed=seed,
+        data_seed=seed,
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        warmup_steps=config.warmup,  # below 1: a share of all steps
+        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=5,
+        logging_nan_inf_filter=False,  # a loss that is no number must not be averaged away
+        report_to=[],
+        disable_tqdm=True,  # our own bar shows rate and time left
+        gradient_checkpointing=config.gradient_checkpointing,
+        remove_unused_columns=False,  # the collator makes the model's inputs from our own columns
+        bf16=vlm.base.dtype == torch.bfloat16,
+        use_cpu=vlm.base.device.type == "cpu",
+        dataloader_pin_memory=False,  # the collator makes batches on the device, and only what lies in the machine's memory can be pinned
+        accelerator_config={"split_batches": True},  # of every batch each process takes its share
+        ddp_broadcast_buffers=False,  # they are constant; writing them between two forward passes would break the backward pass
+        ddp_find_unused_parameters=False,
+        max_length=None,  # truncation would cut image tokens; max_pixels bounds the length instead
+        **more,
+    )
+    arguments._n_gpu = 1  # of one process, however many it sees: more are used by more processes
+    return arguments
 
 
 class Metrics(TrainerCallback):

@@ -41,7 +41,7 @@ def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted != "auto":
         return device, getattr(torch, wanted)
-    return device, torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return device, torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 class Vlm:
@@ -50,18 +50,21 @@ class Vlm:
     Attributes:
         model: the transformers model, or the PeftModel around it.
         base: the transformers model itself.
+        ends: ids of the tokens at which the model stops.
+        end: the one of them that answers are trained to end with.
     """
 
     def __init__(self, model: Any, processor: Any, config: ModelConfig, images: ImageReader, cache: Path | None) -> None:
         self.model = self.base = model
         self.processor, self.tokenizer, self.config, self.images = processor, processor.tokenizer, config, images
         self.cache = FeatureCache(cache)
-        self.end = model.generation_config.eos_token_id
-        self.end = self.end[0] if isinstance(self.end, list) else self.end
+        self.tokens = Tokens(processor)
+        ends = model.generation_config.eos_token_id
+        self.ends = ends if isinstance(ends, list) else [ends]
+        self.end = self.tokens.closing(self.ends)
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
         encoding = config.model_dump(include={"base", "revision", "max_pixels", "processor"})
         self._key = digest(encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
-        self.tokens = Tokens(processor)
 
     @staticmethod
     def open(workspace: Workspace, adapter: str = "", trainable: bool = False, keep: bool = True) -> "Vlm":
@@ -273,7 +276,7 @@ class Vlm:
                 yield k, made[place * chains : (place + 1) * chains]
 
     def _generations(self, ids: torch.Tensor, logprobs: torch.Tensor) -> list[Generation]:
-        ended = ids == self.end
+        ended = torch.isin(ids, torch.tensor(self.ends))
         lengths = [int(row.nonzero()[0]) + 1 if row.any() else len(row) for row in ended]
         rows = zip(ids, logprobs, lengths, ended.any(1).tolist(), strict=True)
         return [self.tokens.generation(row[:length].tolist(), values[:length].tolist(), done) for row, values, length, done in rows]

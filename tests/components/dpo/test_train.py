@@ -105,7 +105,7 @@ def trainer_of(ws: Workspace, pairs: list[Pair]) -> tuple[WeightedDPOTrainer, Vl
     vlm, stage = Vlm.open(ws, ADAPTER, trainable=True), Stage(ws.store, FOLDER, {})
     collate = PairCollator(ws, vlm, pairs)
     collate.reference = reference_logprobs(vlm, collate, stage, 4)
-    arguments = DPOConfig(**trainer_arguments(ws.config.dpo, stage, vlm, 0), beta=ws.config.dpo.beta)
+    arguments = trainer_arguments(DPOConfig, ws.config.dpo, stage, vlm, 0, beta=ws.config.dpo.beta)
     given = {"model": vlm.model, "args": arguments, "train_dataset": rows_dataset(len(pairs)), "processing_class": vlm.processor}
     return WeightedDPOTrainer(**given, data_collator=collate, nll=ws.config.dpo.nll), vlm, collate
 

@@ -148,6 +148,8 @@ def test_majority_over_views_takes_the_answer_of_most_views():
 def test_views_that_tie_are_settled_by_confidence_and_off_list_answers_never_win():
     assert majority([Seen("red", 0.4, "r", 3), Seen("blue", 0.6, "b", 3)]).answer == "blue"
     assert majority([Seen(None, 0.9, "x", 3), Seen(None, 0.8, "y", 3), Seen("red", 0.2, "r", 3)]).answer == "red"
+    assert majority([Seen("not visible", 0.9, "n", 3)] * 2 + [Seen("red", 0.2, "r", 3)]).answer == "red", "one that sees it is believed, as by predict"
+    assert majority([Seen("not_visible", 0.9, "n", 3), Seen(None, 0.9, "x", 3)]).answer == "not_visible"
     assert majority([Seen(None, 0.9, "x", 3)]) == Seen(None, 0.9, "x", 3)
 
 

@@ -51,6 +51,12 @@ def test_rates_count_off_list_and_not_visible_answers_among_all_samples():
     assert (figures["off_list_rate"], figures["abstention_rate"], figures["chain_tokens_mean"]) == (0.25, 0.25, 2.5)
 
 
+def test_an_abstention_counts_however_the_schema_writes_it():
+    attribute = {"colour": {"values": ["red", "Not visible"]}}
+    schema = Schema.model_validate({"verticals": {"mug": {"attributes": attribute}}})
+    assert metrics.score(frame(row("a", "red", "Not visible"), row("b", "red", "red")), schema, 50, 0)["abstention_rate"] == 0.5
+
+
 def test_no_predictions_are_refused():
     with pytest.raises(InputError, match="nothing to evaluate"):
         metrics.score(frame(), SCHEMA, 50, 0)

@@ -26,7 +26,7 @@ def test_log_probabilities_are_those_of_the_whole_sequence(vlm: Vlm) -> None:
     adapt(vlm)
     with torch.no_grad():
         shared, alone, mask = both(vlm)
-    torch.testing.assert_close(shared, alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(shared, alone, atol=1e-4, rtol=0)
     assert (shared[mask] < 0).all() and not shared[~mask].any()
 
 

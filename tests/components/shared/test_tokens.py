@@ -21,6 +21,14 @@ QUESTION = "What is the pattern of this mug?\nChoose one of: solid, striped.\nSa
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_the_token_that_closes_an_answer_is_that_of_the_chat_template(base_of: Callable[[str], Path], architecture: str) -> None:
+    tokens = Tokens(AutoProcessor.from_pretrained(base_of(architecture)))
+    closing, other = tokens.tokenizer.eos_token_id, 5
+    assert tokens.closing([other, closing]) == closing, "though the model stops at the other as well"
+    assert tokens.closing([other]) == other
+
+
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_a_prompt_has_a_placeholder_for_each_image_where_the_processor_puts_its_tokens(
     base_of: Callable[[str], Path], tmp_path: Path, architecture: str
 ) -> None:

@@ -49,7 +49,7 @@ def test_completions_in_a_padded_batch_have_the_models_own_log_probabilities(vlm
         length = stock["input_ids"].shape[1] - stock_inputs(vlm, prompt)["input_ids"].shape[1]
         logprobs = vlm.base(**stock).logits[0, -length - 1 : -1].log_softmax(-1)
         wanted = logprobs.gather(-1, stock["input_ids"][0, -length:, None]).squeeze(-1)
-        torch.testing.assert_close(row[:length], wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(row[:length], wanted, atol=1e-4, rtol=0)
         assert not row[length:].any(), "what is padded counts for nothing"
 
 
