@@ -30,7 +30,7 @@ def share(answers: pl.DataFrame) -> pl.DataFrame:
     """Adds plain `support`: an answer's share of the sample's chains, in [0, 1].
 
     Args:
-        answers: sample, attribute, answer, votes, chains, views.
+        answers: sample, attribute, answer, votes, chains.
     """
     return answers.with_columns(support=pl.col("votes") / pl.col("chains"))
 
@@ -38,23 +38,27 @@ def share(answers: pl.DataFrame) -> pl.DataFrame:
 def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     """Adds calibrated `support`: an answer's probability among those given, times the share of chains that voted, in whole per cent.
 
-    Chains of one view make the same mistakes, so each view counts as one observation. An attribute without labelled samples has plain
-    support. Whole per cent, because the balance counts rows by weight.
+    Chains of one view make the same mistakes, so each view counts as one observation. What a labelled sample has itself added to the habits is left out
+    for it: the gate judges by its consensus, which must be what it would be without its label. An attribute without labelled samples has plain support.
+    Whole per cent, because the balance counts rows by weight.
 
     Args:
-        answers: sample, attribute, answer, votes, chains, views; one row per sample and answer.
+        answers: sample, attribute, answer, votes, chains, views, voted_views (those with a vote), truth (null without a label); one row per sample and
+            answer.
         table: as `habits` returns it.
     """
     voted = pl.col("votes").sum().over("sample")
     answers = answers.with_columns(voted=voted, observations=pl.col("votes") * pl.col("views") / voted)
     names = pl.concat([table.select("attribute", "value"), table.select("attribute", value="answer")]).unique().group_by("attribute").agg(names=pl.len())
     totals = table.group_by("attribute", "value").agg(total=pl.col("count").sum())
+    own = pl.when(pl.col("value") == pl.col("truth")).then(pl.col("voted_views")).otherwise(0)
     scored = (
         answers.join(names, on="attribute")
         .join(answers.select("sample", value="answer"), on="sample")
         .join(table, on=["attribute", "value", "answer"], how="left")
         .join(totals, on=["attribute", "value"], how="left")
         .with_columns(pl.col("count", "total").fill_null(0.0))  # a value without labelled samples has the prior alone
+        .with_columns(count=pl.col("count") - own * pl.col("votes") / pl.col("voted"), total=pl.col("total") - own)
         .sort("sample", "value", "answer")
         .group_by("sample", "value", maintain_order=True)
         .agg(score=(pl.col("observations") * _log_likelihood()).sum())
@@ -63,7 +67,7 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     scored = scored.select("sample", answer="value", probability=odds / odds.sum().over("sample"))
     answers = share(answers).join(scored, on=["sample", "answer"], how="left")
     support = (pl.col("probability") * pl.col("voted") / pl.col("chains")).round(2)
-    return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop("voted", "observations", "probability")
+    return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop("voted", "voted_views", "observations", "probability", "truth")
 
 
 def _log_likelihood() -> pl.Expr:

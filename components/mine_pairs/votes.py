@@ -55,20 +55,22 @@ def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, s
     chains = with_kind(chains).sort("listing", "attribute")
     chains = chains.with_columns(sample=pl.struct("listing", "attribute").rle_id())
     samples = chains.group_by("sample", maintain_order=True).agg(
-        pl.col("listing", "vertical", "attribute").first(), chains=pl.len(), views=pl.col("view").n_unique(), voices=(pl.col("kind") != "abstain").sum()
+        pl.col("listing", "vertical", "attribute").first(),
+        chains=pl.len(),
+        views=pl.col("view").n_unique(),
+        voted_views=pl.col("view").filter(pl.col("kind") == "vote").n_unique(),
+        voices=(pl.col("kind") != "abstain").sum(),
     )
+    samples = samples.join(known.splits, on="listing", how="left").join(known.labels, on=["listing", "attribute"], how="left")
     answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
-    answers = answers.join(samples.select("sample", "attribute", "chains", "views"), on="sample")
+    answers = answers.join(samples.select("sample", "attribute", "chains", "views", "voted_views", "truth"), on="sample")
     answers = share(answers) if known.habits is None else calibrated(answers, known.habits)
     ranked = answers.sort("sample", "support", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)
     winners = ranked.agg(
         winner=pl.col("answer").first(), agreement=pl.col("support").first(), second=pl.col("support").get(1, null_on_oob=True), votes=pl.col("votes").sum()
     )
-    samples = (
-        samples.join(winners, on="sample", how="left")
-        .with_columns(pl.col("agreement", "votes").fill_null(0), tie=(pl.col("second") == pl.col("agreement")).fill_null(False))
-        .join(known.splits, on="listing", how="left")
-        .join(known.labels, on=["listing", "attribute"], how="left")
+    samples = samples.join(winners, on="sample", how="left").with_columns(
+        pl.col("agreement", "votes").fill_null(0), tie=(pl.col("second") == pl.col("agreement")).fill_null(False)
     )
     samples = _with_target(samples, answers, known, rules).with_columns(dissent=pl.col("voices") - pl.col("target_votes")).sort("sample")
     samples = samples.with_columns(outcome=_outcome(config, rules))

@@ -1,11 +1,16 @@
 """Calibrated votes, through mining: what the model is known to confuse is read as evidence."""
 
+import random
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.mine_pairs.rules import rules_of
+from attrloop.components.mine_pairs.support import habits
+from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, Known, vote, with_kind
+from attrloop.components.shared.config import MineConfig
 from attrloop.components.shared.records import Chain, Label, to_frame
 from tests.bench.chains import STAGE, finish, workspace
 from tests.components.mine_pairs.samples import EASY, Mined, label, sample
@@ -61,3 +66,21 @@ def test_off_list_answers_and_abstentions_lower_a_calibrated_vote(mined: Mined) 
     support = dict(pairs.select("listing", "agreement").iter_rows())
     assert set(support) == {"whole", "half"} and support["half"] == pytest.approx(0.75 * support["whole"], abs=0.03)
     assert report["samples"] == {"below threshold": 1, "contrast": 2}
+
+
+def test_the_consensus_of_a_labelled_sample_is_what_it_would_be_without_its_label() -> None:
+    """Otherwise the gate would judge answers by a table that was made of them."""
+    rng = random.Random(0)
+    gold = {f"x{k}": rng.choice(["amber", "beige", "coral", "denim"]) for k in range(12)}
+    chains = to_frame([row for name in gold for row in sample(name, " ".join("".join(rng.choice("abcd-?") for _ in range(2)) for _ in range(3)))], Chain)
+    labels = pl.DataFrame([(name, "shade", value, "") for name, value in gold.items()], schema=LABEL_COLUMNS, orient="row")
+
+    def voted(known: pl.DataFrame) -> pl.DataFrame:
+        splits, truth = (pl.DataFrame(schema=dict.fromkeys(names, pl.String)) for names in (("listing", "split"), ("listing", "attribute", "target")))
+        config = MineConfig()
+        return vote(chains, Known(known, splits, truth, habits(with_kind(chains), known)), config, rules_of(config), 0)[1]
+
+    found = voted(labels)
+    for name in gold:
+        without = voted(labels.filter(pl.col("listing") != name))
+        assert found.filter(listing=name).select("winner", "agreement").row(0) == without.filter(listing=name).select("winner", "agreement").row(0), name
