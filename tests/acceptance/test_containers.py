@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import polars as pl
 import pytest
 from docker.errors import DockerException
 from kfp import local
@@ -39,6 +40,7 @@ BASE = "/opt/source/attrloop/pipelines/demo/base"  # of the embedded world's mod
 TRAINER = ("preflight", "sft", "evaluate", "sample_chains", "dpo", "evaluate_test")
 STEPS = ["preflight", "annotate", "sft", "evaluate", "should_run", "latest_adapter", "share_out", "sample_chains", "mine_pairs", "dpo", "evaluate"]
 STEPS += ["evaluate_test", "register_adapter", "promote", "report"]
+CATALOGUE = ["prepare_prediction", "fetch_adapter", "share_out_catalogue", "predict", "review_queue"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not all(IMAGES.values()), reason="needs images: make test-images")]
 
@@ -64,34 +66,43 @@ class Cluster:
     Attributes:
         bucket: URI of the bucket with the catalogue and the runs.
         tracking: URL of the MLflow server, which keeps artifacts in `mlflow/` of the bucket.
-        pipeline: the loop, compiled for the images.
+        folder: of this machine, with `loop.yaml` and `predict.yaml`, compiled for the images.
     """
 
     client: docker.DockerClient
     bucket: str
     tracking: str
-    pipeline: Path
     folder: Path
 
-    def run(self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None) -> Ran:
-        """Runs the loop in the workspace `runs/<name>` of the bucket.
+    def loop(self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1) -> Ran:
+        """Runs the loop in the workspace `runs/<name>` of the bucket; see `run`."""
+        output, containers, killed = self.run("loop", config, name, kill or {}, loop_iterations=iterations)
+        return Ran(LoopState.model_validate_json(output), containers, killed)
+
+    def run(
+        self, pipeline: str, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]], **arguments: Any
+    ) -> tuple[str, list[dict[str, Any]], list[str]]:
+        """Runs a pipeline in the workspace `runs/<name>` of the bucket.
 
         Args:
             kill: steps whose first container is killed as soon as what they are given is true.
+
+        Returns:
+            the pipeline's output, and containers and killed steps as in `Ran`.
         """
         open_store(f"{self.bucket}/configs").write(f"{name}.json", config.model_dump_json().encode())
         folder = self.folder / name
         (folder / "kfp").mkdir(parents=True)
         (folder / "kfp").chmod(0o777)  # where steps leave what the Kubeflow UI shows
-        arguments = {"config": f"{self.bucket}/configs/{name}.json", "workspace": f"{self.bucket}/runs/{name}", "loop_iterations": 1}
+        given = {"config": f"{self.bucket}/configs/{name}.json", "workspace": f"{self.bucket}/runs/{name}", **arguments}
         # Nothing of this machine but its network.
         runner = local.DockerRunner(
             network_mode="host", read_only=True, tmpfs={"/tmp": "exec,mode=1777"}, cap_drop=["ALL"], security_opt=["no-new-privileges"], labels=[LABEL],
             environment={"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"], KEY_ENV: "any", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        with self._watching(kill or {}) as (seen, killed):
-            state = LoopState.model_validate_json(run_pipeline(self.pipeline, arguments, folder, Console(quiet=True), runner))
-        return Ran(state, list(seen.values()), killed)
+        with self._watching(kill) as (seen, killed):
+            output = run_pipeline(self.folder / f"{pipeline}.yaml", given, folder, Console(quiet=True), runner)
+        return output, list(seen.values()), killed
 
     @contextmanager
     def _watching(self, kill: dict[str, Callable[[], bool]]) -> Iterator[tuple[dict[str, dict[str, Any]], list[str]]]:
@@ -131,11 +142,12 @@ def cluster(world: RunConfig, emulated: str, tmp_path_factory: pytest.TempPathFa
     except DockerException as error:
         pytest.skip(f"no docker engine answers: {error}")
     # In a process of its own, because components read their image's name when they are imported.
-    code = "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; compile_to(Path(sys.argv[1]), 'loop', 1, Cluster(back_off=1))"
-    subprocess.run([sys.executable, "-c", code, str(folder / "loop.yaml")], check=True)
+    code = "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; folder = Path(sys.argv[1])\n"
+    code += "for name in ('loop', 'predict'): compile_to(folder / f'{name}.yaml', name, 1, Cluster(back_off=1))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
     with served(client, bucket := new_bucket()) as tracking:
         upload(Path(world.data.listings).parent, f"{bucket}/catalogue")
-        yield Cluster(client, bucket, tracking, folder / "loop.yaml", folder)
+        yield Cluster(client, bucket, tracking, folder)
 
 
 @contextmanager
@@ -184,7 +196,7 @@ def config(world: RunConfig, cluster: Cluster) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster, config: RunConfig) -> Ran:
-    return cluster.run(config, "undisturbed")
+    return cluster.loop(config, "undisturbed")
 
 
 def test_the_loop_turns_in_containers(cluster: Cluster, undisturbed: Ran, run_of: Callable[..., Done]) -> None:
@@ -211,7 +223,7 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(cluster: Cluster, 
     def trains() -> bool:
         return any("window-0.json" in name for name in store.list("iteration-1/dpo/checkpoints"))
 
-    ran = cluster.run(config, "killed", {"sample_chains": samples, "dpo": trains})
+    ran = cluster.loop(config, "killed", {"sample_chains": samples, "dpo": trains})
     assert ran.killed == ["sample_chains", "dpo"] and ran.state == undisturbed.state
     tried = Counter(step_of(container) for container in ran.containers)
     assert tried == Counter(STEPS) + Counter(ran.killed), "the killed steps once more, and no other"
@@ -220,6 +232,25 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(cluster: Cluster, 
         assert store.read(same) == wanted.read(same), same
     told, expected = ([(s["name"], s["validation"], s["test"]) for s in json.loads(run.read("summary.json"))["stages"]] for run in (store, wanted))
     assert told == expected
+
+
+def test_another_run_has_its_adapter_compared_with_the_champion(cluster: Cluster, config: RunConfig, undisturbed: Ran) -> None:
+    """The champion is decoded in the image that can; the one that decides about promotion cannot."""
+    ran = cluster.loop(config.model_copy(update={"seed": 1}), "another", iterations=0)
+    assert [step_of(container) for container in ran.containers][-4:] == STEPS[-4:]
+    store = open_store(f"{cluster.bucket}/runs/another")
+    assert store.exists("evaluate/test/champion-1/predictions.parquet")
+    assert json.loads(store.read("promote/result.json"))["against"] == "version 1"
+
+
+def test_the_champion_predicts_a_catalogue(cluster: Cluster, config: RunConfig, undisturbed: Ran, world: RunConfig) -> None:
+    queue, containers, _ = cluster.run("predict", config, "predicted", {}, workers_count=2)
+    assert Counter(step_of(container) for container in containers) == Counter(CATALOGUE) + Counter(["predict"]), "two share it"
+    assert {container["Config"]["Image"] for container in containers if step_of(container) == "predict"} == {IMAGES["trainer"]}
+    store = open_store(f"{cluster.bucket}/runs/predicted")
+    answered = pl.concat(pl.read_parquet(store.file(path)) for path in store.list("predictions") if path.endswith(".parquet"))
+    assert answered["listing"].n_unique() == len(Path(world.data.listings).read_text().splitlines())
+    assert json.loads(store.read(f"{queue}/tasks.json"))
 
 
 def parts(store: Store) -> dict[str, int]:
