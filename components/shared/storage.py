@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from attrloop.components.shared.errors import Problem, explained_disk, fail
+from attrloop.components.shared.errors import AttrloopError, Problem, explained_disk, fail
 
 SCHEME = "gs://"
 MANIFEST = "manifest.json"
@@ -163,7 +163,7 @@ class Stage:
     def __init__(self, store: Store, path: str, made_from: dict[str, str]) -> None:
         self.store, self.path, self.made_from = store, path, made_from
         self.manifest = read_manifest(store, path)
-        inputs = json.dumps(made_from, sort_keys=True).encode()
+        self._inputs = inputs = json.dumps(made_from, sort_keys=True).encode()
         if self.manifest is not None and self.manifest.made_from != made_from:
             self.manifest = None
             store.remove(path)
@@ -174,12 +174,18 @@ class Stage:
         self.folder = store.folder(path)
 
     def keep(self, name: str) -> None:
-        """Makes a file or folder below `folder` durable."""
+        """Makes a file or folder below `folder` durable.
+
+        Raises:
+            AttrloopError: the stage was begun anew from other inputs in the meantime: what is there belongs to another run.
+        """
+        self._check_own()
         self.store.keep(f"{self.path}/{name}")
 
     def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
         """Makes `files` (or folders) of `folder` durable, then writes the manifest: from here on the stage is finished."""
         names = sorted(files)
+        self._check_own()
         for name in names:
             self.keep(name)
         found = (file for name in names for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*")))
@@ -188,6 +194,12 @@ class Stage:
         self.manifest = Manifest(kind=kind, counts=counts, files=names, digest=content, made_from=self.made_from)
         self.store.write(f"{self.path}/{MANIFEST}", self.manifest.model_dump_json(indent=1).encode())
         return self.manifest
+
+    def _check_own(self) -> None:
+        place = f"{self.path}/{INPUTS}"
+        if not self.store.exists(place) or self.store.read(place) != self._inputs:
+            what = "begun anew from other inputs while it was being made. Two runs are at work in this workspace: stop one, and start the other again"
+            raise AttrloopError(f"{self.store.root}/{self.path}: {what}")
 
 
 def read_manifest(store: Store, path: str) -> Manifest | None:

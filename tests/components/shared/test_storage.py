@@ -311,6 +311,20 @@ def test_a_stage_takes_nothing_over_from_other_inputs(pod: Pod) -> None:
         assert after.manifest is None and list(contents(after.folder)) == ["inputs.json"]
 
 
+def test_a_run_whose_stage_was_begun_anew_by_another_adds_nothing_to_it(pod: Pod) -> None:
+    first = Stage(pod(), "it/chains", {"data": "last week's"})
+    (first.folder / "part-0").write_text("last week's")
+    second = Stage(pod(), "it/chains", {"data": "this week's"})
+    first.folder.mkdir(parents=True, exist_ok=True)
+    (first.folder / "part-0").write_text("last week's")
+    for done in (lambda: first.keep("part-0"), lambda: first.finish("chains", {}, ["part-0"])):
+        with pytest.raises(AttrloopError, match=r"it/chains: begun anew from other inputs.*Two runs are at work in this workspace"):
+            done()
+    (second.folder / "part-0").write_text("this week's")
+    second.finish("chains", {}, ["part-0"])
+    assert pod().read("it/chains/part-0") == b"this week's"
+
+
 def test_pods_that_begin_a_stage_at_once_do_not_remove_each_others_work(pod: Pod) -> None:
     start = threading.Barrier(6)
 
