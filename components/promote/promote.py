@@ -68,7 +68,7 @@ def promote(workspace: str, state_json: str) -> str:
 
 
 def rollback(workspace: str, to: str = "", reason: str = "", who: str = "") -> Entry:
-    """Makes an earlier version champion again, by another entry in the ledger.
+    """Makes an earlier version champion again, or one that the gate refused, by another entry in the ledger.
 
     Args:
         workspace: URI of any workspace in the runs folder; its config says which model and which tracking server.
@@ -129,15 +129,16 @@ def _roll_back(ledger: Ledger, client: "MlflowClient", uri: str, to: str, reason
     while True:
         entries = ledger.entries()
         head = entries[-1] if entries else None
-        if head is None or head.after is None:
-            raise AttrloopError(f"there is no champion of {ledger.model} to roll back from")
-        target = to or next((e.before for e in reversed(entries) if e.action == "promote" and e.after == head.after), None)
+        champion = challenge.champion(client, ledger.model, head)
+        if not champion and not to:
+            raise AttrloopError(f"there is no champion of {ledger.model} to roll back from: name the version to make champion")
+        target = to or next((e.before for e in reversed(entries) if e.action == "promote" and e.after == champion), None)
         if not target:
-            raise AttrloopError(f"version {head.after} of {ledger.model} replaced no other: name the version to go back to")
-        if target == head.after:
+            raise AttrloopError(f"version {champion} of {ledger.model} replaced no other: name the version to go back to")
+        if head and target == champion:
             return head
         _require(client, uri, ledger.model, target)
-        entry = _entry(ledger, head, "rollback", target, head.after, target, reason or "rolled back by hand").model_copy(update={"actor": who})
+        entry = _entry(ledger, head, "rollback", target, champion, target, reason or "rolled back by hand").model_copy(update={"actor": who})
         if ledger.append(entry):
             return entry
 

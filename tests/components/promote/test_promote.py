@@ -232,6 +232,14 @@ def test_rolling_back_is_another_entry_and_sticks(runs: Path) -> None:
     assert rollback(run.uri, to="2").after == "2" == champion_of(uri_of(runs))
 
 
+def test_a_person_may_make_champion_what_the_gate_refused(runs: Path) -> None:
+    run = make_no_better_run(runs)
+    register(run.uri, run.state)
+    assert promote(run.uri, run.state) == "refused"
+    entry = rollback(run.uri, to="1", reason="good enough for rugs", who="Ada")
+    assert (entry.action, entry.before, entry.after, entry.actor) == ("rollback", None, "1", "Ada") and champion_of(uri_of(runs)) == "1"
+
+
 def test_rolling_back_to_nothing_is_explained(runs: Path) -> None:
     run = make_run(runs)
     with pytest.raises(AttrloopError, match="no champion"):
