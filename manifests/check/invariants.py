@@ -7,6 +7,7 @@ from attrloop.components.shared.errors import Problem
 from manifests.check.build import UNSET, Document, containers, name_of, of_kind
 from manifests.check.environment import by_reference, known_variables
 from manifests.check.references import disruptions, references, selectors
+from manifests.check.rights import known_to_kubeflow, narrow_rights, steps_rights
 
 _DIGEST = re.compile(rf"[^@]+@sha256:([0-9a-f]{{64}}|{UNSET})")
 
@@ -45,20 +46,6 @@ def digests(documents: list[Document]) -> Iterator[Problem]:
             yield Problem(where, f"image {container['image']} has no digest", "Name it in manifests/components/images")
 
 
-def narrow_rights(documents: list[Document]) -> Iterator[Problem]:
-    """No wildcard, no reading of secrets, and no binding to a role from elsewhere."""
-    for role in of_kind(documents, "Role", "ClusterRole"):
-        for rule in role.get("rules") or []:
-            if any("*" in value for values in rule.values() for value in values):
-                yield Problem(name_of(role), "a wildcard", "Name what is needed")
-            if "secrets" in rule.get("resources", []):
-                yield Problem(name_of(role), "rights on secrets", "Mount the one that is needed")
-    for binding in of_kind(documents, "RoleBinding", "ClusterRoleBinding"):
-        ref, namespace = binding["roleRef"], binding["metadata"].get("namespace")
-        if not any((role["kind"], role["metadata"]["name"], role["metadata"].get("namespace")) == (ref["kind"], ref["name"], namespace) for role in documents):
-            yield Problem(name_of(binding), f"binds {ref['kind']} {ref['name']}, which is not in the manifests", "Bind a role of its own namespace")
-
-
 def default_deny(documents: list[Document]) -> Iterator[Problem]:
     """Every namespace refuses all traffic that no policy allows, and enforces a pod security level."""
     declared = {document["metadata"]["name"] for document in of_kind(documents, "Namespace")}
@@ -81,6 +68,8 @@ INVARIANTS: tuple[Callable[[list[Document]], Iterator[Problem]], ...] = (
     limited,
     digests,
     narrow_rights,
+    steps_rights,
+    known_to_kubeflow,
     default_deny,
     references,
     selectors,

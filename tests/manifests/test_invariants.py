@@ -7,8 +7,9 @@ import pytest
 
 from manifests.check.build import Document
 from manifests.check.environment import by_reference, known_variables
-from manifests.check.invariants import INVARIANTS, default_deny, digests, limited, narrow_rights, unprivileged
+from manifests.check.invariants import INVARIANTS, default_deny, digests, limited, unprivileged
 from manifests.check.references import disruptions, references, selectors
+from manifests.check.rights import known_to_kubeflow, narrow_rights, steps_rights
 
 Break = Callable[[list[Document]], Any]
 
@@ -53,8 +54,17 @@ BROKEN: list[tuple[Callable[..., Any], str, Break]] = [
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker:latest")),
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker@sha256:12ab")),
     (narrow_rights, "a wildcard", lambda d: the(d, "Role", "step")["rules"][1].update(verbs=["*"])),
-    (narrow_rights, "rights on secrets", lambda d: the(d, "Role", "step")["rules"][1].update(resources=["secrets"])),
+    (narrow_rights, "rights on secrets", lambda d: the(d, "Role", "step")["rules"][1].pop("resourceNames")),
+    (narrow_rights, "rights on secrets", lambda d: the(d, "Role", "step")["rules"][1]["verbs"].append("list")),
     (narrow_rights, "not in the manifests", lambda d: the(d, "RoleBinding", "step").update(roleRef={"kind": "ClusterRole", "name": "cluster-admin"})),
+    (steps_rights, "may not get secrets mlpipeline-minio-artifact", lambda d: the(d, "Role", "step")["rules"].pop(1)),
+    (steps_rights, "annotator: may not get pods", lambda d: the(d, "RoleBinding", "step")["subjects"].pop(0)),
+    (steps_rights, "may get configmaps another, which no step needs", lambda d: the(d, "Role", "step")["rules"][0]["resourceNames"].append("another")),
+    (
+        known_to_kubeflow,
+        "is not labelled",
+        lambda d: the(d, "Namespace", "attrloop-runs")["metadata"]["labels"].update({"app.kubernetes.io/part-of": "attrloop"}),
+    ),
     (default_deny, "Namespace/attrloop-runs: no policy denies", lambda d: without(d, "NetworkPolicy", "default-deny", "attrloop-runs")),
     (default_deny, "no policy denies", lambda d: the(d, "NetworkPolicy", "default-deny")["spec"].update(egress=[{}])),
     (default_deny, "namespace is not in the manifests", lambda d: the(d, "Service", "mlflow")["metadata"].update(namespace="default")),
