@@ -6,8 +6,8 @@ from pathlib import Path
 
 from attrloop.components.shared.errors import AttrloopError, Problem
 from manifests.check.build import OVERLAYS, ROOT, build, schema_problems
-from manifests.check.environment import placeholders
 from manifests.check.invariants import INVARIANTS
+from manifests.check.settings import placeholders, wrong_settings
 
 
 def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
@@ -16,7 +16,8 @@ def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
     found = schema_problems(documents)
     if not found:  # the invariants rely on the documents' shape
         found = [problem for invariant in INVARIANTS for problem in invariant(documents)]
-    unset = placeholders(documents)
+    found += wrong_settings(overlay)
+    unset = placeholders(documents, overlay)
     state = "nothing left to replace" if not unset else f"{len(unset)} placeholders left: not deployable yet"
     print(f"{overlay.name}: {len(documents)} documents, {len(INVARIANTS)} invariants, {len(found)} problems, {state}")
     return found + (unset if deployable else [])

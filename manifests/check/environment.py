@@ -1,13 +1,12 @@
-"""What containers are told: variables that something reads, secrets by reference, and what is still to be filled in."""
+"""What containers are told: variables that something reads, and secrets by reference."""
 
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from attrloop.components.shared.errors import Problem
-from manifests.check.build import ROOT, UNSET, Document, containers, name_of, of_kind
+from manifests.check.build import ROOT, Document, containers, name_of, of_kind
 
 _SECRETIVE = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API[-_]?KEY|PRIVATE", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"://[^/@:\s]+:(?!\$\()[^/@\s]+@")
@@ -15,7 +14,7 @@ _EXPANDED = re.compile(r"(?<!\$)\$\((\w+)\)")
 _ANYTHING = {"HOME", "XDG_CACHE_HOME", "TMPDIR"}
 # Of programs that are not Python packages of ours to ask; from their documentation.
 _POSTGRES = {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"}
-_VLLM = {"VLLM_API_KEY", "VLLM_CACHE_ROOT", "VLLM_NO_USAGE_STATS", "HF_HUB_OFFLINE", "TRITON_CACHE_DIR"}
+_VLLM = {"VLLM_API_KEY", "VLLM_CACHE_ROOT", "VLLM_NO_USAGE_STATS", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "TRITON_CACHE_DIR"}
 
 
 def by_reference(documents: list[Document]) -> Iterator[Problem]:
@@ -46,21 +45,6 @@ def known_variables(documents: list[Document]) -> Iterator[Problem]:
             yield from (Problem(f"{where}: {name}", f"$({other}) is not set before it", "Move it up") for other in sorted(mentioned - before))
         commands = set(_EXPANDED.findall(str([*container.get("command", []), *container.get("args", [])])))
         yield from (Problem(where, f"$({name}) is not set", "Add the variable") for name in sorted(commands - {entry["name"] for entry in entries}))
-
-
-def placeholders(documents: list[Document]) -> list[Problem]:
-    """Every value that is still to be replaced before the documents can be applied."""
-    remedy = "Set it in manifests/components/images/kustomization.yaml or overlays/gke/settings.env"
-    return [
-        Problem(f"{name_of(document)}: {path}", f"placeholder {text}", remedy) for document in documents for path, text in _texts(document) if UNSET in text
-    ]
-
-
-def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(node, str):
-        yield path, node
-    for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield from _texts(child, f"{path}.{key}".strip("."))
 
 
 def _read_by(image: str) -> set[str]:

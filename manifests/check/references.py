@@ -52,7 +52,7 @@ def _named(documents: list[Document]) -> Iterator[tuple[str, str, str | None, st
 def _secret_keys(documents: list[Document], owner: Document) -> Iterator[tuple[str, str, str]]:
     for where, _, container in containers([owner]):
         for entry in container.get("env", []):
-            if ref := entry.get("valueFrom", {}).get("secretKeyRef"):
+            if (ref := entry.get("valueFrom", {}).get("secretKeyRef")) and not ref.get("optional"):
                 yield where, ref["name"], ref["key"]
 
 
@@ -105,5 +105,5 @@ def disruptions(documents: list[Document]) -> Iterator[Problem]:
         own = [spec for where, spec in budgets if where == one["metadata"]["namespace"] and spec["selector"]["matchLabels"].items() <= labels.items()]
         if not own:
             yield Problem(name_of(one), "no disruption budget", "Add a PodDisruptionBudget")
-        elif any(spec.get("minAvailable", 0) >= replicas or spec.get("maxUnavailable", 1) < 1 for spec in own):
+        elif any(spec.get("minAvailable", -1) >= replicas or spec.get("maxUnavailable", 1) < 1 for spec in own):
             yield Problem(name_of(one), f"its disruption budget allows no pod of {replicas} to go, so that no node can be drained", "Set maxUnavailable: 1")

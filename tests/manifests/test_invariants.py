@@ -86,6 +86,7 @@ BROKEN: list[tuple[Callable[..., Any], str, Break]] = [
     (selectors, "has no port 'http'", lambda d: container(d)["ports"][0].update(name="web")),
     (disruptions, "no disruption budget", lambda d: without(d, "PodDisruptionBudget", "serving", "attrloop")),
     (disruptions, "no node can be drained", lambda d: the(d, "Deployment", "mlflow")["spec"].update(replicas=1)),
+    (disruptions, "no node can be drained", lambda d: the(d, "PodDisruptionBudget", "serving")["spec"].update(maxUnavailable=0)),
     (by_reference, "a secret in the manifests", lambda d: d.append({"kind": "Secret", "metadata": {"name": "mlflow-database", "namespace": "attrloop"}})),
     (by_reference, "a secret as a value", lambda d: container(d, "StatefulSet", "postgres")["env"].append({"name": "POSTGRES_PASSWORD", "value": "x"})),
     (
