@@ -211,6 +211,12 @@ def test_names_are_those_that_the_code_has_by_default(overlays: dict[str, list[D
     assert specs["ExternalSecret", "annotation"]["data"][0]["secretKey"] == AnnotateConfig().key_env
 
 
+def test_every_secret_that_the_operator_looks_for_is_in_the_guide(overlays: dict[str, list[Document]]) -> None:
+    wanted = [entry["remoteRef"]["key"] for one in overlays["gke"] if one["kind"] == "ExternalSecret" for entry in one["spec"]["data"]]
+    guide = (ROOT.parent / "docs/on-a-cluster.md").read_text()
+    assert sorted(re.findall(r"gcloud secrets create (\S+)", guide)) == sorted(wanted)
+
+
 def test_what_pipelines_name_by_default_exists(overlays: dict[str, list[Document]]) -> None:
     stages, secrets = tuple(STAGES), ("annotation",)
     defaults = {name: parameter.default for name, parameter in parameters(stages, secrets).items()}
