@@ -95,6 +95,33 @@ def test_retraining_compiles_a_pipeline_that_names_what_the_manifests_make(tmp_p
     assert (len(queues), len(claims)) == (1, 1)
 
 
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_the_images_workflow_leaves_what_make_images_does(tmp_path: Path) -> None:
+    (step,) = (step for step in steps("images.yml") if "images.build" in step.get("run", ""))
+    (upload,) = (step for step in steps("images.yml") if "upload-artifact" in step.get("uses", ""))
+    checkout, programs = tmp_path / "checkout", tmp_path / "bin"
+    subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
+    (checkout / "gha-creds-1.json").write_text("{}")  # left by the step that authenticates
+    programs.mkdir()
+    named = "registry.example/attrloop/worker@sha256:1"
+    program(
+        programs / "docker",
+        f"""case "$*" in *RepoDigests*) echo {named};; *Size*) echo 1;; run*) echo '{{"debian": [], "python": [["kfp", "2.17.0"]]}}';; esac""",
+    )
+    for name in ("gcloud", "pip"):
+        program(programs / name, "exit 0")
+    environment = {"PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}", "REGISTRY": "registry.example/attrloop", "IMAGE": "worker"}
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=checkout, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    left = checkout / upload["with"]["path"]
+    assert (left / "images.env").read_text() == f"ATTRLOOP_WORKER_IMAGE={named}\n"
+    assert "pkg:pypi/kfp@2.17.0" in (left / "worker.cdx.json").read_text()
+
+
 def test_no_workflow_uses_a_stored_key() -> None:
     text = "".join(path.read_text() for path in WORKFLOWS.glob("*.yml"))
     assert "secrets." not in text and "credentials_json" not in text
@@ -103,9 +130,14 @@ def test_no_workflow_uses_a_stored_key() -> None:
 
 @pytest.mark.parametrize(("severities", "code"), [("CRITICAL\nLOW", 1), ("HIGH\nLOW\nLOW", 0), ("", 0)])
 def test_an_image_with_a_critical_vulnerability_is_refused(tmp_path: Path, severities: str, code: int) -> None:
-    gcloud = tmp_path / "gcloud"  # the real one needs Google
-    gcloud.write_text(f'#!/bin/sh\ncase "$*" in\n*list-vulnerabilities*) printf "{severities}";;\n*scan*) echo projects/p/scans/1;;\nesac\n')
-    gcloud.chmod(0o755)
+    program(tmp_path / "gcloud", f'case "$*" in\n*list-vulnerabilities*) printf "{severities}";;\n*scan*) echo projects/p/scans/1;;\nesac')
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", ROOT / ".ci/scan", "registry/worker@sha256:1"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
+
+
+def test_every_variable_of_a_workflow_is_explained() -> None:
+    guide = (ROOT / "docs/on-a-cluster.md").read_text()
+    rows = re.findall(r"(?m)^\| (`.*`) \| ([a-z, ]+) \|", guide[guide.index("### Variables of the workflows") :])
+    explained = {(name, workflow) for names, workflows in rows for name in re.findall(r"[A-Z_]+", names) for workflow in workflows.split(", ")}
+    assert explained == {(name, path.stem) for path in WORKFLOWS.glob("*.yml") for name in re.findall(r"\bvars\.(\w+)", path.read_text())}
