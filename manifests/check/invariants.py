@@ -39,6 +39,16 @@ def limited(documents: list[Document]) -> Iterator[Problem]:
                 yield Problem(where, f"volume {volume['name']} has no size", "Give the emptyDir a sizeLimit")
 
 
+def writable(documents: list[Document]) -> Iterator[Problem]:
+    """Whatever writes to the volume of a claim has it given to its group; a new one is root's."""
+    for where, pod, container in containers(documents):
+        scratch = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" not in volume}  # a stateful set's claims are no volumes
+        context = pod.get("securityContext", {})
+        for mount in container.get("volumeMounts", []):
+            if mount["name"] not in scratch and not mount.get("readOnly") and context.get("fsGroup", 0) != context.get("runAsGroup"):
+                yield Problem(where, f"may not write to {mount['name']}", "Give the pod its runAsGroup as fsGroup")
+
+
 def digests(documents: list[Document]) -> Iterator[Problem]:
     """Every image is named by digest, or by the placeholder of one that has not been built yet."""
     for where, _, container in containers(documents):
@@ -66,6 +76,7 @@ def default_deny(documents: list[Document]) -> Iterator[Problem]:
 INVARIANTS: tuple[Callable[[list[Document]], Iterator[Problem]], ...] = (
     unprivileged,
     limited,
+    writable,
     digests,
     narrow_rights,
     steps_rights,

@@ -7,7 +7,7 @@ import pytest
 
 from manifests.check.build import Document
 from manifests.check.environment import by_reference, known_variables
-from manifests.check.invariants import INVARIANTS, default_deny, digests, limited, unprivileged
+from manifests.check.invariants import INVARIANTS, default_deny, digests, limited, unprivileged, writable
 from manifests.check.references import disruptions, references, selectors
 from manifests.check.rights import known_to_kubeflow, narrow_rights, steps_rights
 
@@ -51,6 +51,8 @@ BROKEN: list[tuple[Callable[..., Any], str, Break]] = [
     (limited, "no memory in limits", lambda d: container(d)["resources"]["limits"].pop("memory")),
     (limited, "no cpu in requests", lambda d: container(d, "StatefulSet", "postgres")["resources"].pop("requests")),
     (limited, "volume scratch has no size", lambda d: pod(d)["volumes"][0].update(emptyDir={})),
+    (writable, "may not write to models", lambda d: the(d, "Job", "base-model")["spec"]["template"]["spec"]["securityContext"].pop("fsGroup")),
+    (writable, "may not write to data", lambda d: the(d, "StatefulSet", "postgres")["spec"]["template"]["spec"]["securityContext"].update(fsGroup=1)),
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker:latest")),
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker@sha256:12ab")),
     (narrow_rights, "a wildcard", lambda d: the(d, "Role", "step")["rules"][1].update(verbs=["*"])),
