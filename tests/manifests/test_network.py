@@ -63,6 +63,14 @@ def test_names_are_resolved_everywhere(overlays: dict[str, list[Document]], over
         assert allowed(documents, end(documents, f"{namespace}/any"), end(documents, "kube-system/dns"), 53, protocol)
 
 
+@pytest.mark.parametrize("namespace", ["attrloop", "attrloop-runs"])
+@pytest.mark.parametrize("address", [METADATA, "169.254.20.10"])
+def test_gkes_own_name_servers_are_reached(overlays: dict[str, list[Document]], namespace: str, address: str) -> None:
+    documents = overlays["gke"]
+    for protocol in ("UDP", "TCP"):
+        assert allowed(documents, end(documents, f"{namespace}/any"), end(documents, address), 53, protocol)
+
+
 def test_steps_reach_the_control_plane_of_their_overlay_alone(overlays: dict[str, list[Document]]) -> None:
     address = end([], "172.18.0.2")
     assert allowed(overlays["local"], end([], "attrloop-runs/step"), address, 6443)
