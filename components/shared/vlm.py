@@ -4,7 +4,6 @@ The vision tower is frozen: its features are computed once per image (see featur
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.decoding import Generation, decode, uniforms
+from attrloop.components.shared.encoded import Encoded, encode, padded
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.features import FeatureCache, ImageTokens, bounded, encode_images, image_placeholder
+from attrloop.components.shared.features import FeatureCache, ImageTokens, bounded, encode_images
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.storage import digest
 from attrloop.components.shared.tokens import Tokens
 from attrloop.components.shared.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A prompt as token ids and modalities, both int64 [length], with its images."""
-
-    ids: torch.Tensor
-    types: torch.Tensor
-    images: tuple[ImageTokens, ...]
 
 
 def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
@@ -147,7 +138,7 @@ class Vlm:
         stock = self.processor(text=[self.tokens.chat("Which?", images)], images=[pictures], return_tensors="pt", add_special_tokens=False).to(
             self.base.device, self.base.dtype
         )
-        row = self._encode(Prompt("Which?", ("",) * images), tuple(encode_images(self.base, self.processor, pictures)))
+        row = encode(self.tokens, Prompt("Which?", ("",) * images), tuple(encode_images(self.base, self.processor, pictures)))
         same = row.ids.tolist() == stock["input_ids"][0].tolist()
         if same:
             wanted, found = (self.base(**inputs, logits_to_keep=1).logits.float() for inputs in (stock, self.batch([row])))
@@ -183,22 +174,7 @@ class Vlm:
     def encode(self, batch: Sequence[Prompt]) -> list[Encoded]:
         """Token ids of prompts, with each image's placeholder replaced by the image's own tokens."""
         tokens = self.image_tokens([image for prompt in batch for image in prompt.images])
-        return [self._encode(prompt, tuple(tokens[image] for image in prompt.images)) for prompt in batch]
-
-    def _encode(self, prompt: Prompt, images: tuple[ImageTokens, ...]) -> Encoded:
-        text = torch.tensor(self.tokens.prompt(prompt.text, len(images)))
-        slots = (text == self.tokenizer.convert_tokens_to_ids(image_placeholder(self.processor))).nonzero().flatten().tolist()
-        if len(slots) != len(images):
-            raise AttrloopError(f"{self.config.base}: its chat template has {len(slots)} image slots for {len(images)} images. Use another base model.")
-        ids, types, start = [], [], 0
-        for slot, image in zip([*slots, len(text)], [*images, None], strict=True):
-            ids.append(text[start:slot])
-            types.append(torch.zeros(slot - start, dtype=torch.long))
-            start = slot + 1
-            if image is not None:
-                ids.append(image.ids)
-                types.append(image.types if len(image.types) else torch.zeros(len(image.ids), dtype=torch.long))
-        return Encoded(torch.cat(ids), torch.cat(types), images)
+        return [encode(self.tokens, prompt, tuple(tokens[image] for image in prompt.images)) for prompt in batch]
 
     def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
         """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
@@ -210,28 +186,8 @@ class Vlm:
         Returns:
             `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
         """
-        width = max(len(row.ids) for row in rows)
-        ends = self._ends(completions or [])
-        extra = max((len(end) for end in ends), default=0)
-        ids = torch.full((len(rows), width + extra), self.pad)
-        mask = torch.zeros(len(rows), width + extra, dtype=torch.long)
-        types = torch.zeros(len(rows), width + extra, dtype=torch.long)
-        for k, row in enumerate(rows):
-            ids[k, width - len(row.ids) : width] = row.ids
-            types[k, width - len(row.ids) : width] = row.types
-            mask[k, width - len(row.ids) : width] = 1
-            if ends:
-                ids[k, width : width + len(ends[k])] = ends[k]
-                mask[k, width : width + len(ends[k])] = 1
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        inputs = {name: value.to(self.base.device) for name, value in padded(rows, self._ends(completions or []), self.pad).items()}
         images = [image for row in rows for image in row.images]
-        if any(len(image.types) for image in images):
-            inputs["mm_token_type_ids"] = types
-        for name in images[0].extras if images else ():
-            inputs[name] = torch.cat([image.extras[name] for image in images])
-        if ends:
-            inputs["completion_mask"] = mask[:, width:].bool()
-        inputs = {name: value.to(self.base.device) for name, value in inputs.items()}
         if images:
             features = [image.features.to(self.base.device, self.base.dtype) for image in images]
             inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=features)}  # type: ignore[arg-type]

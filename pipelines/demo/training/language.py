@@ -30,13 +30,14 @@ from transformers import (
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import DataConfig, ModelConfig
+from attrloop.components.shared.encoded import Encoded, encode
 from attrloop.components.shared.features import ImageTokens
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.logprobs import completion_logprobs
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Attribute, fold
-from attrloop.components.shared.vlm import Encoded, Vlm
+from attrloop.components.shared.vlm import Vlm
 from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
 from attrloop.pipelines.demo.training.tower import GRID, VISION_CONFIG, WIDTH, Student, normalise
 from attrloop.pipelines.demo.training.words import RETAIL_WORDS
@@ -175,11 +176,11 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
     def seen() -> tuple[Encoded, str]:
         token, vertical, values = rng.choice(pool)
         text, target = caption(rng, vertical, values)
-        return vlm._encode(Prompt(text, ("",)), (token,)), target
+        return encode(vlm.tokens, Prompt(text, ("",)), (token,)), target
 
     def told(lesson: Callable[[random.Random], Lesson]) -> tuple[Encoded, str]:
         text, target = lesson(rng)
-        return vlm._encode(Prompt(text, ()), ()), target
+        return encode(vlm.tokens, Prompt(text, ()), ()), target
 
     vlm.base.train()
     for step in range(steps):
@@ -214,7 +215,7 @@ def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> f
     rows, wanted = [], []
     for token, vertical, values in photographs(vlm, count, seed, difficulty):
         for family, value in values.items():
-            rows.append(vlm._encode(Prompt(f"Look at the {FAMILIES[family].attribute} of this {vertical}.", ("",)), (token,)))
+            rows.append(encode(vlm.tokens, Prompt(f"Look at the {FAMILIES[family].attribute} of this {vertical}.", ("",)), (token,)))
             wanted.append(FAMILIES[family].evidence[value])
     right = 0
     for start in range(0, len(rows), 200):
