@@ -55,8 +55,8 @@ class Choose(LogitsProcessor):
         if self.numbers is None:
             token = scores.argmax(-1, keepdim=True)
         else:
-            token = self._draw((scores / self.temperature).softmax(-1), self.numbers[:, len(self.logprobs), None].to(scores.device))
-        self.logprobs.append((scores.gather(-1, token) - scores.logsumexp(-1, keepdim=True)).squeeze(-1).cpu())
+            token = self._draw((scores / self.temperature).softmax(-1), self.numbers[:, len(self.logprobs), None])
+        self.logprobs.append((scores.gather(-1, token) - scores.logsumexp(-1, keepdim=True)).squeeze(-1))
         return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
 
     def _draw(self, probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -84,7 +84,7 @@ def decode(
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     owners = torch.arange(len(ids), device=ids.device).repeat_interleave(chains)
     cache, _ = prefill(model, inputs, owners)
-    choose = Choose(numbers, temperature, top_p)
+    choose = Choose(None if numbers is None else numbers.to(ids.device), temperature, top_p)
     sequences = model.generate(
         input_ids=ids[owners],
         attention_mask=mask[owners],
@@ -93,4 +93,4 @@ def decode(
         do_sample=False,
         max_new_tokens=max_new_tokens,
     )
-    return sequences[:, ids.shape[1] :].cpu(), torch.stack(choose.logprobs, 1)
+    return sequences[:, ids.shape[1] :].cpu(), torch.stack(choose.logprobs, 1).cpu()
