@@ -7,19 +7,32 @@ Iterative RPO (arXiv 2404.19733) and our own measurements.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.schema import validate_yaml
+from attrloop.components.shared.secrets import CREDENTIALS
 from attrloop.components.shared.storage import digest, file_digest
 
 Views = Literal["first", "all", "each"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+# Where a secret belongs that was found in a field; every record of a run shows its config.
+_INSTEAD = {"uri": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a database's MLFLOW_TRACKING_URI,", "base_url": "the variable that key_env names"}
+
+
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_credentials(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and CREDENTIALS.search(value):
+            instead = f": leave them out and set {_INSTEAD[info.field_name]} in the environment" if info.field_name in _INSTEAD else ""
+            raise ValueError(f"holds a user or password, which every record of the run would show{instead}")
+        return value
 
 
 class DataConfig(Config):
@@ -61,7 +74,7 @@ class PromptConfig(Config):
 class AnnotateConfig(Config):
     base_url: str = "https://api.openai.com/v1"  # any OpenAI-compatible endpoint
     model: str = "gpt-4.1-mini"
-    key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key; the key itself is never in a config
+    key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")  # the environment variable that holds the key; the key itself is never in a config
     train_per_vertical: int = Field(10, ge=0)  # listings labelled for SFT, uniform over verticals; the paper's order of magnitude
     validation_per_vertical: int = Field(20, ge=0)  # gold for choices: early stop, best iteration, consensus gate
     test_per_vertical: int = Field(20, ge=0)  # gold that is read once, at the end
