@@ -1,6 +1,5 @@
 """Talks to the OpenAI-compatible endpoint, and tells apart replies that are unusable (counted) from an endpoint that is (the run stops)."""
 
-import os
 from typing import Any
 
 import httpx2
@@ -8,6 +7,7 @@ import openai
 from pydantic import ValidationError
 
 from attrloop.components.annotate.cache import Paid
+from attrloop.components.annotate.key import read_key
 from attrloop.components.annotate.request import Request, completion_limit, price
 from attrloop.components.shared.config import AnnotateConfig
 from attrloop.components.shared.errors import InputError, fail
@@ -22,16 +22,14 @@ class Annotator:
         attempts: HTTP requests made, the SDK's retries included.
 
     Raises:
-        InputError: when the key's environment variable is not set.
+        InputError: as `read_key`.
     """
 
     def __init__(self, config: AnnotateConfig) -> None:
-        self.config, self.attempts = config, 0
+        self.config, self.attempts, self._key = config, 0, read_key(config)
         self._temperature: float | openai.Omit = 0.0
         self._http = httpx2.Client(timeout=config.timeout_s, event_hooks={"request": [self._count]})
-        self._client = openai.OpenAI(
-            api_key=read_key(config), base_url=config.base_url, timeout=config.timeout_s, max_retries=config.retries, http_client=self._http
-        )
+        self._client = openai.OpenAI(api_key=self._key, base_url=config.base_url, timeout=config.timeout_s, max_retries=config.retries, http_client=self._http)
 
     def _count(self, _: httpx2.Request) -> None:
         self.attempts += 1
@@ -52,7 +50,7 @@ class Annotator:
             raw = self._send(request)
         except openai.APIStatusError as error:
             self._raise_if_hopeless(error)
-            return Paid(key=request.key, listing=request.listing.id, failed=f"HTTP {error.status_code}: {_excerpt(error.message)}")
+            return Paid(key=request.key, listing=request.listing.id, failed=f"HTTP {error.status_code}: {self._excerpt(error.message)}")
         except openai.APIConnectionError as error:
             raise self._out_of_reach(error) from error
         return self._paid(request, raw)
@@ -73,15 +71,16 @@ class Annotator:
             return self._send(request)
 
     def _raise_if_hopeless(self, error: openai.APIStatusError) -> None:
+        # Without the cause, whose text may hold the key.
         where, status = self.config.base_url, error.status_code
         if status in (401, 403):
-            raise fail(where, f"the key is refused (HTTP {status})", f"Set the environment variable {self.config.key_env} to a valid key") from error
+            raise fail(where, f"the key is refused (HTTP {status})", f"Set the environment variable {self.config.key_env} to a valid key") from None
         if status == 404:
-            what = f"no such address or model {self.config.model!r} (HTTP 404: {_excerpt(error.message)})"
-            raise fail(where, what, "Correct annotate.base_url (it usually ends in /v1) or annotate.model") from error
+            what = f"no such address or model {self.config.model!r} (HTTP 404: {self._excerpt(error.message)})"
+            raise fail(where, what, "Correct annotate.base_url (it usually ends in /v1) or annotate.model") from None
         if status == 429:
-            what = f"still refuses for lack of quota or for too many requests after {self.config.retries} retries ({_excerpt(error.message)})"
-            raise fail(where, what, "Check the account's limits or lower annotate.concurrency, then run again: what was answered is kept") from error
+            what = f"still refuses for lack of quota or for too many requests after {self.config.retries} retries ({self._excerpt(error.message)})"
+            raise fail(where, what, "Check the account's limits or lower annotate.concurrency, then run again: what was answered is kept") from None
 
     def _out_of_reach(self, error: openai.APIConnectionError) -> InputError:
         cause = f"no answer within {self.config.timeout_s:g} s" if isinstance(error, openai.APITimeoutError) else str(error.__cause__ or error)
@@ -100,7 +99,7 @@ class Annotator:
         try:
             message = raw.parse().choices[0].message
             if message.refusal or message.parsed is None:
-                return row.model_copy(update={"failed": f"refused or empty: {_excerpt(message.refusal or text)}"})
+                return row.model_copy(update={"failed": f"refused or empty: {self._excerpt(message.refusal or text)}"})
             return row.model_copy(update={"answers": request.rows(message.parsed.model_dump(by_alias=True))})
         except openai.LengthFinishReasonError:
             why = f"cut off after {usage[1]} tokens"
@@ -110,20 +109,13 @@ class Annotator:
             why = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
             why = f"not a chat completion ({type(error).__name__})"  # servers err in any shape, and the SDK with them
-        return row.model_copy(update={"failed": f"{why}: {_excerpt(text)}"})
+        return row.model_copy(update={"failed": f"{why}: {self._excerpt(text)}"})
 
-
-def read_key(config: AnnotateConfig) -> str:
-    """The key, from the environment only.
-
-    Raises:
-        InputError: when it is not set.
-    """
-    key = os.environ.get(config.key_env, "").strip()
-    if not key:
-        remedy = f"export {config.key_env}=... (any text for an endpoint that needs none), or name another variable in annotate.key_env"
-        raise fail("annotate.key_env", f"no key: the environment variable {config.key_env} is not set", remedy)
-    return key
+    def _excerpt(self, text: str) -> str:
+        """Of what a server says, without the key that it was sent; a few letters are none, but a word for endpoints that need none."""
+        text = " ".join(text.split())
+        text = text.replace(self._key, "***") if len(self._key) >= 8 else text
+        return text if len(text) <= _EXCERPT else text[:_EXCERPT] + " ..."
 
 
 def _usage(response: httpx2.Response) -> tuple[tuple[int, int], str]:
@@ -136,8 +128,3 @@ def _usage(response: httpx2.Response) -> tuple[tuple[int, int], str]:
         return tokens, content if isinstance(content, str) else response.text
     except (ValueError, AttributeError, TypeError, LookupError):
         return (0, 0), response.text
-
-
-def _excerpt(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + " ..."

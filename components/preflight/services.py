@@ -1,15 +1,15 @@
 """Checks of what the run talks to: the annotator's key and endpoint, and the tracking server."""
 
-import os
 from pathlib import Path
 
 import httpx2
 
+from attrloop.components.annotate.key import read_key
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import Problem
 from attrloop.components.shared.local import writable
-from attrloop.components.shared.tracking import resolve_uri, shown_uri
+from attrloop.components.shared.tracking import clean_credentials, resolve_uri, shown_uri
 
 _TIMEOUT = 10.0  # seconds
 
@@ -17,12 +17,11 @@ _TIMEOUT = 10.0  # seconds
 def check_endpoint(config: RunConfig) -> Finding:
     """The key is there and the endpoint accepts it and lists its models."""
     annotate, finding = config.annotate, Finding("annotator")
-    key = os.environ.get(annotate.key_env, "").strip()
+    where, key = annotate.base_url, ""
+    with finding.gathering("annotate.key_env"):
+        key = read_key(annotate)
     if not key:
-        remedy = f"export {annotate.key_env}=... (any text for an endpoint that needs none), or name another variable in annotate.key_env"
-        finding.problems.append(Problem("annotate.key_env", f"no key: the environment variable {annotate.key_env} is not set", remedy))
         return finding
-    where = annotate.base_url
     try:
         response = httpx2.get(f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
@@ -53,6 +52,7 @@ def check_tracking(config: RunConfig, workspace: str) -> Finding:
     """The tracking server answers, or the folder of the database file can be written."""
     finding = Finding("tracking")
     with finding.gathering("tracking.uri"):
+        clean_credentials()
         uri = resolve_uri(config, workspace)
         finding.detail = shown_uri(uri)
         if uri.startswith(("http://", "https://")):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.secrets import CREDENTIALS, secret
 from attrloop.components.shared.storage import digest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}  # without it MLfl
 _PROBE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # MLflow's own defaults wait minutes for a server that is away
 _PROBING = threading.Lock()  # the environment is the whole process's
 _URI = "MLFLOW_TRACKING_URI"
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")  # MLflow reads them for every request
 
 
 def runs_folder(root: str) -> str:
@@ -43,9 +45,12 @@ def resolve_uri(config: RunConfig, root: str) -> str:
         root: URI of the workspace.
 
     Raises:
+        InputError: MLFLOW_TRACKING_URI is a server's address with a user or password, which MLflow prints with every run.
         AttrloopError: none is set and the workspace is not local, so that there is no place for a database file.
     """
     uri = config.tracking.uri or os.environ.get(_URI, "")
+    if uri.startswith("http") and shown_uri(uri) != uri:
+        raise fail(_URI, "holds a user or password, which logs would show", f"Leave them out and set {_SECRETS[1]} and {_SECRETS[2]}")
     if uri:
         return uri
     if "://" in root:
@@ -55,21 +60,35 @@ def resolve_uri(config: RunConfig, root: str) -> str:
 
 def shown_uri(uri: str) -> str:
     """The URI without user and password, for messages and records."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return CREDENTIALS.sub("", uri)
+
+
+def clean_credentials() -> None:
+    """Puts what MLflow authenticates with into a form that can be sent: MLflow reads the environment itself, and its errors show what cannot.
+
+    Raises:
+        InputError: see `secret`.
+    """
+    os.environ.update({name: secret(name) for name in _SECRETS if name in os.environ})
 
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turns whatever MLflow raises inside into an `AttrloopError` that names the tracking store."""
+    """Turns whatever MLflow raises inside into an `AttrloopError` that names the tracking store.
+
+    Raises:
+        InputError: see `clean_credentials`.
+    """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
+    clean_credentials()
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
-        first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise AttrloopError(f"MLflow at {shown_uri(uri)} failed: {shown_uri(first)}. Check that it is up and that tracking.uri or {_URI} is right.") from error
+        first = shown_uri(str(error).splitlines()[0])[:300] if str(error) else type(error).__name__
+        raise AttrloopError(f"MLflow at {shown_uri(uri)} failed: {first}. Check that it is up and that tracking.uri or {_URI} is right.") from error
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -78,6 +97,7 @@ def connect(uri: str) -> "MlflowClient":
     An embedded database is made when it does not exist (some seconds).
 
     Raises:
+        InputError: see `clean_credentials`.
         AttrloopError: the server does not answer within seconds, or the URI is not one of MLflow's.
     """
     from mlflow import MlflowClient

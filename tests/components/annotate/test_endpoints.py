@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,25 @@ def test_no_key_is_an_error_before_any_request(shop, endpoint, monkeypatch):
     with pytest.raises(InputError, match=r"no key: the environment variable TEACHER_KEY is not set. export TEACHER_KEY"):
         annotate(shop.workspace())
     assert not endpoint.bodies
+
+
+def test_a_key_of_two_lines_is_an_error_that_does_not_show_it(shop, endpoint, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "sk-hunter2\nsk-hunter2")
+    with pytest.raises(InputError, match=r"the environment variable TEACHER_KEY: holds a line break") as caught:
+        annotate(shop.workspace())
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) and not endpoint.bodies
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429])
+def test_a_server_that_repeats_the_key_does_not_put_it_into_logs_or_files(shop, endpoint, key, status):
+    endpoint.behave = lambda body, number: (status, json.dumps({"error": {"message": f"no good: Bearer {key}", "type": "x"}}), {}) if number == 3 else None
+    uri, shown = shop.workspace(concurrency=1), ""
+    try:
+        annotate(uri)
+    except InputError as error:
+        shown = "".join(traceback.format_exception(error))
+    assert bool(shown) == (status != 400) and key not in shown
+    assert all(key.encode() not in path.read_bytes() for path in shop.folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,13 @@ def test_all_problems_are_told_at_once(shop):
     assert all(part in text for part in ("'oval'", "'sofa'", "truncated", "no key", "tracking server", "hits no module"))
 
 
+@pytest.mark.parametrize("name", ["TEACHER_KEY", "MLFLOW_TRACKING_TOKEN"])
+def test_a_secret_of_two_lines_is_named_and_not_shown(shop, name, monkeypatch):
+    monkeypatch.setenv(name, "sk-hunter2\nsk-hunter2")
+    text = found(shop)
+    assert f"the environment variable {name}: holds a line break" in text and "hunter2" not in text
+
+
 @pytest.mark.parametrize(
     ("status", "message"), [(401, "the key is refused (HTTP 401). Set the environment variable TEACHER_KEY"), (404, "usually ends in /v1")]
 )

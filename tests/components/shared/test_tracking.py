@@ -2,15 +2,18 @@ import os
 import socket
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import mlflow
 import pytest
 
 from attrloop.components.shared import tracking
 from attrloop.components.shared.config import RunConfig, TrackingConfig
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.errors import AttrloopError, InputError
 
 
 def config(uri: str = "") -> RunConfig:
@@ -44,6 +47,78 @@ def test_a_server_that_is_away_is_told_within_seconds_and_without_its_password()
     assert time.monotonic() - began < 20
     assert "127.0.0.1" in str(caught.value) and "tracking.uri" in str(caught.value) and "secret" not in str(caught.value)
     assert dict(os.environ) == before, "the short timeouts are for the first request only"
+
+
+def test_an_address_with_a_password_is_refused_before_mlflow_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://someone:secret@mlflow.example")
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI: .*set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+        tracking.resolve_uri(config(), "/data/runs/today")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone:secret@db/mlflow")
+    assert tracking.resolve_uri(config(), "/data/runs/today") == "postgresql://someone:secret@db/mlflow", "a database has no other way"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://a:b@host:5000/x", "http://host:5000/x"),
+        ("http://a:b@c@host", "http://host"),
+        ("http://a:b c@host", "http://host"),
+        ("postgresql://a:b/c@host/db", "postgresql://host/db"),
+        ("postgresql://host/db?user=a&password=b&sslmode=c", "postgresql://host/db?user=a&password=&sslmode=c"),
+        ("http://host:5000/x@y", "http://host:5000/x@y"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_what_is_shown_of_an_address_lets_nobody_in(uri: str, shown: str) -> None:
+    assert tracking.shown_uri(uri) == shown
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str | None]]]:
+    """The URL of a server that answers nothing, and the Authorization headers of its requests."""
+    headers: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            headers.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_address[1]}", headers
+    http.shutdown()
+    http.server_close()
+
+
+def test_a_secrets_last_line_break_is_not_sent(asked: tuple[str, list[str | None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, headers = asked
+    for secrets, sent in (
+        ({"USERNAME": "bob\n", "PASSWORD": "hunter2\n"}, f"Basic {b64encode(b'bob:hunter2').decode()}"),
+        ({"TOKEN": "tok-1\n"}, "Bearer tok-1"),
+    ):
+        for name in ("TOKEN", "USERNAME", "PASSWORD"):
+            monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+        for name, value in secrets.items():
+            monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+        with pytest.raises(AttrloopError, match="404"):
+            tracking.connect(uri)
+        assert set(headers) == {sent}
+        headers.clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-2\n")
+    with tracking.explained(uri):
+        assert os.environ["MLFLOW_TRACKING_TOKEN"] == "tok-2", "a process that does not connect by itself"
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "USERNAME", "PASSWORD"])
+def test_a_secret_of_two_lines_is_named_and_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "hunter2\nhunter2")
+    with pytest.raises(InputError, match=f"the environment variable MLFLOW_TRACKING_{name}: ") as caught:
+        tracking.connect(f"http://127.0.0.1:{closed_port()}")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "ftp://host/store"])
