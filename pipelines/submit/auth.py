@@ -1,9 +1,11 @@
 """Who we are to the cluster. Secrets come from the environment by name, never from the command line."""
 
 import os
+import re
 from typing import Any
 
 from attrloop.components.shared.errors import fail
+from attrloop.components.shared.secrets import secret
 
 FORMS = "token:VARIABLE, cookie:VARIABLE, iap:CLIENT_ID, service-account or service-account:FILE"
 
@@ -20,19 +22,21 @@ def credentials(auth: str) -> dict[str, Any]:
             "": what the client finds by itself (its own environment variables, kubeconfig, the cluster it runs in).
 
     Raises:
-        InputError: none of these, or the variable or the file is not there.
+        InputError: none of these, the variable or the file is not there, or what it holds cannot be sent.
     """
     kind, _, name = auth.partition(":")
     if kind in ("token", "cookie") and name:
-        if not (secret := os.environ.get(name, "").strip()):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise fail(f"--auth {kind}:...", "what follows the colon names no environment variable", f"Put the {kind} into one and give its name")
+        if not (value := secret(name)):
             raise fail(f"--auth {auth}", f"the environment variable {name} is not set", f"export {name}=...")
-        return {"existing_token" if kind == "token" else "cookies": secret}
+        return {"existing_token" if kind == "token" else "cookies": value}
     if kind == "iap" and name:
         return {"client_id": name}
     if kind == "service-account":
         return {"credentials": _service_account(auth, name)}
     if auth:
-        raise fail(f"--auth {auth}", "no such way to authenticate", f"Give {FORMS}")
+        raise fail("--auth", "no such way to authenticate", f"Give {FORMS}")
     return {}
 
 

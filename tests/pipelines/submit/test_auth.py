@@ -35,6 +35,21 @@ def test_a_secret_is_never_shown(server: Server, wanted: Wanted) -> None:
     assert "sesame" not in json.dumps(server.seen())
 
 
+@pytest.mark.parametrize("way", ["token", "cookie"])
+def test_a_secret_of_two_lines_is_named_and_not_shown(server: Server, wanted: Wanted, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "sesame-7\nsesame-8")
+    with pytest.raises(InputError, match="the environment variable SECRET: holds a line break") as caught:
+        submit(wanted, server.destination(auth=f"{way}:SECRET"))
+    assert "sesame" not in str(caught.value) and server.sent() == []
+
+
+@pytest.mark.parametrize("auth", ["token:eyJh.sesame.x", "cookie:session=sesame", "bearer:sesame", "sesame"])
+def test_a_secret_in_place_of_its_variable_is_not_repeated(auth: str) -> None:
+    with pytest.raises(InputError, match="--auth") as caught:
+        Kubeflow("http://127.0.0.1:9", auth=auth)
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_service_accounts_token_is_read_again_when_it_was_renewed(server: Server, wanted: Wanted, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
