@@ -1,5 +1,6 @@
 """What a run will take, at most: API calls and money, chains and tokens, disk."""
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> 
     calls = {vertical: _calls(config, catalogue.plan, vertical) for vertical in catalogue.schema.verticals}
     cost = sum(count * _dearest(config, catalogue, vertical) for vertical, count in calls.items() if count)
     chains = _chains(config, catalogue, catalogue.plan) * config.loop.iterations
-    return Forecast(catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, _disk(config, catalogue, chains, model))
+    disk = _disk(config, catalogue, _images(config, catalogue, catalogue.plan), chains, model)
+    return Forecast(catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, disk)
 
 
 def _calls(config: RunConfig, plan: Plan, vertical: str) -> int:
@@ -92,12 +94,26 @@ def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
     return (max(total, 0) + (free if not bound or bound >= unlabelled else round(free * bound / unlabelled))) * config.sample.chains
 
 
-def _disk(config: RunConfig, catalogue: Catalogue, chains: int, model: dict[str, Any]) -> int:
+def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
+    """Those of the labelled listings and of the unlabelled ones that are sampled: DPO keeps what it encodes even where the sampling engine keeps nothing."""
+    drawn = (row.id for vertical, slots in plan.slots.items() for row in plan.candidates[vertical][: len(slots)])
+    labelled = {label.listing for label in plan.given}.union(drawn)
+    apart = sum(len(catalogue.listings[key].images) for key in labelled)
+    rest, free = sum(len(row.images) for row in catalogue.listings.values()) - apart, len(catalogue.listings) - len(labelled)
+    sampled = min(config.sample.max_listings or free, free) if config.loop.iterations else 0
+    return apart + round(rest * sampled / max(free, 1))
+
+
+def _number_bytes(dtype: str) -> int:
+    """Bytes of a feature's number. On a cluster the steps that encode images have a GPU, which this one may lack."""
+    gpu = shutil.which("nvidia-smi") is not None or "KUBERNETES_SERVICE_HOST" in os.environ
+    return 2 if dtype == "bfloat16" or (dtype == "auto" and gpu) else 4
+
+
+def _disk(config: RunConfig, catalogue: Catalogue, images: int, chains: int, model: dict[str, Any]) -> int:
     """Cached visual features, chains, and adapters with their checkpoints."""
     pixels = min(config.model.max_pixels, catalogue.pixels or config.model.max_pixels)
-    bytes_each = 4 if config.model.dtype == "float32" or (config.model.dtype == "auto" and shutil.which("nvidia-smi") is None) else 2
-    images = sum(len(listing.images) for listing in catalogue.listings.values())
-    features = images * (pixels / _PATCH + 1) * model.get("hidden", 2048) * bytes_each
+    features = images * (pixels / _PATCH + 1) * model.get("hidden", 2048) * _number_bytes(config.model.dtype)
     adapters = config.model.lora_rank * model.get("target_sizes", 2_000_000) * 4 * _ADAPTER_COPIES * (config.loop.iterations + 1)
     return _ROOM + round(features + adapters) + chains * (_CHAIN + config.sample.max_new_tokens * _TOKEN)
 

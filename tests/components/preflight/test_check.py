@@ -66,3 +66,30 @@ def test_the_forecast_counts_calls_chains_and_tokens(shop):
     shop.set("annotate", max_failed=0.3).set("sample", max_listings=4)
     forecast = examine(shop.config(), str(shop.folder)).forecast
     assert (forecast.calls, forecast.chains) == (4 + 5, (6 + 4) * 3 * 2)
+
+
+def test_the_disk_needed_is_for_the_images_that_some_step_will_encode(shop):
+    def disk(copies: int, **sample: object) -> int:
+        shop.write("listings.jsonl", rows + [rows[0] | {"id": f"copy-{k}"} for k in range(copies)])
+        return examine(shop.set("sample", **sample).config(), str(shop.folder), images=False).forecast.disk
+
+    rows = [row | {"images": row["images"] * 2} for row in shop.rows("listings.jsonl")]
+    image, chains = (40 * 30 / 28**2 + 1) * 32 * 4, 8 * (200 + 64 * 5)  # bytes of an image's features, and of a listing's chains
+    shop.set("model", dtype="float32").set("loop", iterations=1)
+    few, many = disk(0, max_listings=4), disk(500, max_listings=4)
+    assert few == many == disk(500, engine="vllm"), "DPO encodes what its pairs show, whoever sampled"
+    assert disk(0, max_listings=0) - few == pytest.approx(8 * (2 * image + chains), rel=0.01)
+    assert disk(500) - disk(0) == pytest.approx(500 * (2 * image + chains), rel=0.01)
+    shop.set("loop", iterations=0)
+    assert disk(500) == disk(0), "nothing is sampled"
+
+
+def test_the_disk_needed_is_that_of_the_device_that_trains(shop, monkeypatch):
+    def disk(dtype: str) -> int:
+        return examine(shop.set("model", dtype=dtype).config(), str(shop.folder), images=False).forecast.disk
+
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert disk("bfloat16") < disk("float32") == disk("auto"), "no GPU on this machine"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert disk("auto") == disk("bfloat16"), "none in this pod"
