@@ -17,12 +17,10 @@ from attrloop.components.shared.storage import Stage, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
-# Beside the stage's folder, which is emptied when its inputs change: what was paid for must outlive a raised budget.
-CACHE = "annotate-cache"
 
 
 def annotate(workspace: str) -> None:
-    """Writes `annotate/labels.jsonl` and `annotate/report.json`; replies are kept in `annotate-cache/cache.jsonl`.
+    """Writes `annotate/labels.jsonl` and `annotate/report.json`; replies are kept in `annotate-cache/`.
 
     Args:
         workspace: URI of the run's workspace.
@@ -39,7 +37,7 @@ def annotate(workspace: str) -> None:
         return
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
     plan, bad = plan_readable(ws, given)
-    cache = Cache(ws.store.folder(CACHE) / "cache.jsonl", lambda: ws.store.keep(f"{CACHE}/cache.jsonl"))
+    cache = Cache(ws.store)
     labeller = Labeller(ws, cache, plan.wanted)
     try:
         filling = fill(plan, labeller)

@@ -1,18 +1,28 @@
-"""The annotation cache: an append-only JSONL file of everything that was paid for, by content; each line is on the disk before it counts."""
+"""The annotation cache: append-only JSONL files of everything that was paid for, by content; each line is on the disk before it counts.
+
+Every process writes a file of its own and reads all: a pod that is thought dead may go on beside the one that took its place.
+"""
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
+from uuid import uuid4
 
 from pydantic import ValidationError
 
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.records import Record
+from attrloop.components.shared.storage import TEMPORARY, Store, write_atomic
 
+# Beside the stage's folder, which is emptied when its inputs change: what was paid for must outlive a raised budget.
+CACHE, _FILE = "annotate-cache", "replies.jsonl"
+_ONCE = "cache.jsonl"  # the one file of workspaces that were made before
 _PACE = 5.0  # seconds of replies that a killed pod loses at most
+_QUIET = 24 * 3600.0  # seconds after the last line of a file when nobody writes to it any more: replies are minutes apart
 
 
 class Paid(Record):
@@ -23,6 +33,7 @@ class Paid(Record):
         answers: (rationale, canonical value) by attribute; None for an unusable reply.
         failed: why it is unusable, with an excerpt; "" otherwise.
         cost: in US dollars.
+        id: of the line, so that copies of it count once; "" in files that are never copied.
         forgotten: takes earlier lines of this key out of use, so that the next run asks again; what they cost still counts.
     """
 
@@ -33,46 +44,50 @@ class Paid(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    id: str = ""
     forgotten: bool = False
 
 
 class Cache:
-    """Replies by key. Safe to use from several threads of one process.
+    """Replies by key. Safe to use from several threads.
 
     Args:
-        path: the file.
-        keep: called at most every few seconds once rows were added, and at the end: makes the file durable.
+        store: of the workspace; replies are made durable there every few seconds, and at the end.
 
     Attributes:
+        path: the file of this process, made with its first reply.
         calls: requests that were ever paid for.
         spent: what they cost together, in US dollars.
         dearest: the highest cost of one request, in US dollars.
 
     Raises:
-        InputError: a damaged line other than a half-written last one, which a kill leaves and which is cut off; a full disk.
+        InputError: a damaged line other than a half-written last one, which a kill leaves.
     """
 
-    def __init__(self, path: Path, keep: Callable[[], None] = lambda: None) -> None:
-        self.path, self._keep, self._kept = path, keep, time.monotonic()
+    def __init__(self, store: Store) -> None:
+        self._store, self._kept = store, time.monotonic()
         self.calls, self.spent, self.dearest = 0, 0.0, 0.0
         self.prompt_tokens, self.completion_tokens = 0, 0
         self._rows: dict[str, Paid] = {}
         self._lock = Lock()
-        if path.is_file():
-            self._load()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file: BinaryIO | None = None
+        folder = store.folder(CACHE)
+        self.path = folder / this_process() / _FILE
+        files = [file for file in sorted(folder.glob(f"*/{_FILE}")) if file.is_file() and not file.parent.name.startswith(TEMPORARY)]
+        self._quiet = {file: _whole_lines(file) for file in files if time.time() - file.stat().st_mtime > _QUIET}
+        seen: set[str] = set()
+        for file in [folder / _ONCE, *files] if (folder / _ONCE).is_file() else files:
+            self._load(file, seen)
 
-    def _load(self) -> None:
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(self.path, whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+    def _load(self, file: Path, seen: set[str]) -> None:
+        for number, line in enumerate(_whole_lines(file).splitlines(), 1):
             try:
-                self._take(Paid.model_validate_json(line))
+                row = Paid.model_validate_json(line)
             except ValidationError as error:
-                raise fail(f"{self.path}:{number}", "a damaged line in the annotation cache", "Remove the line; its request is then made again") from error
+                raise fail(f"{file}:{number}", "a damaged line in the annotation cache", "Remove the line; its request is then made again") from error
+            if row.id not in seen:
+                self._take(row)
+            seen |= {row.id} - {""}
 
     def _take(self, row: Paid) -> None:
         if row.forgotten:
@@ -90,7 +105,11 @@ class Cache:
 
     def add(self, row: Paid) -> None:
         """Appends a row and waits until it is on the disk."""
+        row = row.model_copy(update={"id": uuid4().hex})
         with self._lock, explained_disk(str(self.path)):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("ab")
             self._file.write(row.model_dump_json().encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -104,6 +123,29 @@ class Cache:
         self.add(Paid(key=row.key, listing=row.listing, forgotten=True))
 
     def close(self) -> None:
+        """Keeps this process's replies, together with those of processes that are long gone, whose files would else be ever more."""
         with suppress(OSError):  # what could not be written was told by `add`
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
+        own = [_whole_lines(self.path)] if self.path.is_file() else []
+        quiet = {file: lines for file, lines in self._quiet.items() if file.is_file()}  # else another process was faster
+        merged = quiet if own or len(quiet) > 1 else {}
+        if merged:
+            write_atomic(self.path, b"".join([*merged.values(), *own]))
         self._keep()
+        for file in merged:
+            self._store.remove(f"{CACHE}/{file.parent.name}")
+
+    def _keep(self) -> None:
+        if self.path.is_file():
+            self._store.keep(f"{CACHE}/{self.path.parent.name}/{_FILE}")
+
+
+def this_process() -> str:
+    """A name that no other process has; sorted by time, for a line may forget earlier ones."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
+
+
+def _whole_lines(file: Path) -> bytes:
+    data = file.read_bytes()
+    return data[: data.rfind(b"\n") + 1]

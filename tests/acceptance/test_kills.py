@@ -21,8 +21,9 @@ pytestmark = pytest.mark.slow
 ITERATION = "iteration-1"
 
 
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def replies(workspace: Path) -> bytes:
+    """Everything that was paid for, the oldest first."""
+    return b"".join(file.read_bytes() for file in sorted(workspace.glob("annotate-cache/*/replies.jsonl")))
 
 
 def tracked_runs(workspace: Path) -> int:
@@ -36,7 +37,7 @@ def tracked_runs(workspace: Path) -> int:
 
 # A stage's folder, and how to tell that the stage is in the midst of its work.
 STAGES: dict[str, tuple[str, Callable[[Path], bool]]] = {
-    "annotate": ("annotate", lambda w: lines(w / "annotate-cache/cache.jsonl") >= 3),
+    "annotate": ("annotate", lambda w: replies(w).count(b"\n") >= 3),
     "sft": ("sft", lambda w: len(list((w / "sft/checkpoints").glob("checkpoint-*/window-0.json"))) >= 2),
     "sample": (f"{ITERATION}/chains", lambda w: len(list((w / ITERATION / "chains").glob("part-*.parquet"))) >= 3),
     "mine": (f"{ITERATION}/pairs", lambda w: (w / ITERATION / "pairs/inputs.json").exists()),
@@ -93,16 +94,15 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(world: RunConfig
         done = now
         kept = parts(workspace)
         if stage == "annotate":
-            asked = (workspace / "annotate-cache/cache.jsonl").read_bytes()
+            asked = replies(workspace)
         if stage == "sample":
             assert 3 <= len(kept) < 8
             sampled = kept
     run_to_end(config, workspace)
     assert done.items() <= finished(workspace).items()
     assert sampled.items() <= parts(workspace).items(), "finished shards were sampled again"
-    cache = (workspace / "annotate-cache/cache.jsonl").read_bytes()
-    assert cache.startswith(asked[: asked.rindex(b"\n") + 1]), "answers that were paid for are kept"
-    assert lines(workspace / "annotate-cache/cache.jsonl") <= lines(undisturbed / "annotate-cache/cache.jsonl") + world.annotate.concurrency
+    assert replies(workspace).startswith(asked), "answers that were paid for are kept"
+    assert replies(workspace).count(b"\n") <= replies(undisturbed).count(b"\n") + world.annotate.concurrency
     expect_same(workspace, undisturbed)
     with sqlite3.connect(workspace.parent / "mlflow.db") as store:
         assert store.execute("select count(*) from runs").fetchone() == (4,), "the loop and its three stages, once each"

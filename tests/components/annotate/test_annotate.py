@@ -25,6 +25,11 @@ def report_of(uri: str) -> dict:
     return json.loads(Path(uri, "annotate/report.json").read_text())
 
 
+def replies(uri: str) -> list[Path]:
+    """The caches of all processes, the oldest first."""
+    return sorted(Path(uri).glob("annotate-cache/*/replies.jsonl"))
+
+
 def splits_of(uri: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for label in labels_of(uri):
@@ -120,11 +125,12 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_labels_of_an_undisturbed_run(
     uri = shop.workspace("killed", train_per_vertical=6, concurrency=2)
     code = f"from attrloop.components.annotate.annotate import annotate; annotate({uri!r})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
-        cache, deadline = Path(uri, "annotate-cache/cache.jsonl"), time.monotonic() + 60
-        while time.monotonic() < deadline and not (cache.exists() and cache.read_bytes().count(b"\n") >= 7):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and sum(file.read_bytes().count(b"\n") for file in replies(uri)) < 7:
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
     gate.set()
+    (cache,) = replies(uri)
     with cache.open("ab") as file:
         file.write(b'{"key": "half a li')
     kept = len(cache.read_bytes().splitlines()) - 1
@@ -133,7 +139,7 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_labels_of_an_undisturbed_run(
     assert labels_of(uri) == labels_of(undisturbed)
     report = report_of(uri)
     assert (report["cached"], report["calls"]) == (7, 16 - 7)
-    assert all(json.loads(line) for line in cache.read_text().splitlines())
+    assert [len(file.read_text().splitlines()) for file in replies(uri)] == [8, 9]
 
 
 def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, bucket):
@@ -145,16 +151,37 @@ def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, 
     data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
     store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, **settings)).store
     code = f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
+    lines = lambda: sum(store.read(path).count(b"\n") for path in store.list("annotate-cache"))  # noqa: E731
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
-        cache, deadline = "annotate-cache/cache.jsonl", time.monotonic() + 60
-        while time.monotonic() < deadline and not (store.exists(cache) and store.read(cache).count(b"\n") >= 7):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and lines() < 7:
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
     gate.set()
     annotate(store.root)
     assert store.read("annotate/labels.jsonl") == Path(undisturbed, "annotate/labels.jsonl").read_bytes()
     report = json.loads(store.read("annotate/report.json"))
-    assert (report["cached"], report["calls"]) == (7, 16 - 7) and store.read(cache).count(b"\n") == 16
+    assert (report["cached"], report["calls"]) == (7, 16 - 7) and lines() == 16
+
+
+def test_what_a_pod_pays_beside_the_one_in_its_place_is_known_to_the_next(shop, endpoint, bucket, monkeypatch):
+    monkeypatch.setattr("attrloop.components.annotate.cache._PACE", 0)
+    upload(shop.folder, f"{bucket}/shop")
+    data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
+    store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, concurrency=1)).store
+    gate, reached = threading.Event(), threading.Event()
+    endpoint.behave = lambda body, number: reached.set() or (gate.wait(60) and None) if number == 5 else None
+    thought_dead = threading.Thread(target=annotate, args=(store.root,))
+    thought_dead.start()
+    assert reached.wait(60)
+    annotate(store.root)
+    gate.set()
+    thought_dead.join(60)
+    assert len(endpoint.bodies) == 4 + 4 + 4, "each paid for the four that were left"
+    Workspace.create(store.root, shop.config(data=data, train_per_vertical=3))
+    annotate(store.root)
+    assert len(endpoint.bodies) == 12 + 2
+    assert json.loads(store.read("annotate/report.json"))["cost"] == pytest.approx(14 * 0.00056)
 
 
 def test_the_budget_in_calls_stops_before_it_is_crossed_and_the_run_goes_on_with_all_verticals(shop, endpoint):
@@ -245,22 +272,24 @@ def test_the_key_is_never_written_or_logged(shop, endpoint, key, caplog, capfd):
     assert all(key.encode() not in path.read_bytes() for path in shop.folder.rglob("*") if path.is_file())
 
 
-def test_a_full_disk_is_a_clear_error(shop):
+def test_a_full_disk_is_a_clear_error(shop, monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     uri = shop.workspace()
-    Path(uri, "annotate-cache").mkdir()
-    Path(uri, "annotate-cache/cache.jsonl").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"cache.jsonl: no space left on the device. Free some space"):
+    # The name of a process's file is its own: here that of one where a full device is waiting.
+    monkeypatch.setattr("attrloop.components.annotate.cache.this_process", lambda: "full")
+    Path(uri, "annotate-cache/full").mkdir(parents=True)
+    Path(uri, "annotate-cache/full/replies.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"replies.jsonl: no space left on the device. Free some space"):
         annotate(uri)
 
 
 def test_a_damaged_line_within_the_cache_is_named(shop):
     uri = shop.workspace()
     annotate(uri)
-    cache = Path(uri, "annotate-cache/cache.jsonl")
+    (cache,) = replies(uri)
     lines = cache.read_text().splitlines()
     cache.write_text("\n".join([lines[0], "garbage", *lines[1:]]) + "\n")
     Path(uri, "annotate/manifest.json").unlink()
-    with pytest.raises(InputError, match=r"cache.jsonl:2: a damaged line"):
+    with pytest.raises(InputError, match=r"replies.jsonl:2: a damaged line"):
         annotate(uri)
