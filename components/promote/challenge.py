@@ -99,7 +99,7 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")
         for file in (PREDICTIONS, METRICS):
             shutil.copy(home.store.file(f"evaluate/test/{who}/{file}"), stage.folder / file)
-        stage.finish("evaluation", {"predictions": predictions(ws, stage.path).height}, [PREDICTIONS, METRICS])
+        stage.finish("evaluation", {"predictions": pl.read_parquet(stage.folder / PREDICTIONS).height}, [PREDICTIONS, METRICS])
     return predictions(ws, stage.path)
 
 

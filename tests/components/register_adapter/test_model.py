@@ -16,12 +16,14 @@ from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.promote.promote import promote
 from attrloop.components.register_adapter.register import register
 from attrloop.components.shared import tracking
-from attrloop.components.shared.config import EvaluateConfig, ModelConfig
+from attrloop.components.shared.config import EvaluateConfig, ModelConfig, TrackingConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.prompts import rationale_of
 from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.workspace import Workspace
+from tests.emulator import move
 from tests.tiny import ARCHITECTURES
 from tests.tracked import Run, make_run
 
@@ -128,9 +130,17 @@ def promoted_without_models(run: Run) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, run.uri, run.state], capture_output=True, text=True)
 
 
-def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tmp_path: Path, where: str, request: pytest.FixtureRequest) -> None:
     base = ARCHITECTURES["qwen2_5_vl"](tmp_path / "base")
     first, second = make_real_run(runs, base, "first"), make_real_run(runs, ARCHITECTURES["idefics3"](tmp_path / "other"), "second", seed=3)
+    if where == "bucket":
+        bucket, tracked = request.getfixturevalue("bucket"), TrackingConfig(uri=f"sqlite:///{runs}/mlflow.db")
+        first, second = (
+            Run(uri, Workspace.open(uri), run.state)
+            for name, run in (("first", first), ("second", second))
+            for uri in [move(runs, bucket, name, "annotate", "sft", "evaluate", tracking=tracked)]
+        )
     register(first.uri, first.state)
     assert promote(first.uri, first.state) == "first"
     register(second.uri, second.state)
@@ -139,8 +149,8 @@ def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tm
     evaluate_champion(second.uri, LoopState.model_validate_json(second.state))
     done = promoted_without_models(second)
     assert done.stdout.strip() == "promoted", done.stderr
-    kept = pl.read_parquet(Path(second.uri, "evaluate/test/champion-1/predictions.parquet"))
+    kept = pl.read_parquet(second.ws.store.file("evaluate/test/champion-1/predictions.parquet"))
     assert kept["text"].n_unique() > 1
     evaluate(first.uri, {"sft": "sft/adapter"}, "test")  # anew: the run's own predictions were drawn, not decoded
-    truth = pl.read_parquet(Path(first.uri, "evaluate/test/sft/predictions.parquet"))
+    truth = pl.read_parquet(first.ws.store.file("evaluate/test/sft/predictions.parquet"))
     assert kept.sort("listing", "attribute")["text"].to_list() == truth.sort("listing", "attribute")["text"].to_list()
