@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def dpo(workspace: str, stage: str, adapter: str) -> str:
     """Trains the next adapter on the stage's pairs: DPO and NLL on the chosen chain, with the previous adapter as start and as reference.
 

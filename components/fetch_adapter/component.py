@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def fetch_adapter(workspace: str, adapter: str = "") -> str:
     """Brings an adapter that was trained before into the workspace, as the finished stage `start`, and adopts the settings that it was trained with.
 

@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def mine_pairs(workspace: str, stage: str) -> str:
     """Turns the chains' votes into weighted preference pairs and anchors.
 

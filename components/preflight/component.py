@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def preflight(
     config: str,
     workspace: str,

@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def register_adapter(workspace: str, state: str) -> str:
     """Logs the run to MLflow and registers the adapter of the best stage on validation as a model version.
 

@@ -5,7 +5,7 @@ import os
 from kfp import dsl
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE", "attrloop-python:dev"), install_kfp_package=False)
+@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
 def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
     """Begins the sampling of an iteration and divides it between workers.
 
@@ -23,7 +23,9 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
     return share_out(workspace, stage, adapter, workers)
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_SAMPLER_IMAGE", os.environ.get("ATTRLOOP_TRAINER_IMAGE", "attrloop-python:dev")), install_kfp_package=False)
+@dsl.component(
+    base_image=os.environ.get("ATTRLOOP_SAMPLER_IMAGE") or os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False
+)
 def sample_chains(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
 

@@ -80,11 +80,13 @@ def test_parameters_override_what_preflight_can_override(tmp_path: Path) -> None
         assert changed != resolve(tmp_path / "run.yaml").model_dump(mode="json"), name
 
 
-@pytest.mark.parametrize("sampler", ["s", ""])
-def test_the_images_come_from_the_environment(tmp_path: Path, sampler: str) -> None:
+@pytest.mark.parametrize("sampler", ["s", "", None])
+def test_the_images_come_from_the_environment(tmp_path: Path, sampler: str | None) -> None:
+    """A variable that is empty, as an unset one of a workflow is, names no image."""
     command = [sys.executable, "-m", "attrloop.pipelines.cli", "compile", "-o", str(tmp_path / "loop.yaml")]
-    images = {"ATTRLOOP_WORKER_IMAGE": "w", "ATTRLOOP_TRAINER_IMAGE": "t"} | ({"ATTRLOOP_SAMPLER_IMAGE": sampler} if sampler else {})
-    subprocess.run(command, env=images | {"PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    images = {"ATTRLOOP_WORKER_IMAGE": "w", "ATTRLOOP_TRAINER_IMAGE": "t"} | ({"ATTRLOOP_SAMPLER_IMAGE": sampler} if sampler is not None else {})
+    done = subprocess.run(command, env=images | {"PATH": "/usr/bin:/bin"}, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
     spec = next(yaml.load_all((tmp_path / "loop.yaml").read_text(), Loader=LOADER))
     used = {name.removeprefix("exec-"): entry["container"]["image"] for name, entry in spec["deploymentSpec"]["executors"].items()}
     trains = {name: image for name, image in used.items() if name.startswith(("preflight", "sft", "dpo", "evaluate"))}
