@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from attrloop.pipelines.cluster import Cluster
+from attrloop.pipelines.cluster import PLACEHOLDER, Cluster, no_images
 from attrloop.pipelines.compile import Name, compile_to
 
 app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -32,7 +32,7 @@ RUNS = Path("runs")
 Sent = Annotated[str, typer.Argument(help="Run config (YAML); it is put into the workspace.", metavar="CONFIG", show_default=False)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A parameter of the pipeline; may be repeated.", metavar="NAME=VALUE", show_default=False)]
 Compiled = Annotated[Path | None, typer.Option(help="A compiled pipeline (YAML).  [default: the loop, compiled now]", show_default=False)]
-RunsUri = Annotated[str, typer.Option("--runs", help="URI of the folder that holds the runs' workspaces.", envvar="ATTRLOOP_RUNS")]
+RunsUri = Annotated[str, typer.Option("--runs", help="gs:// URI of the folder that holds the runs' workspaces.", envvar="ATTRLOOP_RUNS")]
 Revision = Annotated[str, typer.Option(help="Names the pipeline's version.  [default: the git commit]", envvar="ATTRLOOP_REVISION", show_default=False)]
 Host = Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.", envvar="KF_PIPELINES_ENDPOINT")]
 Namespace = Annotated[str, typer.Option(help="Namespace on a multi-user server.")]
@@ -148,6 +148,8 @@ def compile_(
     """Write a pipeline as YAML for a cluster. ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/."""
     cluster = Cluster(retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env)
     compile_to(output, pipeline, max_iterations, cluster)
+    if PLACEHOLDER in output.read_text(encoding="utf-8"):
+        typer.echo(no_images(str(output)), err=True)
     typer.echo(output)
 
 
@@ -207,10 +209,15 @@ def schedule(
 
 
 def _named_values(settings: list[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
     for setting in settings or []:
-        if "=" not in setting:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
             raise typer.BadParameter(f"{setting!r} is not NAME=VALUE", param_hint="--set")
-    return {name: value for name, _, value in (setting.partition("=") for setting in settings or [])}
+        if name in values:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
+        values[name] = value
+    return values
 
 
 @app.command()

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from attrloop.components.shared.errors import Problem
+
+PLACEHOLDER = "attrloop-python:dev"  # the image in every component.py where the environment names none
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -26,6 +30,19 @@ class Cluster:
     key_env: str = "OPENAI_API_KEY"
     ask_hub: bool = True
     at_once: int = 0
+
+
+def no_images(where: str) -> Problem:
+    """What is wrong with a pipeline that was compiled without images.
+
+    Args:
+        where: the pipeline, or its file.
+    """
+    return Problem(
+        where,
+        f"the image of its steps is {PLACEHOLDER}, which only stands for one and is on no cluster",
+        "Set ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE when it is compiled: `make images` writes them to build/images.env (set -a; . build/images.env)",
+    )
 
 
 # On one machine a fault would only be repeated, workers share a device, and kfp.local's log is in disorder once tasks have run at the same time.

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from attrloop.components.shared.errors import fail
 from attrloop.pipelines.cluster import LOCAL, Cluster
 
 Name = Literal["loop", "annotate", "continue", "predict"]
@@ -20,6 +21,9 @@ def compile_to(path: Path, name: Name = "loop", max_iterations: int = MAX_ITERAT
         name: which.
         max_iterations: how many iterations it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
         cluster: where it will run.
+
+    Raises:
+        InputError: a file that cannot be written, or is not called `.yaml`.
     """
     from kfp.compiler import Compiler
 
@@ -31,5 +35,10 @@ def compile_to(path: Path, name: Name = "loop", max_iterations: int = MAX_ITERAT
         "continue": partial(continue_loop.build, max_iterations=max_iterations),
         "predict": predict_catalogue.build,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(builders[name](cluster), str(path))
+    if path.suffix not in (".yaml", ".yml"):
+        raise fail(str(path), "a pipeline is written as YAML", "Give a name that ends in .yaml")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Compiler().compile(builders[name](cluster), str(path))
+    except OSError as error:
+        raise fail(str(path), f"cannot be written ({error.strerror})", "Name another file") from error

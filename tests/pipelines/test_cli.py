@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+NO_IMAGES = {f"ATTRLOOP_{image}_IMAGE": "" for image in ("WORKER", "TRAINER", "SAMPLER")}
 HEAVY = ("torch", "transformers", "trl", "peft", "mlflow")
 # Calls the command line in this very process and then says which heavy modules it brought in.
 PROBE = f"""
@@ -47,7 +48,27 @@ def test_compile_writes_the_file_it_names(tmp_path: Path) -> None:
     assert "comp-dpo:" in (tmp_path / "out/loop.yaml").read_text() and "comp-dpo-2:" not in (tmp_path / "out/loop.yaml").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["compile", "--max-iterations", "6"], ["run", "c.yaml", "--seed", "x"], ["unknown"]], ids=" ".join)
+def test_a_pipeline_without_images_is_written_with_a_warning(tmp_path: Path) -> None:
+    for images in ({}, {"ATTRLOOP_WORKER_IMAGE": "w"}, {"ATTRLOOP_WORKER_IMAGE": "w", "ATTRLOOP_TRAINER_IMAGE": "t"}):
+        done = call("compile", "--max-iterations", "0", "-o", "loop.yaml", folder=tmp_path, **NO_IMAGES | images)
+        assert (done.returncode, done.stdout) == (0, "loop.yaml\n")
+        named = [name in done.stderr for name in ("loop.yaml: ", "ATTRLOOP_WORKER_IMAGE", "ATTRLOOP_TRAINER_IMAGE", "build/images.env")]
+        assert named == [len(images) < 2] * 4, done.stderr
+
+
+@pytest.mark.parametrize(("output", "said"), [("loop.json", "loop.json: a pipeline is written as YAML"), ("folder.yaml", "cannot be written (Is a directory)")])
+def test_compile_explains_what_it_cannot_write(tmp_path: Path, output: str, said: str) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    done = call("compile", "--max-iterations", "0", "-o", output, folder=tmp_path)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+TWICE = ["submit", "--set", "loop_seed=1", "--set", "loop_seed=2"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["compile", "--max-iterations", "6"], ["run", "c.yaml", "--seed", "x"], ["unknown"], ["submit", "--set", "=1"], TWICE], ids=" ".join
+)
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert call(*arguments, folder=tmp_path).returncode == 2
 
