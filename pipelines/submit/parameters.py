@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ class Compiled:
         name: of the pipeline.
         inputs: what is known of each parameter, by name, as KFP's pipeline spec has it (`parameterType`, `defaultValue`, `isOptional`).
         images: the images of its steps.
+        room: how many iterations it has room for.
         digest: of all that it says; not of the file, whose comments KFP writes in an order of chance.
     """
 
     name: str
     inputs: dict[str, dict[str, Any]]
     images: frozenset[str]
+    room: int
     digest: str
 
     def required(self) -> list[str]:
@@ -50,7 +52,8 @@ def read_compiled(path: Path) -> Compiled:
         parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         executors = spec["deploymentSpec"]["executors"].values()
         images = frozenset(entry["container"]["image"] for entry in executors if "container" in entry)
-        return Compiled(spec["pipelineInfo"]["name"], parameters, images, digest(documents))
+        room = sum(entry.startswith("comp-iteration") for entry in spec["components"])
+        return Compiled(spec["pipelineInfo"]["name"], parameters, images, room, digest(documents))
     except (yaml.YAMLError, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise fail(str(path), "not a compiled pipeline", "Give the YAML that `attrloop compile` writes") from error
 
@@ -63,7 +66,8 @@ def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
         compiled: the pipeline.
 
     Raises:
-        InputError: every unknown name (with those it could be), every text that is not of the parameter's type, and every value too long.
+        InputError: every unknown name (with those it could be), every text that is not of the parameter's type, and every value that is
+            too long, or empty where there is no such default.
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -71,8 +75,11 @@ def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
         if name not in compiled.inputs:
             problems.append(Problem(f"--set {name}", f"{compiled.name} has no such parameter", _suggestion(name, list(compiled.inputs))))
             continue
-        kind = compiled.inputs[name]["parameterType"]
-        wanted, read = _KINDS.get(kind, ("text", str))
+        about = compiled.inputs[name]
+        if not text and about.get("defaultValue") != "":
+            problems.append(Problem(f"--set {name}", "the value is empty", "Give one, or leave it out for the default"))
+            continue
+        wanted, read = _KINDS.get(about["parameterType"], ("text", str))
         try:
             values[name] = read(text)
         except ValueError:
@@ -85,16 +92,18 @@ def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
     return values
 
 
-def check_complete(arguments: dict[str, Any], compiled: Compiled) -> None:
-    """Sees that nothing is missing.
+def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, str]) -> Iterator[Problem]:
+    """Every parameter that has neither a value nor a default.
 
-    Raises:
-        InputError: with every parameter that has neither a value nor a default.
+    Args:
+        arguments: names of the parameters that are given.
+        compiled: the pipeline.
+        remedies: how to give a parameter, by its name, where that is not by `--set`.
     """
-    missing = [name for name in compiled.required() if name not in arguments]
-    if missing:
-        about = {name: compiled.inputs[name].get("description", "").rstrip(".") for name in missing}
-        raise InputError([Problem(name, f"{compiled.name} needs this parameter ({about[name]})", f"Give it: --set {name}=...") for name in missing])
+    for name in compiled.required():
+        if name not in arguments:
+            about = compiled.inputs[name].get("description", "").rstrip(".")
+            yield Problem(name, f"{compiled.name} needs this parameter ({about})", remedies.get(name, f"Give it: --set {name}=..."))
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -1,17 +1,19 @@
 """What is to be run: which pipeline in which version, with which arguments, on which data; and the key by which the same is known again."""
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attrloop.components.preflight.prepare import resolve, run_name
-from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.errors import InputError, Problem
 from attrloop.components.shared.storage import digest, open_store
 from attrloop.components.shared.tracking import code_digest, slug
-from attrloop.pipelines.submit.parameters import Compiled, check_complete, parse, read_compiled
+from attrloop.pipelines.cluster import PLACEHOLDER, Cluster, no_images
+from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled
 
 _ELSEWHERE = {
     "data_schema": ("data", "catalogue_schema"),
@@ -30,7 +32,7 @@ class Wanted:
         config: path or gs:// URI of a run config, for pipelines that take one.
         pipeline: a compiled pipeline; None for the loop, compiled now.
         settings: values of the pipeline's parameters, as text.
-        runs: URI of the folder that holds the runs' workspaces.
+        runs: gs:// URI of the folder that holds the runs' workspaces.
         revision: of the code, for naming the version; "" for the git commit.
         data: digest of the data; "" for one of the files that the config names.
         key: idempotency key; "" for one made of all the above.
@@ -96,15 +98,17 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
         with_data: whether the key depends on the data; a schedule's does not, since its data are yet to come.
 
     Raises:
-        InputError: a faulty config or pipeline, parameters that do not fit, data that the cluster could not read.
+        InputError: a faulty config or pipeline, parameters that do not fit, a pipeline without images, and all that the cluster could not reach.
     """
     file = wanted.pipeline or _compile(wanted, folder / "pipeline.yaml")
     compiled = read_compiled(file)
     values = parse(wanted.settings, compiled)
     loaded = load_config(wanted.config) if wanted.config else None
     resolved = resolve(wanted.config, **_overrides(values)) if wanted.config else None
+    if problems := list(_problems(wanted, compiled, values, loaded, resolved)):
+        raise InputError(problems)
     if resolved and wanted.runs and "workspace" in compiled.inputs:
-        values.setdefault("workspace", f"{inputs.absolute(wanted.runs).rstrip('/')}/{_folder(compiled, resolved, values)}")
+        values.setdefault("workspace", f"{wanted.runs.rstrip('/')}/{_folder(compiled, resolved, values)}")
     revision = wanted.revision or code_digest()
     version = f"{slug(revision)[:12]}-{compiled.digest[:8]}"
     data = (wanted.data or (resolved.data.content_digest() if resolved else "")) if with_data else ""
@@ -113,14 +117,10 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     submission = Submission(file, compiled, version, revision, name, key, values, loaded)
     if loaded and "config" in compiled.inputs and "workspace" in values:
         values.setdefault("config", submission._place(values))
-    check_complete(values, compiled)
-    if loaded and "://" in str(values.get("workspace", "")):
-        _check_reachable(loaded, values)
     return submission
 
 
 def _compile(wanted: Wanted, file: Path) -> Path:
-    from attrloop.pipelines.cluster import Cluster
     from attrloop.pipelines.compile import MAX_ITERATIONS, compile_to
 
     iterations = load_config(wanted.config).loop.iterations if wanted.config else 0
@@ -147,13 +147,32 @@ def _overrides(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if replaces(name)}
 
 
-def _check_reachable(config: RunConfig, values: dict[str, Any]) -> None:
-    """A relative path in a config means a file of this machine, which the cluster's steps do not see."""
-    problems = []
+def _problems(wanted: Wanted, compiled: Compiled, values: dict[str, Any], loaded: RunConfig | None, resolved: RunConfig | None) -> Iterator[Problem]:
+    if PLACEHOLDER in compiled.images:
+        yield no_images(str(wanted.pipeline or compiled.name))
+    yield from _misplaced(wanted)
+    known = ["config"] * bool(loaded) + ["workspace"] * bool(loaded and wanted.runs)
+    config = "Give the config file"
+    workspace = f"{config}, by which it is named" if wanted.runs else "Give --runs gs://BUCKET/runs (or ATTRLOOP_RUNS)"
+    yield from missing([*values, *known], compiled, {"config": config, "workspace": workspace})
+    if loaded and resolved:
+        yield from _out_of_reach(loaded, values)
+        if "loop_iterations" in compiled.inputs and (iterations := resolved.loop.iterations) > compiled.room:
+            remedy = f"Compile it with --max-iterations {iterations}, or --set loop_iterations={compiled.room}"
+            yield Problem(str(wanted.pipeline), f"has room for {compiled.room} iterations, and the config wants {iterations}", remedy)
+
+
+def _misplaced(wanted: Wanted) -> Iterator[Problem]:
+    """Every step runs in a pod of its own, and shares nothing with the others and with this machine but what lies in a bucket."""
+    for option, place in {"--runs": wanted.runs, **{f"--set {name}": wanted.settings.get(name, "") for name in ("config", "workspace")}}.items():
+        if place and not re.match(r"gs://[^/]+" if option == "--runs" else r"gs://[^/]+/.", place):
+            yield Problem(f"{option} {place}", "the steps can only reach what lies in a bucket", "Give gs://BUCKET/FOLDER")
+
+
+def _out_of_reach(config: RunConfig, values: dict[str, Any]) -> Iterator[Problem]:
+    """A path in a config means a file of this machine, which the cluster's steps do not see; that of a model may be one of their image."""
     for name, (section, key) in _ELSEWHERE.items():
-        path = getattr(getattr(config, section), key)
-        if name not in values and path and "://" not in path and os.path.exists(path):
+        where, path = (f"--set {name}", values[name]) if values.get(name) else (f"{section}.{key}", getattr(getattr(config, section), key))
+        if path and "://" not in path and (section == "data" or os.path.exists(path)):
             remedy = f"Name what they can read (a gs:// URI; for a model a hub id or a folder of their image), there or by --set {name}"
-            problems.append(Problem(f"{section}.{key}", f"{path} is on this machine, where the steps cannot read it", remedy))
-    if problems:
-        raise InputError(problems)
+            yield Problem(where, f"{path} is on this machine, where the steps cannot read it", remedy)

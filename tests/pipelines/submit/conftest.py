@@ -13,11 +13,14 @@ import httpx2
 import kfp
 import pytest
 
-from attrloop.pipelines.compile import compile_to
+from attrloop.components.shared.storage import open_store
+from attrloop.pipelines.cluster import PLACEHOLDER
+from attrloop.pipelines.compile import Name, compile_to
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import Destination
 
 ROOT = Path(__file__).parents[3]
+IMAGE = f"registry.example/attrloop@sha256:{'0' * 64}"
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Server:
         return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def destination(self, **options: Any) -> Destination:
-        return Destination(self.url, **({"patience": 5} | options))
+        return Destination(**({"host": self.url, "patience": 5} | options))
 
 
 @pytest.fixture(autouse=True)
@@ -89,24 +92,33 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("compiled") / "loop.yaml"
-    compile_to(path, max_iterations=1)
+    return with_images(tmp_path_factory.mktemp("compiled") / "loop.yaml")
+
+
+def with_images(path: Path, name: Name = "loop") -> Path:
+    """A pipeline as it is compiled where the environment names images."""
+    compile_to(path, name, max_iterations=1)
+    path.write_text(path.read_text().replace(PLACEHOLDER, IMAGE))
     return path
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A run config over a catalogue of one listing."""
-    (tmp_path / "schema.yaml").write_text("verticals:\n  mug: {attributes: {lid: {values: [lid, none]}}}\n")
-    (tmp_path / "listings.jsonl").write_text(json.dumps({"id": "m1", "vertical": "mug", "images": ["m1.png"]}) + "\n")
+def config(tmp_path: Path, bucket: str) -> Path:
+    """A run config over a catalogue of one listing, in a bucket."""
+    shop = open_store(f"{bucket}/shop")
+    shop.write("schema.yaml", b"verticals:\n  mug: {attributes: {lid: {values: [lid, none]}}}\n")
+    shop.write("listings.jsonl", json.dumps({"id": "m1", "vertical": "mug", "images": ["m1.png"]}).encode())
     path = tmp_path / "config.yaml"
-    path.write_text("name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel: {base: some/model}\n")
+    path.write_text(
+        f"name: mugs\ndata: {{catalogue_schema: {bucket}/shop/schema.yaml, listings: {bucket}/shop/listings.jsonl}}\nmodel: {{base: some/model}}\n"
+        "loop: {iterations: 1}\n"
+    )
     return path
 
 
 @pytest.fixture
-def wanted(config: Path, loop: Path, tmp_path: Path) -> Wanted:
-    return Wanted(str(config), loop, runs=str(tmp_path / "runs"), revision="abc123")
+def wanted(config: Path, loop: Path, bucket: str) -> Wanted:
+    return Wanted(str(config), loop, runs=f"{bucket}/runs", revision="abc123")
 
 
 def options(wanted: Wanted) -> list[str]:

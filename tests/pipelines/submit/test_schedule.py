@@ -1,11 +1,11 @@
 """A schedule is made once, left alone when it is as wanted, and replaced when it is not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.storage import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import schedule
 from tests.pipelines.submit.conftest import Server, options
@@ -20,10 +20,10 @@ def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted,
     assert version.display_name.startswith("abc123-") and made.runtime_config.parameters["loop_iterations"] == 1
 
 
-def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wanted: Wanted, tmp_path: Path) -> None:
+def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wanted: Wanted, bucket: str) -> None:
     schedule(wanted, server.destination(), "0 6 * * 1")
     before = server.rows("recurring_runs")
-    (tmp_path / "listings.jsonl").write_text("")
+    open_store(bucket).write("shop/listings.jsonl", b"")
     schedule(replace(wanted, data="day-2"), server.destination(), "0 0 6 * * 1")
     assert server.rows("recurring_runs") == before
 
@@ -66,7 +66,8 @@ def test_from_the_command_line(server: Server, wanted: Wanted) -> None:
     assert wrong.communicate(timeout=60)[1].startswith("1 problem found") and wrong.returncode == 1
 
 
-def test_a_time_that_the_server_does_not_take_is_explained(server: Server, wanted: Wanted) -> None:
-    with pytest.raises(AttrloopError, match="refused to make the recurring run: 400 Bad Request: Schedule cron"):
-        schedule(wanted, server.destination(), "@weekly-or-so")
+def test_a_schedule_that_the_server_does_not_take_is_explained(server: Server, wanted: Wanted) -> None:
+    server.fault("status", "POST /recurringruns", status=400)
+    with pytest.raises(AttrloopError, match="refused to make the recurring run: 400 Bad Request: a fault"):
+        schedule(wanted, server.destination(), "@daily")
     assert server.rows("recurring_runs") == []
