@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -11,10 +12,10 @@ import kfp
 from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
-from kfp_server_api import ApiException
+from kfp_server_api import ApiException, Configuration
 from urllib3.exceptions import HTTPError, LocationValueError
 
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.tracking import shown_uri
 from attrloop.pipelines.submit.auth import credentials
 
@@ -28,9 +29,29 @@ class Unreachable(AttrloopError):
 
 
 class _Client(kfp.Client):
-    """The official client asks this on construction: five times with pauses, whatever the answer, and for ever if there is none."""
+    """The official client, which tells where it goes before it goes there."""
+
+    def __init__(self, goes_to: Callable[[str], None], **given: Any) -> None:
+        self._goes_to = goes_to
+        super().__init__(**given)
+
+    def _load_config(self, host: str | None, *given: Any) -> Configuration:
+        config = super()._load_config(host, *given)
+        if not host and config.host == Configuration().host:  # the official client would try this very machine
+            raise fail("--host", "no server is named, and there is no pod's cluster or kubeconfig to find one in", "Give --host or KF_PIPELINES_ENDPOINT")
+        address, refresh = config.host.rstrip("/"), config.refresh_api_key_hook
+
+        def keep_address(config: Configuration) -> None:  # a kubeconfig's hook sets the host anew, to that of the cluster itself
+            if refresh:
+                refresh(config)
+            config.host = address
+
+        config.host, config.refresh_api_key_hook = address, keep_address
+        self._goes_to(address)
+        return config
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        """Asked on construction; the official client does so five times with pauses, whatever the answer, and for ever if there is none."""
         return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
 
 
@@ -46,7 +67,7 @@ class Kubeflow:
         tell: is told what is wrong while a request is repeated.
 
     Raises:
-        InputError: as `credentials`.
+        InputError: `host` is not an address, or as `credentials`.
     """
 
     def __init__(
@@ -58,9 +79,12 @@ class Kubeflow:
         timeout: tuple[float, float] = TIMEOUT,
         tell: Callable[[str], None] = print,
     ) -> None:
-        self.host, self.namespace, self.patience = host.rstrip("/"), namespace, patience
+        self.namespace, self.patience = namespace, patience
+        self._host = self._address = host.rstrip("/")
         self._auth, self._timeout, self._tell = auth, timeout, tell
         self._client: kfp.Client | None = None
+        if host and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", host):
+            raise fail(f"--host {shown_uri(host)}", "not the address of a server", "Give http(s)://HOST[:PORT][/PATH] and nothing after it")
         credentials(auth)
 
     def call(self, what: str, do: Callable[[kfp.Client], T], repeat: tuple[int, ...] = ()) -> T:
@@ -137,7 +161,7 @@ class Kubeflow:
     def _connect(self) -> kfp.Client:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            client = _Client(host=self.host or None, namespace=self.namespace or "kubeflow", **credentials(self._auth))
+            client = _Client(self._goes_to, host=self._host or None, namespace=self.namespace or "kubeflow", **credentials(self._auth))
         api = client._run_api.api_client
         send = api.request
 
@@ -152,11 +176,13 @@ class Kubeflow:
                 raise
 
         api.request = request
-        self.host = self.host or str(api.configuration.host)
         return client
 
+    def _goes_to(self, host: str) -> None:
+        self._address = host
+
     def _shown(self) -> str:
-        return shown_uri(self.host) or "the host that the environment names"
+        return shown_uri(self._address) or "an address that is not known yet"
 
 
 def named(listing: Callable[..., Any], field: str, name: str, **scope: Any) -> list[Any]:
