@@ -1,14 +1,13 @@
 """What `attrloop submit` and `attrloop schedule` do. Everything is checked before anything is sent; sent twice it has effect once."""
 
-import re
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from attrloop.components.shared.errors import fail
 from attrloop.pipelines.local import labels_of
 from attrloop.pipelines.submit.client import TIMEOUT, Kubeflow
+from attrloop.pipelines.submit.cron import six_fields
 from attrloop.pipelines.submit.deliver import current_run, ensure_experiment, ensure_run, ensure_schedule, ensure_version
 from attrloop.pipelines.submit.submission import Submission, Wanted, plan
 from attrloop.pipelines.submit.wait import follow
@@ -89,18 +88,6 @@ def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = ""
     paused = ", paused" if made.status == "DISABLED" else ""
     print(f"schedule  {made.display_name} at '{when}', {what}{paused}: {kubeflow.link(f'recurringrun/details/{made.recurring_run_id}')}")
     print(made.recurring_run_id)
-
-
-def six_fields(cron: str) -> str:
-    """A cron expression as Kubeflow takes it: with seconds.
-
-    Raises:
-        InputError: not five or six fields, or a character that no field holds.
-    """
-    fields = cron.split()
-    if cron.startswith("@") or (len(fields) in (5, 6) and all(re.fullmatch(r"[\dA-Za-z*/,?-]+", entry) for entry in fields)):
-        return " ".join((["0"] if len(fields) == 5 else []) + fields)
-    raise fail(f"--cron '{cron}'", "not a cron expression of five or six fields", "Give one like '0 6 * * 1', for Mondays at six")
 
 
 def _deliver(kubeflow: Kubeflow, submission: Submission, experiment: str) -> tuple[str, object]:

@@ -197,8 +197,9 @@ def api_of_runs(app: FastAPI, state: State) -> None:
     @app.post(f"{API}/recurringruns")
     async def create_recurring_run(request: Request) -> Any:
         body = await request.json()
-        if len(body["trigger"]["cron_schedule"]["cron"].split()) != 6:
-            return problem(400, "Schedule cron is not a valid cron expression with six fields")
+        cron = body["trigger"]["cron_schedule"]["cron"]
+        if len(cron.split()) != 6 and not cron.startswith("@"):
+            return problem(400, "Schedule cron is not a supported format")
         status = "ENABLED" if body["mode"] == "ENABLE" else "DISABLED"
         return checked(state, body, kfp_server_api.V2beta1RecurringRun) or state.add("recurring_runs", **body, status=status)
 
