@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from attrloop.pipelines.cluster import PLACEHOLDER, Cluster, no_images
+from attrloop.components.shared.base_images import PLACEHOLDER
+from attrloop.pipelines.cluster import Cluster, no_images
 from attrloop.pipelines.compile import Name, compile_to
 
 app = typer.Typer(name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
+from attrloop.components.shared.base_images import PLACEHOLDER
 from attrloop.components.shared.errors import Problem
-
-PLACEHOLDER = "attrloop-python:dev"  # the image in every component.py where the environment names none
 
 
 @dataclass(frozen=True)

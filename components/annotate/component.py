@@ -1,11 +1,11 @@
 """KFP contract of annotate."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def annotate(workspace: str) -> None:
     """Has the teacher label a budgeted sample of listings, uniform over verticals, and splits the labels into train, validation and test.
 

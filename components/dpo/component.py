@@ -1,11 +1,11 @@
 """KFP contract of DPO."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import TRAINER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=TRAINER, install_kfp_package=False)
 def dpo(workspace: str, stage: str, adapter: str) -> str:
     """Trains the next adapter on the stage's pairs: DPO and NLL on the chosen chain, with the previous adapter as start and as reference.
 

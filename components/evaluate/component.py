@@ -1,11 +1,11 @@
 """KFP contract of evaluation and of the report."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import TRAINER, WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=TRAINER, install_kfp_package=False)
 def evaluate(
     workspace: str,
     stage: str,
@@ -36,7 +36,7 @@ def evaluate(
     return evaluate_stage(workspace, stage, adapter, state, metrics, confusion, page.path)
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=TRAINER, install_kfp_package=False)
 def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], confusion: dsl.Output[dsl.ClassificationMetrics]) -> None:
     """Reads the test split once, for all stages together, after every choice was made on validation.
 
@@ -55,7 +55,7 @@ def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], 
     evaluate_all(workspace, state, metrics, confusion)
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def report(workspace: str, state: str, page: dsl.Output[dsl.HTML]) -> None:
     """Writes the run's report, `report.html`, and its summary for scripts, `summary.json`.
 

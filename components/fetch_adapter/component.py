@@ -1,11 +1,11 @@
 """KFP contract of fetching an adapter."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def fetch_adapter(workspace: str, adapter: str = "") -> str:
     """Brings an adapter that was trained before into the workspace, as the finished stage `start`, and adopts the settings that it was trained with.
 

@@ -1,11 +1,11 @@
 """KFP contract of the steps that carry the loop's state from iteration to iteration. They take no time and need no accelerator."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def should_run(workspace: str, k: int, state: str) -> bool:
     """Whether iteration `k` should run: the run asks for that many, and the loop has not stopped early.
 
@@ -22,7 +22,7 @@ def should_run(workspace: str, k: int, state: str) -> bool:
     return should_run(workspace, k, state)
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def keep(state: str) -> str:
     """Hands the state on when an iteration is skipped.
 
@@ -35,7 +35,7 @@ def keep(state: str) -> str:
     return state
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def latest_adapter(state: str) -> str:
     """The adapter that the next iteration starts from.
 

@@ -1,11 +1,11 @@
 """KFP contract of pair mining."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def mine_pairs(workspace: str, stage: str) -> str:
     """Turns the chains' votes into weighted preference pairs and anchors.
 

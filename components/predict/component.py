@@ -1,11 +1,11 @@
 """KFP contract of predicting a catalogue and of the review queue."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import SAMPLER, WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def prepare_prediction(
     config: str,
     workspace: str,
@@ -47,7 +47,7 @@ def prepare_prediction(
     )
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def share_out_catalogue(workspace: str, adapter: str, workers: int) -> list:
     """Begins the prediction and divides the catalogue between workers.
 
@@ -64,9 +64,7 @@ def share_out_catalogue(workspace: str, adapter: str, workers: int) -> list:
     return share_out(workspace, adapter, workers)
 
 
-@dsl.component(
-    base_image=os.environ.get("ATTRLOOP_SAMPLER_IMAGE") or os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False
-)
+@dsl.component(base_image=SAMPLER, install_kfp_package=False)
 def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     """Answers every attribute of every listing by the vote of several chains; a shard that is finished is not predicted again.
 
@@ -85,7 +83,7 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     return predict(workspace, adapter, share)
 
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def review_queue(workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = "") -> str:
     """Writes the least confident predictions of every vertical and attribute as Label Studio projects, and what the predictions amount to.
 

@@ -1,11 +1,11 @@
 """KFP contract of preflight: nothing starts before it has passed."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import TRAINER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=TRAINER, install_kfp_package=False)
 def preflight(
     config: str,
     workspace: str,

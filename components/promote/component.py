@@ -1,11 +1,11 @@
 """KFP contract of promotion."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def promote(workspace: str, state: str) -> str:
     """Makes the registered version the champion if the gate passes, and records the reason either way.
 

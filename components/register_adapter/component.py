@@ -1,11 +1,11 @@
 """KFP contract of adapter registration."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def register_adapter(workspace: str, state: str) -> str:
     """Logs the run to MLflow and registers the adapter of the best stage on validation as a model version.
 

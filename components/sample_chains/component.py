@@ -1,11 +1,11 @@
 """KFP contract of chain sampling: the parts are shared out to workers, which sample at once."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import SAMPLER, WORKER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_WORKER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
 def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
     """Begins the sampling of an iteration and divides it between workers.
 
@@ -23,9 +23,7 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
     return share_out(workspace, stage, adapter, workers)
 
 
-@dsl.component(
-    base_image=os.environ.get("ATTRLOOP_SAMPLER_IMAGE") or os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False
-)
+@dsl.component(base_image=SAMPLER, install_kfp_package=False)
 def sample_chains(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
 

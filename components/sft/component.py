@@ -1,11 +1,11 @@
 """KFP contract of SFT."""
 
-import os
-
 from kfp import dsl
 
+from attrloop.components.shared.base_images import TRAINER
 
-@dsl.component(base_image=os.environ.get("ATTRLOOP_TRAINER_IMAGE") or "attrloop-python:dev", install_kfp_package=False)
+
+@dsl.component(base_image=TRAINER, install_kfp_package=False)
 def sft(workspace: str) -> str:
     """Trains a first LoRA adapter on the labels of the train split, with 'rationale + answer' as the target.
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from attrloop.components.preflight.prepare import resolve, run_name
+from attrloop.components.shared.base_images import PLACEHOLDER
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.errors import InputError, Problem
 from attrloop.components.shared.storage import digest, open_store
 from attrloop.components.shared.tracking import code_digest, slug
-from attrloop.pipelines.cluster import PLACEHOLDER, Cluster, no_images
+from attrloop.pipelines.cluster import Cluster, no_images
 from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled
 
 _ELSEWHERE = {

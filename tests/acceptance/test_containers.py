@@ -253,7 +253,7 @@ def test_the_champion_predicts_a_catalogue(cluster: Cluster, config: RunConfig, 
     store = open_store(f"{cluster.bucket}/runs/predicted")
     answered = pl.concat(pl.read_parquet(store.file(path)) for path in store.list("predictions") if path.endswith(".parquet"))
     assert answered["listing"].n_unique() == len(Path(world.data.listings).read_text().splitlines())
-    assert json.loads(store.read(f"{queue}/tasks.json"))
+    assert any(path.endswith("/tasks.json") for path in store.list(queue)), "what a person should look at"
 
 
 def parts(store: Store) -> dict[str, int]:
