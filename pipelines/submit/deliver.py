@@ -4,6 +4,7 @@ from typing import Any
 
 from kfp_server_api import ApiException
 
+from attrloop.components.shared.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow, named
 from attrloop.pipelines.submit.submission import Submission
 
@@ -58,19 +59,25 @@ def ensure_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str, v
 
     Returns:
         the run, and whether it was started now.
+
+    Raises:
+        AttrloopError: a run of another submission, of other data or another version, is at work in the same workspace.
     """
-    run, made = kubeflow.ensure(
-        "start the run",
-        lambda client: next(iter(_alive(client, submission, experiment_id)), None),
-        lambda client: client.run_pipeline(
+
+    def start(client: Any) -> Any:
+        if other := _in_the_way(client, submission, experiment_id):
+            what = f"run {other.run_id} ({other.display_name}) is at work in {submission.arguments['workspace']}, with other data or in another version"
+            raise AttrloopError(f"{what}. Wait for its end or stop it, and give the same command again.")
+        return client.run_pipeline(
             experiment_id,
             submission.run,
             params=submission.arguments,
             pipeline_id=version.pipeline_id,
             version_id=version.pipeline_version_id,
             service_account=run_as or None,
-        ),
-    )
+        )
+
+    run, made = kubeflow.ensure("start the run", lambda client: next(iter(_alive(client, submission, experiment_id)), None), start)
     kept = current_run(kubeflow, submission, experiment_id) or run
     return kept, made and kept.run_id == run.run_id
 
@@ -86,6 +93,14 @@ def current_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str) 
         return kept
 
     return kubeflow.call("list the submission's runs", settle)
+
+
+def _in_the_way(client: Any, submission: Submission, experiment_id: str) -> Any | None:
+    """A run that is under way in the submission's workspace and not its own."""
+    latest = client.list_runs(page_size=100, sort_by="created_at desc", experiment_id=experiment_id).runs or []
+    others = (run for run in latest if run.display_name != submission.run and run.state not in (*_OVER, "SUCCEEDED"))
+    place = submission.arguments.get("workspace")
+    return next((run for run in others if place and ((run.runtime_config and run.runtime_config.parameters) or {}).get("workspace") == place), None)
 
 
 def _alive(client: Any, submission: Submission, experiment_id: str) -> list[Any]:

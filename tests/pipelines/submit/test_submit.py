@@ -71,7 +71,7 @@ def test_a_config_in_a_bucket(server: Server, wanted: Wanted, config: Path, buck
 def test_new_content_of_the_same_files_is_another_run(server: Server, wanted: Wanted, bucket: str) -> None:
     for content in (b"{}", b"{}", b"{ }"):  # each in a process of its own: within one, a file is looked at once
         open_store(bucket).write("shop/listings.jsonl", content)
-        submitter = server.attrloop("submit", *options(wanted))
+        submitter = server.attrloop("submit", *options(wanted), "--wait", "--every", "0.1")
         assert submitter.wait(60) == 0
     assert len(server.rows("runs")) == 2
 
@@ -86,18 +86,28 @@ def test_a_repeated_submission_joins_the_run(server: Server, wanted: Wanted, cap
 
 def test_new_data_code_or_arguments_are_another_run_of_the_same_pipeline(server: Server, wanted: Wanted) -> None:
     for changes in ({}, {"data": "day-2"}, {"revision": "def456"}, {"settings": {"loop_seed": "3"}}, {"key": "by-hand"}):
-        submit(replace(wanted, **changes), server.destination())
+        submit(replace(wanted, **changes), server.destination(), wait=True, every=0.1)
     assert len(server.rows("runs")) == 5 and len(server.rows("pipelines")) == 1
     assert {row["name"][:6] for row in server.rows("pipeline_versions")} == {"attrib", "abc123", "def456"}
     assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 2, "the seed decides the outcome"
+
+
+def test_a_workspace_is_one_runs_alone(server: Server, wanted: Wanted) -> None:
+    submit(wanted, server.destination())
+    (first,) = server.rows("runs")
+    with pytest.raises(AttrloopError, match=rf"run {first['run_id']} \({first['display_name']}\) is at work in gs://.*Wait for its end or stop it"):
+        submit(replace(wanted, data="day-2"), server.destination())
+    assert submit(replace(wanted, settings={"loop_seed": "3"}), server.destination()) == 0, "that is another workspace"
+    assert submit(wanted, server.destination(), wait=True, every=0.1) == 0, "its own run is joined"
+    assert submit(replace(wanted, data="day-2"), server.destination()) == 0, "its turn has come"
 
 
 def test_a_version_of_the_same_name_has_the_same_content(server: Server, wanted: Wanted, loop: Path, tmp_path: Path) -> None:
     """A commit compiled for another image must not run as what was uploaded before."""
     changed = tmp_path / "changed.yaml"
     changed.write_text(loop.read_text().replace(IMAGE, IMAGE.replace("sha256:0", "sha256:1")))
-    submit(wanted, server.destination())
-    submit(replace(wanted, pipeline=changed), server.destination())
+    for pipeline in (wanted.pipeline, changed):
+        submit(replace(wanted, pipeline=pipeline), server.destination(), wait=True, every=0.1)
     names = [row["name"] for row in server.rows("pipeline_versions") if row["name"].startswith("abc123-")]
     assert len(names) == len(set(names)) == 2 == len(server.rows("runs"))
 
@@ -130,7 +140,7 @@ def test_an_answer_that_comes_too_late_leaves_one_run(server: Server, wanted: Wa
 @pytest.mark.parametrize(("look", "change"), [("pipelines", "upload"), ("versions", "version"), ("experiments", "experiment")])
 def test_what_somebody_else_made_meanwhile_is_used(server: Server, wanted: Wanted, look: str, change: str) -> None:
     """A look that finds nothing, followed by 409: another submitter was faster."""
-    submit(wanted, server.destination())
+    submit(wanted, server.destination(), wait=True, every=0.1)
     server.fault("empty", LOOKS[look], times=2 if look == "experiments" else 1)  # the official client looks once more by itself
     submit(replace(wanted, key="another"), server.destination())
     assert server.seen()["requests"].count(CHANGES[change]) == 2, "the second was answered by 409"
@@ -138,7 +148,7 @@ def test_what_somebody_else_made_meanwhile_is_used(server: Server, wanted: Wante
 
 
 def test_submitters_at_the_same_moment_end_with_one_run(server: Server, wanted: Wanted) -> None:
-    submit(replace(wanted, key="before"), server.destination())
+    submit(replace(wanted, key="before"), server.destination(), wait=True, every=0.1)
     server.fault("slow", CHANGES["run"], times=3, seconds=4)  # each looks before any run of the others is there
     server.set(script=[["RUNNING", {}]] * 8 + [["SUCCEEDED", {}]])
     submitters = [server.attrloop("submit", *options(wanted), "--wait", "--every", "0.5") for _ in range(3)]
