@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from polars.exceptions import PolarsError
-
 from attrloop.components.shared.errors import AttrloopError, InputError, Problem
 
 
@@ -41,8 +39,6 @@ class Finding:
             self.problems.append(Problem(where, str(error).rstrip("."), "Correct the config or the environment"))
         except UnicodeDecodeError as error:
             self.problems.append(Problem(where, f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8"))
-        except PolarsError as error:
-            self.problems.append(Problem(where, f"not a Parquet file that can be read ({str(error).splitlines()[0]})", "Write the file again"))
         except OSError as error:
             remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the path and its permissions"
             self.problems.append(Problem(str(error.filename or where), error.strerror or str(error), remedy))

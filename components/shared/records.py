@@ -1,7 +1,6 @@
-"""What attrloop reads and writes, one pydantic model a record; JSONL and Parquet readers that name file, line and id when a row is bad."""
+"""What attrloop reads and writes, one pydantic model a record; readers that name file, line and id when a row is bad."""
 
-import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, fail
+from attrloop.components.shared.rows import raw_rows
 from attrloop.components.shared.schema import Schema
 
 UNKNOWN_LISTING = "a label for an unknown listing"
@@ -129,7 +129,6 @@ class Prediction(Record):
 
 
 Row = TypeVar("Row", bound=Record)
-_BATCH = 10_000  # rows of Parquet in memory at a time
 _TYPES: dict[Any, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64}
 
 
@@ -149,30 +148,6 @@ def nullable(record: type[Record]) -> set[str]:
     return {name for name, field in record.model_fields.items() if type(None) in get_args(field.annotation)}
 
 
-def raw_rows(path: Path, kept: Collection[str] = ()) -> Iterator[tuple[int, Any]]:
-    """(line or row number from 1, decoded row) of a JSONL or Parquet file; a line that is not JSON yields the exception.
-
-    A null of Parquet means that the row has no such key, as in JSONL, except in the columns `kept`.
-    """
-    if path.suffix == ".parquet":
-        batches = pl.scan_parquet(path).collect_batches(chunk_size=_BATCH, maintain_order=True)
-        for k, row in enumerate((row for batch in batches for row in batch.iter_rows(named=True)), 1):
-            yield k, {key: _filled(value) for key, value in row.items() if value is not None or key in kept}
-        return
-    with path.open(encoding="utf-8") as file:
-        for k, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield k, json.loads(line)
-                except json.JSONDecodeError as error:
-                    yield k, error
-
-
-def _filled(value: Any) -> Any:
-    """A struct without its nulls: its fields are those of all rows together."""
-    return {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
-
-
 def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | None = None) -> list[tuple[int, Row]]:
     """Reads a JSONL or Parquet file into (line, record).
 
@@ -182,7 +157,7 @@ def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | Non
         problems: faults are appended here when given, and the bad rows left out; otherwise they raise.
 
     Raises:
-        InputError: for a missing file, or (without `problems`) for all faulty rows at once.
+        InputError: for a missing file or one that cannot be read, or (without `problems`) for all faulty rows at once.
     """
     found: list[Problem] = [] if problems is None else problems
     rows = list(iter_rows(path, record, found))
@@ -195,11 +170,11 @@ def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iter
     """Reads a JSONL or Parquet file as `read_rows` does, a row at a time; faults are appended to `found`, and the bad rows left out.
 
     Raises:
-        InputError: for a missing file.
+        InputError: for a missing file, one in another encoding, or a damaged Parquet file.
     """
     if not inputs.exists(path):
         raise fail(str(path), f"no such file of {record.__name__.lower()}s", "Give the path of a .jsonl or .parquet file")
-    for line, raw in raw_rows(inputs.local(path), nullable(record)):
+    for line, raw in raw_rows(path, nullable(record)):
         if isinstance(raw, Exception):
             found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object a line"))
             continue

@@ -193,6 +193,19 @@ def test_a_repeated_id_is_named(start: Path, catalogue: Path) -> None:
         check(Workspace.open(str(start)))
 
 
+def test_a_catalogue_that_cannot_be_read_is_named(start: Path, catalogue: Path) -> None:
+    lines = catalogue.read_text().splitlines()
+    lines[7] = lines[7].replace('"id"', '"title":"Café","id"')
+    catalogue.write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(InputError, match=r"listings.jsonl:8: not UTF-8 text"):
+        check(Workspace.open(str(start)))
+    damaged = catalogue.with_suffix(".parquet")
+    damaged.write_bytes(b"PAR1 and nothing else")
+    change_config(start, data={"listings": str(damaged)})
+    with pytest.raises(InputError, match=r"listings.parquet: not a Parquet file that can be read"):
+        check(Workspace.open(str(start)))
+
+
 _STREAMED = """
 import re, sys
 from pathlib import Path

@@ -30,6 +30,10 @@ def edit(name: str, change: Callable[[list[dict]], object]) -> Callable:
     return spoil
 
 
+def edit_bytes(name: str, change: Callable[[bytes], bytes]) -> Callable:
+    return lambda shop: (shop.folder / name).write_bytes(change((shop.folder / name).read_bytes()))
+
+
 def label(**values: str) -> Callable:
     return edit("labels.jsonl", lambda rows: rows.append({"listing": "lamp-1", "attribute": "shape", "value": "round"} | values))
 
@@ -78,7 +82,16 @@ SPOILED: dict[str, tuple[Callable, str]] = {
     "a line that is no JSON": (lambda shop: (shop.folder / "listings.jsonl").open("a").write("{oops\n"), "listings.jsonl:21: not valid JSON"),
     "a listings file that is not there": (lambda shop: (shop.folder / "listings.jsonl").unlink(), "listings.jsonl: no such file of listings"),
     "an empty listings file": (lambda shop: shop.write("listings.jsonl", []), "listings.jsonl: no listings"),
-    "listings that are no text": (lambda shop: (shop.folder / "listings.jsonl").write_bytes(b"\xff\xfe\x00"), "listings.jsonl: not UTF-8 text"),
+    "listings in another encoding": (
+        edit_bytes("listings.jsonl", lambda data: data.replace(b"mug-2", b"m\xfcg-2")),
+        "listings.jsonl:5: not UTF-8 text (byte 9 of the line). Save the file as UTF-8",
+    ),
+    "labels in another encoding": (edit_bytes("labels.jsonl", lambda data: data.replace(b"solid", b"s\xf6lid")), "labels.jsonl:1: not UTF-8 text"),
+    "a schema in another encoding": (edit_bytes("schema.yaml", lambda data: data + b"# \xe9"), "schema.yaml: not UTF-8 text"),
+    "listings that are no Parquet": (
+        lambda shop: shop.set("data", listings=str((shop.folder / "listings.jsonl").rename(shop.folder / "listings.parquet"))),
+        "listings.parquet: not a Parquet file that can be read",
+    ),
     "an empty schema": (schema_of(""), "schema.yaml:1 (verticals): Field required. Add it"),
     "a schema without verticals": (schema_of("verticals: {}\n"), "schema.yaml:1 (verticals): "),
     "a schema that is no YAML": (schema_of("verticals: [\n"), "schema.yaml:2: not valid YAML"),

@@ -75,7 +75,12 @@ def test_a_catalogue_reads_the_same_from_a_bucket(catalogue: Path, uri: str, tmp
 
 def test_faults_are_told_by_uri_and_line(uri: str, bucket: str, catalogue: Path) -> None:
     (catalogue / "in" / "listings.jsonl").write_text('{"id": "a", "vertical": "boat", "images": ["x.png"]}\n')
+    (catalogue / "in" / "latin.jsonl").write_bytes('{"title": "Café"}\n'.encode("latin-1"))
+    (catalogue / "in" / "damaged.parquet").write_bytes((catalogue / "in" / "listings.parquet").read_bytes()[:-9])
     upload(catalogue, f"{bucket}/bad")
+    for file, what in (("latin.jsonl:1", "not UTF-8 text"), ("damaged.parquet", "not a Parquet file that can be read")):
+        with pytest.raises(InputError, match=f"{bucket}/bad/in/{file}: {what}"):
+            read_listings(f"{bucket}/bad/in/{file.partition(':')[0]}", load_schema(f"{uri}/schema.yaml"))
     with pytest.raises(InputError, match=rf"{bucket}/bad/in/listings.jsonl:1 \(listing a\): unknown vertical 'boat'"):
         read_listings(f"{bucket}/bad/in/listings.jsonl", load_schema(f"{uri}/schema.yaml"))
     for read, what in ((load_config, "config"), (load_schema, "schema")):

@@ -1,5 +1,6 @@
 """Records survive Parquet: nulls are None where a record allows it, and absent where it does not."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -45,4 +46,19 @@ def test_metadata_that_only_some_listings_have_can_be_parquet(tmp_path: Path) ->
 def test_a_null_where_a_value_is_needed_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"id": ["m-1", "m-2"], "vertical": ["mug", None], "images": [["a.png"], ["b.png"]]}).write_parquet(tmp_path / "listings.parquet")
     with pytest.raises(InputError, match=r"listings\.parquet:2 \(m-2\): vertical: Field required"):
+        read_rows(tmp_path / "listings.parquet", Listing)
+
+
+def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    rows = [Listing(id=f"m-{k}", vertical="mug", images=("a.png",), title="Café" if k == 2 else None).model_dump_json() for k in range(5)]
+    (tmp_path / "listings.jsonl").write_bytes("\n".join(rows).encode("latin-1"))
+    with pytest.raises(InputError, match=r"listings\.jsonl:3: not UTF-8 text \(byte \d+ of the line\)\. Save the file as UTF-8"):
+        read_rows(tmp_path / "listings.jsonl", Listing)
+
+
+@pytest.mark.parametrize("fault", [lambda data: data[:-20], lambda data: b"", lambda data: b'{"id": "m-1"}\n'], ids=["cut off", "empty", "JSON"])
+def test_what_is_no_parquet_is_named(tmp_path: Path, fault: Callable[[bytes], bytes]) -> None:
+    pl.DataFrame({"id": ["m-1"], "vertical": ["mug"], "images": [["a.png"]]}).write_parquet(tmp_path / "listings.parquet")
+    (tmp_path / "listings.parquet").write_bytes(fault((tmp_path / "listings.parquet").read_bytes()))
+    with pytest.raises(InputError, match=r"listings\.parquet: not a Parquet file that can be read \(.+\)\. Write the file again"):
         read_rows(tmp_path / "listings.parquet", Listing)
