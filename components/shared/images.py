@@ -16,6 +16,8 @@ from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.storage import SCHEME
 
+_LONGEST = 100  # sides: Qwen's processors refuse an image of more than 200 to 1, and scaling it down before may round the short side
+
 
 class ImageReader:
     """Opens the images of a catalogue.
@@ -88,7 +90,7 @@ class ImageReader:
         """The decoded image, RGB, with transparency on white.
 
         Raises:
-            InputError: as `data`, and for a file that is no image, is truncated, or has more than `data.max_image_pixels` pixels.
+            InputError: as `data`, and for a file that is no image, is truncated, has more than `data.max_image_pixels` pixels, or is a strip.
         """
         data = self.data(reference)
         try:
@@ -97,6 +99,8 @@ class ImageReader:
                 image: Image.Image = Image.open(io.BytesIO(data))
             if image.width * image.height > self.limits.max_image_pixels:
                 raise fail(reference, f"{image.width} x {image.height} pixels (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
+            if max(image.size) > _LONGEST * min(image.size):
+                raise fail(reference, f"{image.width} x {image.height} pixels are a strip, which models do not take", "Crop it or leave it out")
             image.load()
         except Image.DecompressionBombError as error:
             raise fail(reference, "far too many pixels (decompression bomb?)", "Shrink the image") from error

@@ -92,6 +92,7 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         lambda shop: shop.set("data", listings=str((shop.folder / "listings.jsonl").rename(shop.folder / "listings.parquet"))),
         "listings.parquet: not a Parquet file that can be read",
     ),
+    "a strip for an image": (lambda shop: Image.new("1", (5_000, 20)).save(shop.folder / "mug-1.png"), "image mug-1.png: 5000 x 20 pixels are a strip"),
     "an empty schema": (schema_of(""), "schema.yaml:1 (verticals): Field required. Add it"),
     "a schema without verticals": (schema_of("verticals: {}\n"), "schema.yaml:1 (verticals): "),
     "a schema that is no YAML": (schema_of("verticals: [\n"), "schema.yaml:2: not valid YAML"),
