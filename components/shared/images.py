@@ -4,12 +4,13 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from attrloop.components.shared import inputs
 from attrloop.components.shared.config import DataConfig
@@ -22,10 +23,15 @@ _LONGEST = 100  # sides: Qwen's processors refuse an image of more than 200 to 1
 class ImageReader:
     """Opens the images of a catalogue.
 
+    Attributes:
+        version: of what `open` makes of a file; features that were kept of another are computed anew.
+
     Args:
         base: the folder that relative paths start from (the listings file's), local or in a bucket.
         limits: allowed hosts and bounds.
     """
+
+    version = 2
 
     def __init__(self, base: str | Path, limits: DataConfig) -> None:
         self.base, self.limits = str(base), limits
@@ -87,7 +93,7 @@ class ImageReader:
         return data
 
     def open(self, reference: str) -> Image.Image:
-        """The decoded image, RGB, with transparency on white.
+        """The decoded image, RGB, upright as browsers show it, with transparency on white.
 
         Raises:
             InputError: as `data`, and for a file that is no image, is truncated, has more than `data.max_image_pixels` pixels, or is a strip.
@@ -108,6 +114,8 @@ class ImageReader:
             raise fail(reference, "not an image", "Replace it by a JPEG, PNG or WebP file") from error
         except (OSError, SyntaxError, ValueError) as error:
             raise fail(reference, f"truncated or damaged image ({error})", "Replace the file") from error
+        with suppress(Exception):  # what is wrong with EXIF alone is no fault of the picture
+            ImageOps.exif_transpose(image, in_place=True)
         if "A" in image.getbands() or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

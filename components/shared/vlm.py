@@ -55,7 +55,7 @@ class Vlm:
         self.end = self.tokens.closing(self.ends)
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
         encoding = config.model_dump(include={"base", "revision", "max_pixels", "processor"})
-        self._key = digest(encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
+        self._key = digest(images.version, encoding, model.config.to_json_string(), _weights_stamp(config.base), str(model.dtype))
 
     @staticmethod
     def open(workspace: Workspace, adapter: str = "", trainable: bool = False, keep: bool = True) -> "Vlm":

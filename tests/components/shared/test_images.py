@@ -1,4 +1,4 @@
-"""What no model takes is told as any other bad image is."""
+"""Images are opened as browsers show them; what no model takes is told as any other bad image is."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import attrloop.components.shared.torchvision_operators  # noqa: F401
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from attrloop.components.sample_chains.sample import readable
 from attrloop.components.shared.config import DataConfig, ModelConfig
@@ -17,10 +17,58 @@ from attrloop.components.shared.records import Listing
 from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
+_TURN = Image.Transpose
+# How a camera stores a picture that EXIF says to turn so.
+STORED = {
+    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_90, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_270,
+}  # fmt: skip
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageReader:
     return ImageReader(tmp_path, DataConfig(catalogue_schema="", listings=""))
+
+
+@pytest.fixture
+def scene() -> Image.Image:
+    """A picture that looks otherwise however it is turned."""
+    scene = Image.new("RGB", (60, 40), "white")
+    scene.paste("red", (0, 0, 20, 20))
+    scene.paste("blue", (40, 0, 60, 10))
+    return scene
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_photographs_are_seen_upright(images: ImageReader, scene: Image.Image, tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene.transpose(STORED[orientation]).save(tmp_path / f"a.{suffix}", exif=exif, quality=95, subsampling=0)
+    seen = images.open(f"a.{suffix}")
+    assert seen.size == scene.size and max(high for _, high in ImageChops.difference(seen, scene).getextrema()) < (60 if suffix == "jpg" else 1)
+
+
+def test_damaged_exif_makes_no_damaged_image(images: ImageReader, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.jpg", exif=exif.tobytes().replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02"))
+    assert images.open("a.jpg").size == (40, 60)
+
+
+def test_features_of_images_as_they_were_once_opened_are_not_served(
+    base_of: Callable[[str], Path], pictures: ImageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, cache = ModelConfig(base=str(base_of("qwen2_5_vl"))), tmp_path / "cache.sqlite"
+    now = Vlm.load(config, pictures, cache)
+    now.image_tokens(["1.png"])
+    monkeypatch.setattr(ImageReader, "version", ImageReader.version - 1)
+    before = Vlm.load(config, pictures, cache)
+    before.base.get_image_features = lambda **_: pytest.fail("was looked at again")
+    now.base.get_image_features = before.base.get_image_features
+    now.image_tokens(["1.png"])
+    with pytest.raises(pytest.fail.Exception):
+        before.image_tokens(["1.png"])
 
 
 @pytest.mark.parametrize("size", [(2000, 19), (8, 2000)])
