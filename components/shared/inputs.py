@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -135,7 +136,12 @@ def _ready(folder: Path) -> Path:
 
 
 def _trim(folder: Path) -> None:
-    found = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir())
+    found: list[tuple[float, int, Path]] = []
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process has renamed or removed it since
+            known = file.stat()
+            found.append((known.st_mtime, known.st_size, file))
+    found.sort()
     total = sum(size for _, size, _ in found)
     for used, bytes_, file in found:
         if total <= _ROOM or used > time.time() - _SAFE_AGE:

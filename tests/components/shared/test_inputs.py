@@ -171,6 +171,7 @@ def test_the_cache_lets_go_of_what_was_not_used_for_long(uri: str, tmp_path: Pat
     for name, days in (("old", 3), ("new", 0)):
         (folder / name).write_text(name)
         os.utime(folder / name, (time.time() - days * 86_400,) * 2)
+    (folder / "renamed-since").symlink_to("nowhere")  # as a name looks that another process has renamed since the folder was listed
     monkeypatch.setenv("ATTRLOOP_CACHE", str(folder.parent))
     monkeypatch.setattr(inputs, "_ROOM", 2)
     load_schema(f"{uri}/schema.yaml")
