@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx2
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from attrloop.components.shared import inputs
+from attrloop.components.shared import inputs, urls
 from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.storage import SCHEME
@@ -42,17 +40,33 @@ class ImageReader:
         return ImageReader(inputs.parent(data.listings), data)
 
     def fetch(self, references: Iterable[str]) -> None:
-        """Brings images out of a bucket into the local cache, many at once: for whoever will open them one by one.
+        """Brings images out of buckets and from hosts into the local cache, many at once: for whoever will open them one by one.
 
         Raises:
             AttrloopError: a bucket that may not be read or cannot be reached.
         """
-        paths = (inputs.join(self.base, reference) for reference in references)
-        inputs.fetch([path for path in paths if path.startswith(SCHEME) and self._allowed(path)], self.limits.max_image_bytes)
+        objects, web = self._remote(references)
+        inputs.fetch(objects, self.limits.max_image_bytes)
+        urls.fetch(web, self.limits.max_image_bytes)
 
-    def _allowed(self, uri: str) -> bool:
-        own, bucket = (place.removeprefix(SCHEME).partition("/")[0] for place in (self.base, uri))
-        return bucket in self.limits.allowed_hosts or (bucket == own and self.base.startswith(SCHEME))
+    def _remote(self, references: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The objects of buckets and the URLs among images, without those that are not allowed."""
+        paths = []
+        for reference in references:
+            with suppress(InputError):
+                paths.append(self._path(reference))
+        return [path for path in paths if path.startswith(SCHEME)], [path for path in paths if _is_url(path)]
+
+    def _path(self, reference: str) -> str:
+        """Where an image is; only what is allowed may be asked for it."""
+        path = inputs.join(self.base, reference)
+        if path.startswith(SCHEME):
+            own, bucket = (place.removeprefix(SCHEME).partition("/")[0] for place in (self.base, path))
+            if bucket not in self.limits.allowed_hosts and (bucket != own or not self.base.startswith(SCHEME)):
+                raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
+        elif _is_url(path):
+            urls.check(path, self.limits.allowed_hosts)
+        return path
 
     def data(self, reference: str) -> bytes:
         """The encoded image.
@@ -61,36 +75,15 @@ class ImageReader:
             InputError: missing, too large, a host or bucket that is not allowed, an unreachable URL.
             AttrloopError: a bucket that may not be read or cannot be reached.
         """
-        bound, path = self.limits.max_image_bytes, inputs.join(self.base, reference)
-        if "://" not in path or path.startswith(SCHEME):
-            if path.startswith(SCHEME) and not self._allowed(path):
-                raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
-            size = inputs.size(path)
-            if size is None:
-                raise fail(path, "no such image file", "Correct the path or add the file")
-            if size > bound:
-                raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
-            return inputs.local(path).read_bytes()
-        parts = urlsplit(reference)
-        if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-            raise fail(reference, f"scheme {parts.scheme!r} is not fetched", "Use https, gs or a local path")
-        if parts.hostname not in self.limits.allowed_hosts:
-            raise fail(reference, f"host {parts.hostname!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
-        return self._fetch(reference, bound)
-
-    def _fetch(self, url: str, bound: int) -> bytes:
-        data = b""
-        try:  # redirects are not followed: they could leave the allowed hosts
-            with httpx2.stream("GET", url, timeout=20, follow_redirects=False) as response:
-                if response.status_code != 200:
-                    raise fail(url, f"HTTP status {response.status_code}", "Check the URL")
-                for part in response.iter_bytes():
-                    data += part
-                    if len(data) > bound:
-                        raise fail(url, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
-        except httpx2.HTTPError as error:
-            raise fail(url, f"cannot be fetched ({error})", "Check the URL and the network") from error
-        return data
+        bound, path = self.limits.max_image_bytes, self._path(reference)
+        if _is_url(path):
+            return urls.read(path, bound)
+        size = inputs.size(path)
+        if size is None:
+            raise fail(path, "no such image file", "Correct the path or add the file")
+        if size > bound:
+            raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+        return inputs.local(path).read_bytes()
 
     def open(self, reference: str) -> Image.Image:
         """The decoded image, RGB, upright as browsers show it, with transparency on white.
@@ -142,3 +135,7 @@ class ImageReader:
             found = error.problems[0]
             return Problem(f"{where}, image {found.where}", found.what, found.remedy)
         return None
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path and not path.startswith(SCHEME)

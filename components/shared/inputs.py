@@ -122,7 +122,16 @@ def _look(uris: list[str]) -> dict[str, _Found | None]:
 def _target(uri: str) -> Path:
     found = _seen[uri]
     assert found is not None
-    return _ready(cache_folder() / "inputs") / f"{found.digest}{posixpath.splitext(uri)[1]}"
+    return cached() / f"{found.digest}{posixpath.splitext(uri)[1]}"
+
+
+def cached() -> Path:
+    """The folder of the cache.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    return _ready(cache_folder() / "inputs")
 
 
 @cache
