@@ -85,7 +85,8 @@ def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: Stage, 
     decide(chains).write_parquet(temporary)
     temporary.rename(stage.folder / name)
     stage.keep(name)
-    sampler.forget()  # no image is seen again after its shard: neither memory nor disk grows with the catalogue
+    sampler.forget()
+    ws.images.forget(image for listing in shard for image in listing.images)  # none is seen again: neither memory nor disk grows with the catalogue
 
 
 def _finish(ws: Workspace, stage: Stage, names: list[str], seconds: float) -> None:

@@ -49,6 +49,13 @@ class ImageReader:
         inputs.fetch(objects, self.limits.max_image_bytes)
         urls.fetch(web, self.limits.max_image_bytes)
 
+    def forget(self, references: Iterable[str]) -> None:
+        """Drops what was brought of images that will not be wanted again soon, so that neither memory nor disk grows with a catalogue."""
+        objects, web = self._remote(references)
+        inputs.forget(objects)
+        urls.forget(web, self.limits.max_image_bytes)
+        ImageReader.digest.cache_clear()
+
     def _remote(self, references: Iterable[str]) -> tuple[list[str], list[str]]:
         """The objects of buckets and the URLs among images, without those that are not allowed."""
         paths = []
@@ -83,7 +90,7 @@ class ImageReader:
             raise fail(path, "no such image file", "Correct the path or add the file")
         if size > bound:
             raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
-        return inputs.local(path).read_bytes()
+        return inputs.read(path)
 
     def open(self, reference: str) -> Image.Image:
         """The decoded image, RGB, upright as browsers show it, with transparency on white.

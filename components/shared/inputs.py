@@ -28,6 +28,7 @@ class _Found(NamedTuple):
     size: int
     generation: int
     digest: str
+    brought: bool = False  # into the cache by this process
 
 
 _seen: dict[str, _Found | None] = {}
@@ -84,6 +85,17 @@ def local(path: str | Path) -> Path:
     return _target(str(path))
 
 
+def read(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError, AttrloopError: as `local`.
+    """
+    while True:
+        with suppress(FileNotFoundError):  # another process that shares the cache has let go of it
+            return local(path).read_bytes()
+
+
 def fetch(paths: Iterable[str], most: int) -> None:
     """Brings many files into the cache at once; those that are missing or larger than `most` bytes are left to whoever asks for them.
 
@@ -92,6 +104,14 @@ def fetch(paths: Iterable[str], most: int) -> None:
     """
     found = _look([path for path in paths if _remote(path)])
     _download([uri for uri, entry in found.items() if entry is not None and entry.size <= most])
+
+
+def forget(uris: Iterable[str]) -> None:
+    """Drops what is known of objects and what this process has brought of them, so that neither memory nor disk grows; who wants one again gets it again."""
+    for uri in uris:
+        if (found := _seen.get(uri)) is not None and found.brought:
+            _target(uri).unlink(missing_ok=True)
+        _seen.pop(uri, None)
 
 
 def _remote(path: str | Path) -> bool:
@@ -176,3 +196,4 @@ def _download(uris: list[str]) -> None:
     download(next(iter(absent.values())), blobs)
     for name, target in names.items():
         os.replace(name, target)
+    _seen.update({uri: entry._replace(brought=True) for uri, entry in found.values() if entry})

@@ -95,6 +95,15 @@ def read(url: str, most: int) -> bytes:
             _seen[url, most] = again
 
 
+def forget(urls: Iterable[str], most: int) -> None:
+    """As `inputs.forget`."""
+    for url in urls:
+        found = _seen.pop((url, most), None)
+        if isinstance(found, _Found) and found.brought:
+            for file in (inputs.cached() / found.content, _record(url)):
+                file.unlink(missing_ok=True)
+
+
 def _look(url: str, most: int) -> _Found:
     if (url, most) not in _seen:
         try:

@@ -19,6 +19,7 @@ from attrloop.components.predict.catalogue import check, prepare, shards
 from attrloop.components.predict.predict import predict, share_out
 from attrloop.components.predict.queue import review
 from attrloop.components.predict.votes import CataloguePrediction, decide
+from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.records import Chain, Listing, to_frame
@@ -243,9 +244,13 @@ def test_the_settings_that_an_adapter_was_trained_with_win(start: Path, trained:
     assert ours.model.lora_rank == 7
 
 
-def test_it_is_the_same_in_a_bucket(start: Path, trained: Callable[[str], Path], bucket: str, tmp_path: Path) -> None:
+def test_it_is_the_same_in_a_bucket_and_keeps_no_image(
+    start: Path, trained: Callable[[str], Path], bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests.emulator import upload
 
+    monkeypatch.setenv("ATTRLOOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(inputs, "_seen", {})
     predict(str(start), ADAPTER)
     upload(trained("qwen2_5_vl"), f"{bucket}/world")
     config = RunConfig.model_validate_json((start / "config.json").read_text())
@@ -258,6 +263,8 @@ def test_it_is_the_same_in_a_bucket(start: Path, trained: Callable[[str], Path],
     store = Workspace.open(uri).store
     there = {name.rsplit("/", 1)[1]: store.read(name) for name in store.list("predictions") if name.endswith(".parquet")}
     assert there == parts(start)
+    assert {name.rpartition("/")[2] for name in inputs._seen} == {"listings.jsonl", "schema.yaml"}, "memory does not grow with the catalogue"
+    assert {file.suffix for file in (tmp_path / "cache" / "inputs").iterdir()} == {".jsonl", ".yaml"}, "nor does the disk"
     review(uri, 2)
     tasks = json.loads(store.read("review/one-value/tasks.json"))
     assert len(tasks) == 4 and tasks[0]["data"]["images"][0].startswith(f"{bucket}/world/"), "Label Studio reads them from the bucket"

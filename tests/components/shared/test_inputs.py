@@ -109,6 +109,35 @@ def test_images_are_fetched_in_bulk_and_each_content_once(
     assert [again.digest(name) for name in names] == [images.digest(name) for name in names] and downloads(faulty) == 0
 
 
+def test_what_is_forgotten_leaves_neither_disk_nor_memory_and_can_be_had_again(
+    uri: str, new_process: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTRLOOP_CACHE", str(tmp_path / "empty"))
+    new_process()
+    reader(uri).open("img/0.png")
+    new_process()
+    images, names = reader(uri), [f"img/{k}.png" for k in range(12)]
+    images.fetch([*names, "img/none.png"])
+    images.forget([*names, "img/none.png"])
+    assert not inputs._seen and len(list((tmp_path / "empty" / "inputs").iterdir())) == 1, "what another process had brought stays"
+    images.fetch(names)
+    assert images.open(names[3]).size == (40, 30) and len(list((tmp_path / "empty" / "inputs").iterdir())) == 11
+
+
+def test_a_file_that_another_process_lets_go_of_is_fetched_again(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, gone = inputs.local, []
+
+    def vanishing(path: str | Path) -> Path:
+        found = whole(path)
+        if not gone:
+            found.unlink()
+            gone.append(found)
+        return found
+
+    monkeypatch.setattr(inputs, "local", vanishing)
+    assert reader(uri).open("img/0.png").size == (40, 30) and gone
+
+
 def test_an_image_that_is_replaced_is_seen_by_the_next_process(uri: str, catalogue: Path, new_process: Callable[[], None]) -> None:
     before = reader(uri).open("img/0.png").getpixel((0, 0))
     Image.new("RGB", (40, 30), (1, 2, 3)).save(catalogue / "in" / "img" / "0.png")

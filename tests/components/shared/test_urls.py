@@ -242,3 +242,13 @@ def test_what_another_process_lets_go_of_is_fetched_again(site: Site, cache: Pat
     for _ in range(2):
         with pytest.raises(InputError, match=r"has changed since it was first looked at. Start again"):
             images.data(url)
+
+
+def test_what_is_forgotten_leaves_neither_disk_nor_memory(site: Site, cache: Path, new_process: Callable[[], None]) -> None:
+    reader().fetch([f"{site.url}/0.png"])
+    new_process()
+    images, names = reader(), [f"{site.url}/{k}.png" for k in range(3)]
+    images.fetch([*names, f"{site.url}/none.png"])
+    images.forget([*names, f"{site.url}/none.png"])
+    assert not urls._seen and len(list(cache.iterdir())) == 2, "what another process had brought stays"
+    assert images.open(names[1]).size == (40, 30)
