@@ -37,8 +37,6 @@ class Finding:
             self.problems += error.problems
         except AttrloopError as error:
             self.problems.append(Problem(where, str(error).rstrip("."), "Correct the config or the environment"))
-        except UnicodeDecodeError as error:
-            self.problems.append(Problem(where, f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8"))
         except OSError as error:
             remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the path and its permissions"
             self.problems.append(Problem(str(error.filename or where), error.strerror or str(error), remedy))

@@ -204,7 +204,7 @@ def load_config(path: str | Path) -> RunConfig:
     """
     if not inputs.exists(path):
         raise fail(str(path), "no such config file", "Give the path of a run config (see examples/)")
-    config = validate_yaml(RunConfig, inputs.local(path).read_text(encoding="utf-8"), str(path))
+    config = validate_yaml(RunConfig, inputs.text(path), str(path))
     folder = inputs.parent(inputs.absolute(path))
 
     def absolute(value: str) -> str:

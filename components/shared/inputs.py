@@ -96,6 +96,19 @@ def read(path: str | Path) -> bytes:
             return local(path).read_bytes()
 
 
+def text(path: str | Path) -> str:
+    """The content of a UTF-8 file.
+
+    Raises:
+        InputError: in another encoding; and as `local`.
+        AttrloopError: as `local`.
+    """
+    try:
+        return read(path).decode()
+    except UnicodeDecodeError as error:
+        raise fail(str(path), f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8") from error
+
+
 def fetch(paths: Iterable[str], most: int) -> None:
     """Brings many files into the cache at once; those that are missing or larger than `most` bytes are left to whoever asks for them.
 

@@ -164,4 +164,4 @@ def load_schema(path: str | Path) -> Schema:
     """
     if not inputs.exists(path):
         raise fail(str(path), "no such schema file", "Give the path of a schema.yaml")
-    return validate_yaml(Schema, inputs.local(path).read_text(encoding="utf-8"), str(path))
+    return validate_yaml(Schema, inputs.text(path), str(path))

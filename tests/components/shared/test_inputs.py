@@ -236,3 +236,10 @@ def test_preflight_tells_that_access_is_refused(faulty: Gateway, uri: str, bucke
     faulty.refuse = lambda method, path: 403
     found = of_data(uri, f"{bucket}/runs/first")
     assert f"{uri}/schema.yaml: access is refused" in found and f"{bucket}/runs/first: access is refused" in found
+
+
+@pytest.mark.parametrize(("load", "name"), [(load_config, "run.yaml"), (load_schema, "schema.yaml")])
+def test_yaml_in_another_encoding_is_named(catalogue: Path, load: Callable[[Path], object], name: str) -> None:
+    (catalogue / name).write_bytes(b"# caf\xe9\n" + (catalogue / name).read_bytes())
+    with pytest.raises(InputError, match=rf"{name}: not UTF-8 text \(byte 5\)\. Save the file as UTF-8"):
+        load(catalogue / name)
