@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from attrloop.components.evaluate import plots
 from attrloop.components.evaluate.facts import Facts
-from attrloop.components.evaluate.metrics import OFF_LIST
+from attrloop.components.evaluate.metrics import OFF_LIST, PRECISION
 from attrloop.components.shared.records import LABELLED_SOURCES
 
 _CELLS = 12_000  # of all confusion matrices together: keeps the page light for big schemas
@@ -59,13 +59,29 @@ def charts(facts: Facts) -> dict[str, Markup]:
         "verticals": plots.dumbbells(verticals, facts.reference, facts.best),
         "confidence": plots.diagonal(confidence, "confidence of the answer", "accuracy"),
     }
-    mined = {stage: facts.read(f"{stage}/pairs/report.json").get("agreement", []) for stage in facts.stages}
-    agreement = {
-        s: points for s, bins in mined.items() if (points := [((b["from"] + b["to"]) / 2, b["accuracy"], b["labelled"]) for b in bins if b.get("labelled")])
-    }
+    agreement = {stage: [((b["from"] + b["to"]) / 2, b["accuracy"], b["labelled"]) for b in bins if b["labelled"]] for stage, bins in _agreement(facts).items()}
     if agreement:
         made["agreement"] = plots.diagonal(agreement, "agreement of the chains", "accuracy")
     return {name: Markup(picture) for name, picture in made.items()}
+
+
+def publishable(facts: Facts) -> float | None:
+    """The largest share of validation samples, taken by falling agreement of their chains, whose consensus is right at least 95% of the time.
+
+    Of the chains that were sampled last; None where there are none, or no labels to judge them by.
+    """
+    taken = right = share = 0.0
+    for bins in list(_agreement(facts).values())[-1:]:
+        for entry in reversed(bins):
+            taken, right = taken + entry["labelled"], right + entry["right"]
+            share = taken if right >= PRECISION * taken - 1e-9 else share
+    return share / taken if taken else None
+
+
+def _agreement(facts: Facts) -> dict[str, list[dict[str, Any]]]:
+    """The bins of agreement by the iteration that sampled the chains, where validation labels tell how often they are right."""
+    mined = {stage: facts.read(f"{stage}/pairs/report.json").get("agreement", []) for stage in facts.stages}
+    return {stage: bins for stage, bins in mined.items() if any(entry["labelled"] for entry in bins)}
 
 
 def guards(facts: Facts) -> list[tuple[str, list[str]]]:

@@ -92,6 +92,7 @@ def page(facts: Facts) -> str:
         rows=panels.vertical_rows(facts),
         charts=panels.charts(facts),
         guards=panels.guards(facts),
+        publishable=panels.publishable(facts),
         mining=panels.mining(facts),
         training=panels.training(facts),
         confusions=list(panels.confusions(facts)),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -101,6 +102,20 @@ def test_table_has_every_vertical_and_marks_only_sure_changes(reported: Any):
     assert [row["name"] for row in rows] == ["chair", "lamp", "mug", "macro"]
     for row in rows:
         assert ("sure" in row["verdict"]) == (row["interval"][0] > 0 or row["interval"][1] < 0)
+
+
+def test_what_can_be_published_is_told_by_the_agreement_of_the_chains_sampled_last():
+    def bins(*labelled_and_right: tuple[int, int]) -> dict[str, Any]:
+        return {"agreement": [{"from": k / 10, "to": (k + 1) / 10, "labelled": n, "right": r} for k, (n, r) in enumerate(labelled_and_right)]}
+
+    def share(*reports: dict[str, Any]) -> float | None:
+        stages = {f"iteration-{k}/pairs/report.json": found for k, found in enumerate(reports, 1)}
+        facts: Any = SimpleNamespace(stages=["sft", "iteration-1", "iteration-2"], read=lambda path: stages.get(path, {}))
+        return panels.publishable(facts)
+
+    good, fair = bins((10, 0), (20, 18), (70, 70)), bins((40, 39), (20, 10), (40, 39))
+    assert share(good) == 0.9 and share(good, fair) == 0.4, "a bin that is right below one that is not does not count"
+    assert share(bins((5, 0))) == 0.0 and share(bins((0, 0))) is None and share() is None
 
 
 def test_printed_table_holds_every_vertical_and_stage(reported: Any):
