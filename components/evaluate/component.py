@@ -38,7 +38,7 @@ def evaluate(
 
 @dsl.component(base_image=TRAINER, install_kfp_package=False)
 def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], confusion: dsl.Output[dsl.ClassificationMetrics]) -> None:
-    """Reads the test split once, for all stages together, after every choice was made on validation.
+    """Reads the test split once, for all stages and the champion together, after every choice was made on validation.
 
     Writes `evaluate/test/<stage>/predictions.parquet` and `metrics.json`.
 
@@ -51,8 +51,10 @@ def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], 
         confusion: Confusion matrix of the best stage's weakest attribute.
     """
     from attrloop.components.evaluate.steps import evaluate_all
+    from attrloop.components.promote.challenge import evaluate_champion
 
     evaluate_all(workspace, state, metrics, confusion)
+    evaluate_champion(workspace, state)
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)

@@ -50,12 +50,9 @@ def evaluate_stage(workspace: str, stage: str, adapter: str, state: str, metrics
 
 
 def evaluate_all(workspace: str, state: str, metrics: MetricsSink, confusion: ConfusionSink) -> None:
-    """Evaluates every stage of the loop on test, and the champion that promotion will compare with; shows the best stage's figures."""
-    from attrloop.components.promote.challenge import evaluate_champion
-
+    """Evaluates every stage of the loop on test; shows the best one's figures."""
     loop = LoopState.model_validate_json(state)
     evaluate(workspace, {outcome.stage: outcome.adapter for outcome in loop.outcomes}, "test")
-    evaluate_champion(workspace, loop)
     store = open_store(workspace)
     store.write(STATE, loop.model_dump_json(indent=1).encode())
     show(store, "test", loop.best.stage, metrics, confusion)

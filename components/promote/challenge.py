@@ -64,9 +64,9 @@ def predictions(ws: Workspace, path: str) -> pl.DataFrame:
     return pl.read_parquet(ws.store.file(f"{path}/{PREDICTIONS}"))
 
 
-def evaluate_champion(workspace: str, state: LoopState) -> None:
+def evaluate_champion(workspace: str, state_json: str) -> None:
     """Has the present champion answer this run's test gold, where there is an accelerator: the gate, which needs it, runs without one."""
-    ws = Workspace.open(workspace)
+    ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
     uri, name = tracking.resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
     client = tracking.connect(uri)
     with tracking.explained(uri):

@@ -19,7 +19,6 @@ from attrloop.components.shared import tracking
 from attrloop.components.shared.config import EvaluateConfig, ModelConfig, TrackingConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.state import LoopState
 from attrloop.components.shared.storage import Stage
 from attrloop.components.shared.vlm import Vlm
 from attrloop.components.shared.workspace import Workspace
@@ -146,7 +145,7 @@ def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tm
     register(second.uri, second.state)
     refused = promoted_without_models(second)
     assert refused.returncode == 1 and "version 1 became champion after this run was evaluated. Start the same command again" in refused.stderr
-    evaluate_champion(second.uri, LoopState.model_validate_json(second.state))
+    evaluate_champion(second.uri, second.state)
     done = promoted_without_models(second)
     assert done.stdout.strip() == "promoted", done.stderr
     kept = pl.read_parquet(second.ws.store.file("evaluate/test/champion-1/predictions.parquet"))
