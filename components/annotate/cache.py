@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -74,7 +75,7 @@ class Cache:
         folder = store.folder(CACHE)
         self.path = folder / this_process() / _FILE
         files = [file for file in sorted(folder.glob(f"*/{_FILE}")) if file.is_file() and not file.parent.name.startswith(TEMPORARY)]
-        self._quiet = {file: _whole_lines(file) for file in files if time.time() - file.stat().st_mtime > _QUIET}
+        self._quiet = {file: _whole_lines(file) for file in takewhile(lambda file: time.time() - file.stat().st_mtime > _QUIET, files)}
         seen: set[str] = set()
         for file in [folder / _ONCE, *files] if (folder / _ONCE).is_file() else files:
             self._load(file, seen)
@@ -115,7 +116,7 @@ class Cache:
             os.fsync(self._file.fileno())
             self._take(row)
             if time.monotonic() - self._kept > _PACE:
-                self._keep()
+                self._keep(self.path)
                 self._kept = time.monotonic()
 
     def forget(self, row: Paid) -> None:
@@ -123,22 +124,24 @@ class Cache:
         self.add(Paid(key=row.key, listing=row.listing, forgotten=True))
 
     def close(self) -> None:
-        """Keeps this process's replies, together with those of processes that are long gone, whose files would else be ever more."""
+        """Keeps this process's replies, and makes one file of those of processes that are long gone, which would else be ever more.
+
+        The oldest files alone, up to the first that may still be written to: the order of lines stays, for a line may take earlier ones out of use.
+        """
         with suppress(OSError):  # what could not be written was told by `add`
             if self._file is not None:
                 self._file.close()
-        own = [_whole_lines(self.path)] if self.path.is_file() else []
-        quiet = {file: lines for file, lines in self._quiet.items() if file.is_file()}  # else another process was faster
-        merged = quiet if own or len(quiet) > 1 else {}
-        if merged:
-            write_atomic(self.path, b"".join([*merged.values(), *own]))
-        self._keep()
-        for file in merged:
+        self._keep(self.path)
+        *old, newest = [file for file in self._quiet if file.is_file()] or [self.path]  # else another process was faster
+        if old:
+            write_atomic(newest, b"".join(self._quiet[file] for file in (*old, newest)))
+            self._keep(newest)
+        for file in old:
             self._store.remove(f"{CACHE}/{file.parent.name}")
 
-    def _keep(self) -> None:
-        if self.path.is_file():
-            self._store.keep(f"{CACHE}/{self.path.parent.name}/{_FILE}")
+    def _keep(self, file: Path) -> None:
+        if file.is_file():
+            self._store.keep(f"{CACHE}/{file.parent.name}/{_FILE}")
 
 
 def this_process() -> str:

@@ -52,8 +52,8 @@ def check_tracking(config: RunConfig, workspace: str) -> Finding:
     """The tracking server answers, or the folder of the database file can be written."""
     finding = Finding("tracking")
     with finding.gathering("tracking.uri"):
-        clean_credentials()
         uri = resolve_uri(config, workspace)
+        clean_credentials(uri)
         finding.detail = shown_uri(uri)
         if uri.startswith(("http://", "https://")):
             finding.problems += _server(uri)

@@ -65,14 +65,20 @@ def predictions(ws: Workspace, path: str) -> pl.DataFrame:
 
 
 def evaluate_champion(workspace: str, state_json: str) -> None:
-    """Has the present champion answer this run's test gold, where there is an accelerator: the gate, which needs it, runs without one."""
+    """Has the present champion answer this run's test gold, where there is an accelerator: the gate, which needs it, runs without one.
+
+    What keeps it from that is told and no more: what this run has made must be registered all the same.
+    """
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
     uri, name = tracking.resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
-    client = tracking.connect(uri)
-    with tracking.explained(uri):
-        version = champion(client, name, Ledger(open_store(tracking.runs_folder(ws.store.root)), name).head())
-        if version:
-            champion_predictions(ws, state, client, uri, name, version)
+    try:
+        client = tracking.connect(uri)
+        with tracking.explained(uri):
+            version = champion(client, name, Ledger(open_store(tracking.runs_folder(ws.store.root)), name).head())
+            if version:
+                champion_predictions(ws, state, client, uri, name, version)
+    except AttrloopError as error:
+        log.warning("the champion could not be evaluated, so that nothing can be promoted in its place: %s", error)
 
 
 def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, version: str) -> pl.DataFrame:
@@ -82,8 +88,10 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
     in `evaluate/test/champion-<version>`.
 
     Raises:
-        AttrloopError: it is not decoded yet, and there is nothing here to decode it with.
+        AttrloopError: it is registered no more, or not decoded yet and there is nothing here to decode it with.
     """
+    if not exists(client, name, version):
+        raise AttrloopError(f"version {version} of {name}, the champion, is registered no more. Make another one champion: attrloop rollback RUN --to VERSION")
     tags = client.get_model_version(name, version).tags
     for outcome in state.outcomes:
         if outcome.adapter and adapter_digest(ws.store.folder(outcome.adapter)) == tags.get("adapter_digest"):
@@ -93,7 +101,8 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
     stage = Stage(ws.store, f"evaluate/test/{who}", made_from)
     if stage.manifest is None:
         if find_spec("torch") is None:
-            raise AttrloopError(f"version {version} became champion after this run was evaluated. Start the same command again: it is evaluated then too.")
+            what = "became champion after this run was evaluated, or could not be evaluated then, as its log says"
+            raise AttrloopError(f"version {version} {what}. Start the same command again, or make another version champion (attrloop rollback --to).")
         log.info("decoding %s on this run's gold", who)
         home = _guest(ws, uri, f"models:/{name}/{version}", f"champions/{version}")
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RESULT = "promote/result.json"
+_CLASHES = 10  # of promoters that set the alias at the same moment
 log = logging.getLogger(__name__)
 
 
@@ -114,11 +115,20 @@ def settle(ledger: Ledger, client: "MlflowClient", version: str, gate: str, verd
 def show(ledger: Ledger, client: "MlflowClient") -> str | None:
     """Sets the alias `champion` to what the ledger's head says, until the head is still the same afterwards: of several who do so at once, the last to
     read sees the newest head. Returns the champion."""
+    from mlflow.exceptions import MlflowException
+
+    clashes = 0
     while True:
         head = ledger.head()
         champion = head.after if head else None
         if champion:
-            client.set_registered_model_alias(ledger.model, tracking.CHAMPION, champion)
+            try:
+                client.set_registered_model_alias(ledger.model, tracking.CHAMPION, champion)
+            except MlflowException as error:  # of two that make an alias at the same moment, MLflow's database refuses one
+                clashes += 1
+                if error.error_code != "BAD_REQUEST" or clashes > _CLASHES:
+                    raise
+                continue
         elif head and challenge.alias(client, ledger.model):
             client.delete_registered_model_alias(ledger.model, tracking.CHAMPION)
         if ledger.head() == head:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.schema import validate_yaml
-from attrloop.components.shared.secrets import CREDENTIALS
+from attrloop.components.shared.secrets import reveals
 from attrloop.components.shared.storage import digest, file_digest
 
 Views = Literal["first", "all", "each"]
@@ -29,7 +29,7 @@ class Config(BaseModel):
     @field_validator("*")
     @classmethod
     def _no_credentials(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and CREDENTIALS.search(value):
+        if isinstance(value, str) and reveals(value):
             instead = f": leave them out and set {_INSTEAD[info.field_name]} in the environment" if info.field_name in _INSTEAD else ""
             raise ValueError(f"holds a user or password, which every record of the run would show{instead}")
         return value
@@ -74,7 +74,9 @@ class PromptConfig(Config):
 class AnnotateConfig(Config):
     base_url: str = "https://api.openai.com/v1"  # any OpenAI-compatible endpoint
     model: str = "gpt-4.1-mini"
-    key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")  # the environment variable that holds the key; the key itself is never in a config
+    key_env: str = Field(
+        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$"
+    )  # the environment variable that holds the key; the key itself is never in a config
     train_per_vertical: int = Field(10, ge=0)  # listings labelled for SFT, uniform over verticals; the paper's order of magnitude
     validation_per_vertical: int = Field(20, ge=0)  # gold for choices: early stop, best iteration, consensus gate
     test_per_vertical: int = Field(20, ge=0)  # gold that is read once, at the end

@@ -146,10 +146,11 @@ def validate_yaml(model: type[Model], text: str, name: str) -> Model:
     try:
         return model.model_validate(raw if raw is not None else {})
     except ValidationError as error:
-        raise InputError([_problem(fault, tree, name) for fault in error.errors()]) from error
+        raise InputError([problem_of(fault, tree, name) for fault in error.errors()]) from error
 
 
-def _problem(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
+def problem_of(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
+    """A fault that pydantic found, at its line of a YAML tree."""
     key = ".".join(str(part) for part in fault["loc"]) or "the document"
     remedies = {"extra_forbidden": "Remove it or correct its spelling", "missing": "Add it", "too_short": "List more entries"}
     what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")

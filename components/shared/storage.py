@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from attrloop.components.shared.errors import AttrloopError, Problem, explained_disk, fail
+from attrloop.components.shared.errors import AttrloopError, InputError, Problem, explained_disk, fail
 
 SCHEME = "gs://"
 MANIFEST = "manifest.json"
@@ -187,7 +187,7 @@ class Stage:
         names = sorted(files)
         self._check_own()
         for name in names:
-            self.keep(name)
+            self.store.keep(f"{self.path}/{name}")
         found = (file for name in names for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*")))
         members = sorted(file for file in found if file.is_file())
         content = digest([[str(p.relative_to(self.folder)), file_digest(p)] for p in members])
@@ -196,8 +196,11 @@ class Stage:
         return self.manifest
 
     def _check_own(self) -> None:
-        place = f"{self.path}/{INPUTS}"
-        if not self.store.exists(place) or self.store.read(place) != self._inputs:
+        try:
+            own = self.store.read(f"{self.path}/{INPUTS}") == self._inputs
+        except InputError:  # removed
+            own = False
+        if not own:
             what = "begun anew from other inputs while it was being made. Two runs are at work in this workspace: stop one, and start the other again"
             raise AttrloopError(f"{self.store.root}/{self.path}: {what}")
 

@@ -63,13 +63,14 @@ def shown_uri(uri: str) -> str:
     return CREDENTIALS.sub("", uri)
 
 
-def clean_credentials() -> None:
+def clean_credentials(uri: str) -> None:
     """Puts what MLflow authenticates with into a form that can be sent: MLflow reads the environment itself, and its errors show what cannot.
 
     Raises:
         InputError: see `secret`.
     """
-    os.environ.update({name: secret(name) for name in _SECRETS if name in os.environ})
+    if uri.startswith("http"):
+        os.environ.update({name: secret(name, encoded=name != _SECRETS[0]) for name in _SECRETS if name in os.environ})
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def explained(uri: str) -> Iterator[None]:
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    clean_credentials()
+    clean_credentials(uri)
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:

@@ -61,7 +61,7 @@ def check(url: str, hosts: Collection[str]) -> None:
         raise fail(url, f"not a URL ({error})", "Correct it") from error
     if parts.scheme != "https" and (parts.scheme != "http" or parts.host not in ("127.0.0.1", "localhost")):
         raise fail(url, f"scheme {parts.scheme!r} is not fetched", "Use https, gs or a local path")
-    if parts.host not in hosts:
+    if not {parts.host, parts.raw_host.decode()} & set(hosts):  # in letters, or as punycode
         raise fail(url, f"host {parts.host!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
 
 
@@ -175,7 +175,7 @@ def _known(url: str, most: int) -> tuple[str, dict[str, str]]:
         for file in (_record(url), inputs.cached() / known["content"]):
             os.utime(file)
         return (known["content"], known["headers"]) if file.stat().st_size <= most else ("", {})
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or damaged
         return "", {}
 
 
@@ -192,7 +192,7 @@ def _keep(url: str, response: httpx2.Response, most: int) -> _Found:
         os.replace(temporary, inputs.cached() / content)
     finally:
         temporary.unlink(missing_ok=True)
-    headers = {ask: response.headers[told] for told, ask in _VALIDATORS.items() if told in response.headers}
+    headers = {ask: value for told, ask in _VALIDATORS.items() if (value := response.headers.get(told, "")) and value.isascii()}
     if headers:
         write_atomic(_record(url), json.dumps({"content": content, "headers": headers}).encode())
     return _Found(content, brought=True)

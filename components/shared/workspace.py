@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import RunConfig
+from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
-from attrloop.components.shared.schema import Schema, load_schema
+from attrloop.components.shared.schema import Schema, load_schema, problem_of
 from attrloop.components.shared.storage import Store, open_store
 
 CONFIG = "config.json"
@@ -33,8 +35,16 @@ class Workspace:
 
     @staticmethod
     def open(uri: str) -> "Workspace":
+        """The workspace at a URI.
+
+        Raises:
+            InputError: there is none, or its config holds what this version refuses.
+        """
         store = open_store(uri)
-        return Workspace(store, RunConfig.model_validate_json(store.read(CONFIG)))
+        try:
+            return Workspace(store, RunConfig.model_validate_json(store.read(CONFIG)))
+        except ValidationError as error:  # of another version, or edited
+            raise InputError([problem_of(fault, None, f"{store.root}/{CONFIG}") for fault in error.errors()]) from error
 
     @staticmethod
     def create(uri: str, config: RunConfig) -> "Workspace":

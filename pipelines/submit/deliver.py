@@ -65,7 +65,7 @@ def ensure_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str, v
     """
 
     def start(client: Any) -> Any:
-        if other := _in_the_way(client, submission, experiment_id):
+        if other := _in_the_way(client, submission):
             what = f"run {other.run_id} ({other.display_name}) is at work in {submission.arguments['workspace']}, with other data or in another version"
             raise AttrloopError(f"{what}. Wait for its end or stop it, and give the same command again.")
         return client.run_pipeline(
@@ -95,9 +95,9 @@ def current_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str) 
     return kubeflow.call("list the submission's runs", settle)
 
 
-def _in_the_way(client: Any, submission: Submission, experiment_id: str) -> Any | None:
-    """A run that is under way in the submission's workspace and not its own."""
-    latest = client.list_runs(page_size=100, sort_by="created_at desc", experiment_id=experiment_id).runs or []
+def _in_the_way(client: Any, submission: Submission) -> Any | None:
+    """A run that is under way in the submission's workspace and not its own, in whatever experiment."""
+    latest = client.list_runs(page_size=100, sort_by="created_at desc", namespace=client.get_user_namespace() or None).runs or []
     others = (run for run in latest if run.display_name != submission.run and run.state not in (*_OVER, "SUCCEEDED"))
     place = submission.arguments.get("workspace")
     return next((run for run in others if place and ((run.runtime_config and run.runtime_config.parameters) or {}).get("workspace") == place), None)

@@ -72,21 +72,37 @@ def test_the_files_of_processes_that_are_long_gone_become_one(tmp_path: Path) ->
         cache.forget(Paid(key="shared", listing="shared"))
         cache.close()
         age(tmp_path)
-    assert len(open_store(tmp_path).list(CACHE)) == 1
+    assert len(open_store(tmp_path).list(CACHE)) == 2, "and that of the last"
     alive = Cache(open_store(tmp_path))
     pay(alive, "alive", close=False)
     pay(Cache(open_store(tmp_path)), "last")
-    assert len(open_store(tmp_path).list(CACHE)) == 2, "a process that may still write keeps its file"
+    assert len(open_store(tmp_path).list(CACHE)) == 3, "a process that may still write keeps its file"
     pay(alive, "later")
     found = Cache(open_store(tmp_path))
     assert (found.calls, found.get("shared")) == (13, None) and all(found.get(key) for key in ("key-0", "key-4", "alive", "last", "later"))
+
+
+def test_a_line_of_long_ago_never_comes_after_one_that_takes_it_out_of_use(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    long_gone = Cache(store)
+    long_gone.add(Paid(key="k", listing="l", failed="unusable", cost=1.0))
+    long_gone.close()
+    age(tmp_path)
+    killed = Cache(store)
+    killed.forget(Paid(key="k", listing="l"))
+    killed.add(Paid(key="k", listing="l", answers={"colour": ("", "red")}, cost=1.0))
+    pay(Cache(store), "another")
+    age(tmp_path)
+    pay(Cache(store), "last")
+    found = Cache(store).get("k")
+    assert found is not None and found.answers
 
 
 def test_in_a_bucket_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attrloop.components.annotate.cache._QUIET", -60.0)
     for k in range(3):
         pay(Cache(open_store(f"{bucket}/run")), f"key-{k}")
-    assert len(open_store(f"{bucket}/run").list(CACHE)) == 1
+    assert len(open_store(f"{bucket}/run").list(CACHE)) == 2
     assert Cache(open_store(f"{bucket}/run")).calls == 3
 
 

@@ -161,7 +161,8 @@ def test_all_problems_are_told_at_once(shop):
 
 
 @pytest.mark.parametrize("name", ["TEACHER_KEY", "MLFLOW_TRACKING_TOKEN"])
-def test_a_secret_of_two_lines_is_named_and_not_shown(shop, name, monkeypatch):
+def test_a_secret_of_two_lines_is_named_and_not_shown(shop, server, name, monkeypatch):
+    shop.set("tracking", uri=server.url)
     monkeypatch.setenv(name, "sk-hunter2\nsk-hunter2")
     text = found(shop)
     assert f"the environment variable {name}: holds a line break" in text and "hunter2" not in text

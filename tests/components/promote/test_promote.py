@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from attrloop.components.promote import promote as module
-from attrloop.components.promote.challenge import alias
+from attrloop.components.promote.challenge import alias, evaluate_champion
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.promote.promote import promote, rollback, settle, show
@@ -263,3 +263,16 @@ def test_what_is_missing_is_named(runs: Path) -> None:
     tracking.connect(uri_of(runs)).delete_registered_model(NAME)
     with pytest.raises(AttrloopError, match="no version 1 of attribute-adapter"):
         promote(run.uri, run.state)
+
+
+def test_a_champion_that_is_gone_keeps_nothing_from_being_registered(runs: Path) -> None:
+    first = make_run(runs, "first")
+    register(first.uri, first.state)
+    promote(first.uri, first.state)
+    tracking.connect(uri_of(runs)).delete_model_version(NAME, "1")
+    second = make_run(runs, "second", seed=1)
+    evaluate_champion(second.uri, second.state)
+    assert register(second.uri, second.state) == "2"
+    with pytest.raises(AttrloopError, match=r"version 1 of attribute-adapter, the champion, is registered no more.*rollback RUN --to"):
+        promote(second.uri, second.state)
+    assert rollback(second.uri, to="2", reason="version 1 is gone").after == "2" == champion_of(uri_of(runs))

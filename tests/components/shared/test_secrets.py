@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from attrloop.components.shared.config import AnnotateConfig, RunConfig, TrackingConfig, load_config
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.secrets import secret
+from attrloop.components.shared.workspace import Workspace
 
 
 @pytest.mark.parametrize(("held", "found"), [("sk-1 23~", "sk-1 23~"), ("\tsk-1\r\n", "sk-1"), ("\n", "")])
@@ -23,6 +24,16 @@ def test_what_cannot_be_sent_is_named_and_not_shown(held: str, monkeypatch: pyte
     monkeypatch.setenv("A_SECRET", held)
     with pytest.raises(InputError, match=r"the environment variable A_SECRET: .*Set it to the secret alone") as caught:
         secret("A_SECRET")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("held", "found"), [("für alle ", "für alle "), ("hunter2\n", "hunter2")])
+def test_what_is_sent_encoded_may_be_any_text(held: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", held)
+    assert secret("A_SECRET", encoded=True) == found
+    monkeypatch.setenv("A_SECRET", "hunter2\nhunter2")
+    with pytest.raises(InputError, match="holds a line break") as caught:
+        secret("A_SECRET", encoded=True)
     assert "hunter2" not in str(caught.value)
 
 
@@ -54,6 +65,17 @@ def test_a_record_with_a_secret_is_refused_without_showing_it() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["http://mlflow:5000/x@y", "sqlite:////home/me@work/mlflow.db", "sqlite:///runs@home/mlflow.db", "databricks://profile"])
+@pytest.mark.parametrize(
+    "uri",
+    ["http://mlflow:5000/x@y", "sqlite:////home/me@work/mlflow.db", "sqlite:///runs@home/mlflow.db", "databricks://profile", "postgresql://mlflow@db/mlflow"],
+)
 def test_an_address_without_a_user_may_hold_what_it_likes(uri: str) -> None:
     assert TrackingConfig(uri=uri).uri == uri and AnnotateConfig(base_url=uri).base_url == uri
+
+
+def test_a_workspace_whose_config_is_refused_says_so(tmp_path: Path) -> None:
+    raw = '{"data": {"catalogue_schema": "s", "listings": "l"}, "model": {"base": "b"}, "tracking": {"uri": "https://bob:hunter2@mlflow.example"}}'
+    (tmp_path / "config.json").write_text(raw)
+    with pytest.raises(InputError, match=r"config\.json:1 \(tracking\.uri\): holds a user or password") as caught:
+        Workspace.open(str(tmp_path))
+    assert "hunter2" not in str(caught.value)

@@ -96,7 +96,7 @@ def test_a_workspace_is_one_runs_alone(server: Server, wanted: Wanted) -> None:
     submit(wanted, server.destination())
     (first,) = server.rows("runs")
     with pytest.raises(AttrloopError, match=rf"run {first['run_id']} \({first['display_name']}\) is at work in gs://.*Wait for its end or stop it"):
-        submit(replace(wanted, data="day-2"), server.destination())
+        submit(replace(wanted, data="day-2"), server.destination(experiment="elsewhere"))
     assert submit(replace(wanted, settings={"loop_seed": "3"}), server.destination()) == 0, "that is another workspace"
     assert submit(wanted, server.destination(), wait=True, every=0.1) == 0, "its own run is joined"
     assert submit(replace(wanted, data="day-2"), server.destination()) == 0, "its turn has come"
