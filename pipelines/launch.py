@@ -10,7 +10,7 @@ from rich.console import Console
 from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.storage import digest, open_store
+from attrloop.components.shared.storage.store import digest, open_store
 from attrloop.pipelines.compile import Name
 from attrloop.pipelines.local import run_local
 from attrloop.pipelines.locks import exclusive

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.sampling import require
-from attrloop.components.shared.storage import write_atomic
+from attrloop.components.shared.model.sampling import require
+from attrloop.components.shared.storage.store import write_atomic
 from attrloop.pipelines.compile import MAX_ITERATIONS, Name, compile_to
 from attrloop.pipelines.live import Progress, Stream
 from attrloop.pipelines.locks import exclusive

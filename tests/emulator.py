@@ -70,7 +70,7 @@ def upload(folder: Path, uri: str) -> None:
     """Puts every file below a local folder into a bucket, at the same paths below `uri`."""
     from google.cloud.storage import transfer_manager
 
-    from attrloop.components.shared.gcs import bucket_of, split
+    from attrloop.components.shared.storage.gcs import bucket_of, split
 
     bucket, prefix = bucket_of(uri), split(uri)[1]
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -81,7 +81,7 @@ def upload(folder: Path, uri: str) -> None:
 def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) -> str:
     """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
     from attrloop.components.shared.config import DataConfig
-    from attrloop.components.shared.storage import open_store
+    from attrloop.components.shared.storage.store import open_store
     from attrloop.components.shared.workspace import Workspace
 
     for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):

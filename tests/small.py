@@ -16,7 +16,7 @@ from PIL import Image
 
 from attrloop.components.shared.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
 from attrloop.components.shared.records import Label, Listing, Pair, to_frame
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c"}
@@ -103,11 +103,11 @@ def _train_apart(step: int, number: signal.Signals, stage: str, workspaces: list
 
 def main(step: int, number: int, stage: str, workspaces: list[str]) -> None:
     """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
-    import attrloop.components.shared.torchvision_operators  # noqa: F401
+    import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
     from attrloop.components.dpo import train as dpo
     from attrloop.components.sft import train as sft
-    from attrloop.components.shared.training import Metrics
+    from attrloop.components.shared.model.training import Metrics
 
     shown = Metrics.on_step_end
 

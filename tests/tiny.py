@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers

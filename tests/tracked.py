@@ -15,7 +15,7 @@ from attrloop.components.evaluate.metrics import score
 from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
 from attrloop.components.shared.records import Label, Listing, Prediction, to_frame
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 VERTICALS = ("Café mug", "desk lamp", "rug")

@@ -13,7 +13,7 @@ from attrloop.components.annotate.label import Labeller, ahead
 from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
 from attrloop.components.shared.errors import InputError, Problem
 from attrloop.components.shared.records import Label, Listing, read_labels
-from attrloop.components.shared.storage import Stage, write_atomic
+from attrloop.components.shared.storage.store import Stage, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.records import Record
-from attrloop.components.shared.storage import TEMPORARY, Store, write_atomic
+from attrloop.components.shared.storage.store import TEMPORARY, Store, write_atomic
 
 # Beside the stage's folder, which is emptied when its inputs change: what was paid for must outlive a raised budget.
 CACHE, _FILE = "annotate-cache", "replies.jsonl"

@@ -9,7 +9,7 @@ from attrloop.components.shared.config import AnnotateConfig, RunConfig
 from attrloop.components.shared.errors import InputError, Problem
 from attrloop.components.shared.records import Label, Listing, read_rows
 from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 from attrloop.components.shared.workspace import Workspace
 
 Split = Literal["train", "validation", "test"]

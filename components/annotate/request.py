@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from attrloop.components.shared.config import AnnotateConfig
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Attribute, Vertical, fold
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 
 VERSION = 1  # of the wording below: part of every cache key
 SYSTEM = (

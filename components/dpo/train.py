@@ -6,7 +6,7 @@ import time
 import polars as pl
 
 from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         output.finish("adapter", {"rows": 0, "seconds": 0}, [])
         return adapter
     from attrloop.components.dpo.trainer import fit  # torch: not needed where everything is reused
-    from attrloop.components.shared.processes import processes_for, spread
+    from attrloop.components.shared.model.processes import processes_for, spread
 
     spread(fit, processes_for(ws.config.dpo.batch_size), ws, output, adapter, pairs)
     counts = {"rows": len(pairs), "anchors": sum(pair.rejected is None for pair in pairs), "seconds": time.monotonic() - started}

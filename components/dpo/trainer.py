@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 from accelerate import PartialState
@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from trl import DPOConfig, DPOTrainer
 
 from attrloop.components.shared import prompts
-from attrloop.components.shared.logprobs import completion_logprobs, continuation_logprobs
+from attrloop.components.shared.model.logprobs import completion_logprobs, continuation_logprobs
+from attrloop.components.shared.model.training import rows_dataset, run_trainer, trainer_arguments
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.training import rows_dataset, run_trainer, trainer_arguments
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace, progress
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ from attrloop.components.shared.errors import fail
 from attrloop.components.shared.prompts import Prompt, answer_of, question, shown, views_of
 from attrloop.components.shared.records import Label, Prediction, to_frame
 from attrloop.components.shared.schema import abstains
-from attrloop.components.shared.storage import Stage, read_manifest, write_atomic
+from attrloop.components.shared.storage.store import Stage, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace, progress
 
 if TYPE_CHECKING:
-    from attrloop.components.shared.vlm import Vlm
+    from attrloop.components.shared.model.vlm import Vlm
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 _PARTS = "parts"  # predictions of a stage that is not finished yet
@@ -71,7 +71,7 @@ class Models:
     def get(self, adapter: str) -> "Vlm":
         """The model with an adapter of the workspace, "" for none."""
         if self.vlm is None:
-            from attrloop.components.shared.vlm import Vlm  # torch: not needed where everything is reused
+            from attrloop.components.shared.model.vlm import Vlm  # torch: not needed where everything is reused
 
             self.vlm = Vlm.open(self.ws, adapter)
         elif adapter != self.adapter:

@@ -11,7 +11,7 @@ import polars as pl
 from attrloop.components.evaluate.metrics import CONFIDENCE, flips, paired_bootstrap
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Manifest, read_manifest
+from attrloop.components.shared.storage.store import Manifest, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 STATE = "state.json"  # the loop's latest state, kept by the evaluations

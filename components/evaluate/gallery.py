@@ -8,7 +8,7 @@ import polars as pl
 from attrloop.components.evaluate.facts import Facts
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 
 SIDE = 168  # pixels of an example's longer side: about 4 kB each
 KINDS = {  # share of the examples, and heading

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.evaluate.facts import STATE
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Store, open_store
+from attrloop.components.shared.storage.store import Store, open_store
 from attrloop.components.shared.workspace import Workspace
 
 _RATES = ("macro_accuracy", "off_list_rate", "abstention_rate", "coverage_at_95_precision", "expected_calibration_error", "chain_tokens_mean")

@@ -8,7 +8,7 @@ import time
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
 from attrloop.components.register_adapter.versions import adapter_digest, adapter_files
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.storage import Stage, Store, read_manifest, write_atomic
+from attrloop.components.shared.storage.store import Stage, Store, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 STAGE, ADAPTER, SETTINGS = "start", "start/adapter", "start/settings.json"

@@ -11,11 +11,12 @@ from typing import Any
 
 from attrloop.components.evaluate.facts import STATE
 from attrloop.components.register_adapter.versions import ADAPTER
-from attrloop.components.shared import inputs, tracking
+from attrloop.components.shared import tracking
 from attrloop.components.shared.config import ModelConfig, PromptConfig, RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import open_store
 from attrloop.components.shared.workspace import CONFIG
 
 REGISTRY = "models:/"

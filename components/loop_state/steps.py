@@ -2,7 +2,7 @@
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 
 
 def should_run(workspace: str, k: int, state: str) -> bool:

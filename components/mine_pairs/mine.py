@@ -22,11 +22,11 @@ from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import explained_disk, fail
 from attrloop.components.shared.prompts import completion
 from attrloop.components.shared.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
-from attrloop.components.shared.storage import Stage, file_digest, read_manifest, write_atomic
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import Stage, file_digest, read_manifest, write_atomic
 from attrloop.components.shared.workspace import LABELS, Workspace, progress
 
 BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair

@@ -14,7 +14,7 @@ from attrloop.components.preflight.prepare import Override, resolve
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.records import Listing, iter_rows
 from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 CATALOGUE = "catalogue"

@@ -13,12 +13,12 @@ from typing import Any
 
 from attrloop.components.predict.catalogue import listings
 from attrloop.components.predict.votes import CataloguePrediction
-from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.records import Label, Listing, read_labels
 from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema, load_schema
-from attrloop.components.shared.storage import write_atomic
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 PROJECTS = {False: "one-value", True: "several-values"}

@@ -10,10 +10,10 @@ from attrloop.components.predict.catalogue import shards as read_shards
 from attrloop.components.predict.votes import decide
 from attrloop.components.sample_chains.sample import readable, sample_listings
 from attrloop.components.shared.errors import AttrloopError, fail
+from attrloop.components.shared.model.sampling import Sampler, open_sampler
 from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.sampling import Sampler, open_sampler
 from attrloop.components.shared.shares import parse_share, shares
-from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
 
 PREDICTIONS = "predictions"

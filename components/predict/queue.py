@@ -14,7 +14,7 @@ from attrloop.components.predict.predict import PREDICTIONS
 from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.records import polars_schema
-from attrloop.components.shared.storage import Stage, Store, digest, read_manifest, write_atomic
+from attrloop.components.shared.storage.store import Stage, Store, digest, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 REVIEW = "review"

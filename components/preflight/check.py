@@ -16,7 +16,7 @@ from attrloop.components.preflight.model import check_engine, check_gpu, check_m
 from attrloop.components.preflight.services import check_endpoint, check_tracking
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError, Problem
-from attrloop.components.shared.storage import Stage, open_store, read_manifest
+from attrloop.components.shared.storage.store import Stage, open_store, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 _AGAIN = 20  # images opened when an earlier check has seen the catalogue

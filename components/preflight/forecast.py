@@ -14,7 +14,7 @@ from attrloop.components.preflight.catalogue import Catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import Problem
-from attrloop.components.shared.local import existing
+from attrloop.components.shared.storage.local import existing
 
 _ROOM = 200_000_000  # bytes for reports, the tracking database, logs
 _CHAIN = 200  # bytes of a chain's row beside its text

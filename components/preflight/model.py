@@ -13,7 +13,7 @@ from typing import Any
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.shared.config import ModelConfig, RunConfig
 from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.sampling import require, room_for
+from attrloop.components.shared.model.sampling import require, room_for
 
 _TIMEOUT = 180  # seconds: reading a config from the hub and building a large model without weights
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.schema import validate_yaml
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import digest
 
 Override = str | int | float
 _NAMES = {"data_schema": ("data", "catalogue_schema"), "loop_seed": ("seed",)}

@@ -8,7 +8,7 @@ from attrloop.components.annotate.key import read_key
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import Problem
-from attrloop.components.shared.local import writable
+from attrloop.components.shared.storage.local import writable
 from attrloop.components.shared.tracking import clean_credentials, resolve_uri, shown_uri
 
 _TIMEOUT = 10.0  # seconds

@@ -15,7 +15,7 @@ from attrloop.components.register_adapter.versions import ADAPTER, adapter_diges
 from attrloop.components.shared import tracking
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import MANIFEST, Stage, open_store
+from attrloop.components.shared.storage.store import MANIFEST, Stage, open_store
 from attrloop.components.shared.workspace import LABELS, Workspace
 
 if TYPE_CHECKING:

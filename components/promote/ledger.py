@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from attrloop.components.shared.storage import Store
+from attrloop.components.shared.storage.store import Store
 
 
 class Change(BaseModel):

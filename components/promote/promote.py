@@ -15,7 +15,7 @@ from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.shared import tracking
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import Stage, digest, open_store, read_manifest, write_atomic
+from attrloop.components.shared.storage.store import Stage, digest, open_store, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Manifest, read_manifest
+from attrloop.components.shared.storage.store import Manifest, read_manifest
 from attrloop.components.shared.tracking import slugs
 from attrloop.components.shared.workspace import Workspace
 

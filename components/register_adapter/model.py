@@ -22,7 +22,7 @@ from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.prompts import Prompt, answer_of, question, rationale_of
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 
 _COLUMNS = ["answer", "confidence", "rationale"]
 _LONGEST_PATH = 1024
@@ -61,7 +61,7 @@ class AttributeModel(PythonModel):
         """Loads base model, processor and adapter."""
         from pathlib import Path
 
-        from attrloop.components.shared.vlm import Vlm
+        from attrloop.components.shared.model.vlm import Vlm
 
         config = dict(context.model_config)
         self.schema, self.config, self.lock = Schema.model_validate(config["schema"]), config, threading.Lock()
@@ -84,7 +84,7 @@ class AttributeModel(PythonModel):
         Raises:
             InputError: an unknown vertical or attribute, or an image that cannot be read.
         """
-        from attrloop.components.shared.features import FeatureCache
+        from attrloop.components.shared.model.features import FeatureCache
 
         rows = [self._asked(k, row) for k, row in enumerate(model_input.to_dict("records"))]
         prompts = [Prompt(question(listing, name, self.schema.attribute(listing.vertical, name), **self._shown()), listing.images) for listing, name in rows]

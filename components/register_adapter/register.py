@@ -12,7 +12,7 @@ from attrloop.components.register_adapter import figures, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
 from attrloop.components.shared import tracking
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Stage, digest, read_manifest, write_atomic
+from attrloop.components.shared.storage.store import Stage, digest, read_manifest, write_atomic
 from attrloop.components.shared.workspace import Workspace
 
 if TYPE_CHECKING:

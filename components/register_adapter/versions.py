@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrloop.components.shared import tracking
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.requirements import read_requirements
-from attrloop.components.shared.storage import digest, file_digest
+from attrloop.components.shared.model.requirements import read_requirements
+from attrloop.components.shared.storage.store import digest, file_digest
 from attrloop.components.shared.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import polars as pl
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import SampleConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.model.sampling import Sampler, open_sampler
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.sampling import Sampler, open_sampler
 from attrloop.components.shared.shares import parse_share, shares
-from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace, progress
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import time
 from attrloop.components.shared import prompts
 from attrloop.components.shared.errors import AttrloopError
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.storage import Stage, read_manifest
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def train(workspace: str) -> str:
     if not rows:
         raise AttrloopError("There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels.")
     from attrloop.components.sft.trainer import fit  # torch: not needed where everything is reused
-    from attrloop.components.shared.processes import processes_for, spread
+    from attrloop.components.shared.model.processes import processes_for, spread
 
     spread(fit, processes_for(ws.config.sft.batch_size), ws, stage, rows)
     stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])

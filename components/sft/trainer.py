@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from attrloop.components.shared.features import noisy
-from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.model.features import noisy
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.training import rows_dataset, run_trainer, trainer_arguments
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.training import rows_dataset, run_trainer, trainer_arguments
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
 from attrloop.components.shared.schema import validate_yaml
 from attrloop.components.shared.secrets import reveals
-from attrloop.components.shared.storage import digest, file_digest
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import digest, file_digest
 
 Views = Literal["first", "all", "each"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from attrloop.components.shared import inputs, urls
 from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError, Problem, fail
-from attrloop.components.shared.storage import SCHEME
+from attrloop.components.shared.storage import inputs, urls
+from attrloop.components.shared.storage.store import SCHEME
 
 _LONGEST = 100  # sides: Qwen's processors refuse an image of more than 200 to 1, and scaling it down before may round the short side
 

@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeVar, get_args
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, fail
 from attrloop.components.shared.rows import raw_rows
 from attrloop.components.shared.schema import Schema
+from attrloop.components.shared.storage import inputs
 
 UNKNOWN_LISTING = "a label for an unknown listing"
 ALL_IMAGES = -1  # the view that shows all images of a listing at once

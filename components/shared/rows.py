@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import fail
+from attrloop.components.shared.storage import inputs
 
 _BATCH = 10_000  # rows of Parquet in memory at a time
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, fail
+from attrloop.components.shared.storage import inputs
 
 Model = TypeVar("Model", bound=BaseModel)
 NOT_VISIBLE = "not_visible"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.secrets import CREDENTIALS, secret
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

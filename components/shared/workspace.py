@@ -16,7 +16,7 @@ from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Label, Listing, read_labels, read_listings
 from attrloop.components.shared.schema import Schema, load_schema, problem_of
-from attrloop.components.shared.storage import Store, open_store
+from attrloop.components.shared.storage.store import Store, open_store
 
 CONFIG = "config.json"
 LABELS = "annotate/labels.jsonl"

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from attrloop.components.shared.storage import write_atomic
+from attrloop.components.shared.storage.store import write_atomic
 from attrloop.pipelines.demo.renderer import render
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product, values_of
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from attrloop.components.shared.errors import AttrloopError, fail
 from attrloop.components.shared.schema import SEPARATOR
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 from attrloop.pipelines.demo.world import FAMILIES
 
 MODEL = "demo-teacher"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from attrloop.components.shared.errors import InputError, Problem, fail
-from attrloop.components.shared.storage import digest
+from attrloop.components.shared.storage.store import digest
 
 LIMIT = 10_000  # bytes of a parameter that a server accepts by default
 

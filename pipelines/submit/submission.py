@@ -11,7 +11,7 @@ from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.shared.base_images import PLACEHOLDER
 from attrloop.components.shared.config import RunConfig, load_config
 from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.storage import digest, open_store
+from attrloop.components.shared.storage.store import digest, open_store
 from attrloop.components.shared.tracking import code_digest, slug
 from attrloop.pipelines.cluster import Cluster, no_images
 from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled

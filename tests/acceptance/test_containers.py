@@ -29,7 +29,7 @@ from rich.console import Console
 from attrloop.components.promote.promote import rollback
 from attrloop.components.shared.config import DataConfig, RunConfig, TrackingConfig
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import Store, open_store
+from attrloop.components.shared.storage.store import Store, open_store
 from attrloop.pipelines.demo.demo import KEY_ENV
 from attrloop.pipelines.local import run_pipeline
 from tests.acceptance.conftest import Done
@@ -258,7 +258,7 @@ def test_the_champion_predicts_a_catalogue(cluster: Cluster, config: RunConfig, 
 
 def parts(store: Store) -> dict[str, int]:
     """Sampled parts, and which writing of it each is."""
-    from attrloop.components.shared.gcs import bucket_of, split
+    from attrloop.components.shared.storage.gcs import bucket_of, split
 
     prefix = f"{split(store.root)[1]}/iteration-1/chains/part-"
     return {blob.name: blob.generation for blob in bucket_of(store.root).list_blobs(prefix=prefix)}

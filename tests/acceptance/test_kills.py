@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch

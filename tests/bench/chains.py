@@ -7,7 +7,7 @@ import polars as pl
 
 from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
 from attrloop.components.shared.records import Chain, Label, polars_schema
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 STAGE = "iteration-1"

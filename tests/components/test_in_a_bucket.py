@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 from mlflow import MlflowClient
@@ -21,7 +21,7 @@ from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
 from attrloop.components.shared.config import TrackingConfig
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import Store, open_store, read_manifest
+from attrloop.components.shared.storage.store import Store, open_store, read_manifest
 from attrloop.components.shared.workspace import LABELS
 from tests.emulator import move
 from tests.small import train_until_killed
@@ -98,13 +98,13 @@ def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str
 
 
 def _delete(uri: str) -> None:
-    from attrloop.components.shared.gcs import bucket_of, split
+    from attrloop.components.shared.storage.gcs import bucket_of, split
 
     bucket_of(uri).blob(split(uri)[1]).delete()
 
 
 def _generations(uri: str) -> dict[str, int]:
-    from attrloop.components.shared.gcs import bucket_of, split
+    from attrloop.components.shared.storage.gcs import bucket_of, split
 
     return {blob.name: blob.generation for blob in bucket_of(uri).list_blobs(prefix=f"{split(uri)[1]}/{STAGE}/chains/")}
 

@@ -24,8 +24,8 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
 from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.storage import write_atomic
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.model.vlm import Vlm
+from attrloop.components.shared.storage.store import write_atomic
 from attrloop.components.shared.workspace import Workspace
 from attrloop.pipelines.demo.catalogue import Sizes, write_catalogue
 from attrloop.pipelines.demo.demo import demo_config

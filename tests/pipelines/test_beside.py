@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
@@ -22,7 +22,7 @@ from attrloop.components.shared import tracking
 from attrloop.components.shared.config import AnnotateConfig, LoopConfig, RunConfig
 from attrloop.components.shared.records import Label, read_labels
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.storage.store import read_manifest
 from attrloop.components.shared.workspace import Workspace
 from attrloop.pipelines.compile import NAMES, Name, compile_to
 from attrloop.pipelines.local import labels_of, run_local

@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from attrloop.components.shared.config import TrackingConfig
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 from attrloop.pipelines.cli import app
 from tests.emulator import move
 from tests.tracked import make_run

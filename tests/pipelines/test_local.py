@@ -43,7 +43,7 @@ def work_once(workspace: str) -> str:
     import logging
     import tempfile
 
-    from attrloop.components.shared.storage import Stage, open_store
+    from attrloop.components.shared.storage.store import Stage, open_store
 
     stage = Stage(open_store(workspace), "pairs", {"from": "nothing"})
     if stage.manifest is None:

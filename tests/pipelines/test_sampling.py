@@ -15,7 +15,7 @@ from kfp import compiler, dsl
 from rich.console import Console
 
 from attrloop.components.sample_chains.component import share_out
-from attrloop.components.shared.storage import open_store, read_manifest
+from attrloop.components.shared.storage.store import open_store, read_manifest
 from attrloop.pipelines.cluster import Cluster
 from attrloop.pipelines.iteration import build_sampling, uncached
 from attrloop.pipelines.local import run_pipeline
@@ -29,7 +29,7 @@ sampling = build_sampling(CLUSTER)
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
 def then(workspace: str) -> bool:
     """Stands for what follows: whether the chains are finished when it is its turn."""
-    from attrloop.components.shared.storage import open_store, read_manifest
+    from attrloop.components.shared.storage.store import open_store, read_manifest
 
     return read_manifest(open_store(workspace), "iteration-1/chains") is not None
 

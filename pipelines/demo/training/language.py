@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import numpy as np
 import torch
@@ -30,14 +30,14 @@ from transformers import (
 
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import DataConfig, ModelConfig
-from attrloop.components.shared.encoded import Encoded, encode
-from attrloop.components.shared.features import ImageTokens
 from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.model.encoded import Encoded, encode
+from attrloop.components.shared.model.features import ImageTokens
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Listing
 from attrloop.components.shared.schema import Attribute, fold
-from attrloop.components.shared.vlm import Vlm
 from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
 from attrloop.pipelines.demo.training.tower import GRID, VISION_CONFIG, WIDTH, Student, normalise
 from attrloop.pipelines.demo.training.words import RETAIL_WORDS
@@ -210,7 +210,7 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
 
 def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> float:
     """Share of evidence named rightly when asked to look at an attribute of a photograph."""
-    from attrloop.components.shared.decoding import decode
+    from attrloop.components.shared.model.decoding import decode
 
     rows, wanted = [], []
     for token, vertical, values in photographs(vlm, count, seed, difficulty):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import numpy as np
 import torch

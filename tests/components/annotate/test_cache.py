@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.annotate.cache import CACHE, Cache, Paid
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 
 
 @pytest.fixture(params=["disk", "bucket"])

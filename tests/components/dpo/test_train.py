@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ from attrloop.components.dpo.train import train
 from attrloop.components.dpo.trainer import PairCollator, WeightedDPOTrainer, reference_logprobs
 from attrloop.components.sft.train import ADAPTER
 from attrloop.components.shared import prompts
-from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.training import rows_dataset, trainer_arguments
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
 from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.training import rows_dataset, trainer_arguments
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, some_pairs, train_apart, train_until_killed, write_pairs
 from tests.tiny import ARCHITECTURES

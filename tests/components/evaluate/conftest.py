@@ -15,7 +15,7 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from attrloop.components.shared.records import Chain, Label, Listing, Prediction, to_frame
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c", "yellow": "#ec3"}

@@ -12,9 +12,9 @@ from attrloop.components.evaluate import evaluate as module
 from attrloop.components.evaluate.evaluate import Seen, evaluate, majority
 from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from attrloop.components.shared.errors import InputError
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.records import Prediction
-from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.tiny import qwen2_5_vl
 

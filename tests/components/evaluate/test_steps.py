@@ -7,7 +7,7 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.evaluate.steps import show
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 
 
 def attribute(accuracy: float, matrix: list[list[int]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from attrloop.components.register_adapter.versions import adapter_digest
 from attrloop.components.shared.config import PromptConfig, RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.storage.store import read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.tracked import Run, evaluate, make_run, train
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
@@ -19,11 +19,11 @@ from attrloop.components.predict.catalogue import check, prepare, shards
 from attrloop.components.predict.predict import predict, share_out
 from attrloop.components.predict.queue import review
 from attrloop.components.predict.votes import CataloguePrediction, decide
-from attrloop.components.shared import inputs
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.small import COLOURS, change_config
 

@@ -19,7 +19,7 @@ from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.records import Listing, read_labels, to_frame
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 
 EXPORTED = Path(__file__).with_name("label-studio-export.json")  # written by Label Studio 1.23.2 from tasks of ours

@@ -20,7 +20,7 @@ from attrloop.components.shared.config import PromoteConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.records import Prediction, to_frame
 from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 from tests.tracked import VERTICALS, Run, answers, evaluate, make_run
 
 NAME = "attribute-adapter"

@@ -18,9 +18,9 @@ from attrloop.components.register_adapter.register import register
 from attrloop.components.shared import tracking
 from attrloop.components.shared.config import EvaluateConfig, ModelConfig, TrackingConfig
 from attrloop.components.shared.errors import InputError
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 from tests.emulator import move
 from tests.tiny import ARCHITECTURES

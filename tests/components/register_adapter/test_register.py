@@ -13,7 +13,7 @@ from attrloop.components.register_adapter.register import attach, register
 from attrloop.components.shared import tracking
 from attrloop.components.shared.config import TrackingConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.storage.store import read_manifest
 from tests.tracked import Run, evaluate, make_run
 
 NAME = "attribute-adapter"

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
@@ -15,7 +15,7 @@ from attrloop.components.sample_chains.sample import chains_per_view, sample, sh
 from attrloop.components.sft.train import ADAPTER
 from attrloop.components.shared.config import SampleConfig
 from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.storage import read_manifest
+from attrloop.components.shared.storage.store import read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config
 from tests.tiny import ARCHITECTURES

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from attrloop.components.sft.train import ADAPTER, train, training_rows
 from attrloop.components.shared.config import SftConfig
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.logprobs import completion_logprobs
-from attrloop.components.shared.storage import Stage, read_manifest
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage, read_manifest
 from attrloop.components.shared.workspace import Workspace
 from tests.small import make_workspace, train_apart, train_until_killed
 from tests.tiny import ARCHITECTURES

@@ -9,8 +9,8 @@ from PIL import Image
 
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
 SIZES = ((64, 48), (64, 64), (40, 64), (64, 64))

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 from PIL import Image, ImageChops
@@ -13,8 +13,8 @@ from attrloop.components.sample_chains.sample import readable
 from attrloop.components.shared.config import DataConfig, ModelConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.records import Listing
-from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
 _TURN = Image.Transpose

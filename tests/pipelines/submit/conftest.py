@@ -14,7 +14,7 @@ import kfp
 import pytest
 
 from attrloop.components.shared.base_images import PLACEHOLDER
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 from attrloop.pipelines.compile import Name, compile_to
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import Destination

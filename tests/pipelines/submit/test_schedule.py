@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import schedule
 from tests.pipelines.submit.conftest import Server, options

@@ -12,7 +12,7 @@ import yaml
 
 from attrloop.components.preflight.prepare import resolve
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import submit
 from tests.pipelines.submit.conftest import IMAGE, Server, options

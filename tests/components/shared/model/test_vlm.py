@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
@@ -14,11 +14,11 @@ import torch
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import ModelConfig
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.features import noisy
 from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.logprobs import completion_logprobs
+from attrloop.components.shared.model.features import noisy
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.vlm import Vlm
 from tests.components.shared.conftest import PROMPTS, adapt, prompts_for
 
 COMPLETIONS = ("I see upright bars. Answer: striped", "Answer: red", "hm", "I see Answer: other")

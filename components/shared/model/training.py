@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 from datasets import Dataset
@@ -20,10 +20,10 @@ from trl import DPOConfig, SFTConfig
 
 from attrloop.components.shared.config import TrainConfig
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.processes import STOPPED
-from attrloop.components.shared.requirements import write_requirements
-from attrloop.components.shared.storage import Stage
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.model.processes import STOPPED
+from attrloop.components.shared.model.requirements import write_requirements
+from attrloop.components.shared.model.vlm import Vlm
+from attrloop.components.shared.storage.store import Stage
 
 log = logging.getLogger(__name__)
 Arguments = TypeVar("Arguments", SFTConfig, DPOConfig)

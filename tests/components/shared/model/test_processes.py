@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ from attrloop.components.dpo import trainer as dpo
 from attrloop.components.sft import trainer as sft
 from attrloop.components.sft.train import ADAPTER, training_rows
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.processes import STOPPED, processes_for, spread
-from attrloop.components.shared.storage import Stage
+from attrloop.components.shared.model.processes import STOPPED, processes_for, spread
+from attrloop.components.shared.storage.store import Stage
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, some_pairs
 
@@ -68,9 +68,9 @@ def test_processes_that_were_asked_to_stop_end_the_task_as_one_does(tmp_path: Pa
 
 def test_when_the_task_is_asked_to_stop_every_process_has_time_to_save(tmp_path: Path) -> None:
     """The signal goes to the first process alone, as Kubernetes sends it."""
-    code = "import sys; from tests.components.shared.test_processes import save_when_asked as work; from attrloop.components.shared.processes import spread; "
+    code = f"import sys; from {__name__} import save_when_asked as work; from attrloop.components.shared.model.processes import spread; "
     command = [sys.executable, "-c", f"{code}spread(work, 2, sys.argv[1])", str(tmp_path)]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parents[4]) as process:
         while len(list(tmp_path.glob("ready-*"))) < 2:
             assert process.poll() is None
             time.sleep(0.1)

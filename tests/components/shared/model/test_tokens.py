@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
 from attrloop.components.shared.config import DataConfig, ModelConfig
-from attrloop.components.shared.features import image_placeholder
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.features import image_placeholder
+from attrloop.components.shared.model.tokens import Tokens
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.tokens import Tokens
-from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
 QUESTION = "What is the pattern of this mug?\nChoose one of: solid, striped.\nSay what you see, then Answer:"

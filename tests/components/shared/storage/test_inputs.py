@@ -11,12 +11,12 @@ import yaml
 from PIL import Image
 
 from attrloop.components.preflight.check import problems
-from attrloop.components.shared import inputs
 from attrloop.components.shared.config import DataConfig, LoopConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.shared.errors import AttrloopError, InputError
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.records import Listing, read_listings
 from attrloop.components.shared.schema import load_schema
+from attrloop.components.shared.storage import inputs
 from attrloop.components.shared.workspace import Workspace
 from tests.emulator import Gateway, new_bucket, upload
 

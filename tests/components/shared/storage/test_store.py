@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.storage import Stage, Store, open_store, read_manifest
+from attrloop.components.shared.storage.store import Stage, Store, open_store, read_manifest
 from tests.emulator import Gateway
 
 Pod = Callable[[], Store]
@@ -124,7 +124,7 @@ def test_keeping_what_is_not_there_removes_nothing(bucket_pod: Pod) -> None:
 
 KEEPER = """
 import os, sys
-from attrloop.components.shared.storage import open_store
+from attrloop.components.shared.storage.store import open_store
 store = open_store(sys.argv[1])
 folder = store.folder("checkpoint")
 for k in range(20):
@@ -135,7 +135,7 @@ store.keep("checkpoint")
 
 
 def test_a_kill_while_a_folder_is_kept_leaves_no_folder(bucket: str, bucket_pod: Pod) -> None:
-    from attrloop.components.shared.gcs import bucket_of
+    from attrloop.components.shared.storage.gcs import bucket_of
 
     def uploaded() -> int:
         return len([blob for blob in bucket_of(bucket).list_blobs() if blob.size])
@@ -243,7 +243,7 @@ def test_a_local_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 def test_without_credentials_the_remedy_is_workload_identity(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "STORAGE_", "CLOUDSDK"))}
-    code = "from attrloop.components.shared.storage import open_store; open_store('gs://some-bucket/run').read('config.json')"
+    code = "from attrloop.components.shared.storage.store import open_store; open_store('gs://some-bucket/run').read('config.json')"
     nowhere = {"NO_GCE_CHECK": "true", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | nowhere, check=False)
     assert "AttrloopError: gs://some-bucket/run: no Google credentials" in done.stderr and "service account with workload identity" in done.stderr
@@ -273,7 +273,7 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 
 def test_a_local_store_does_without_googles_libraries() -> None:
-    code = "import sys; from attrloop.components.shared import inputs, storage; storage.open_store('.').check(); inputs.fetch([], 1); inputs.exists('.')"
+    code = "import sys; from attrloop.components.shared.storage import inputs, store; store.open_store('.').check(); inputs.fetch([], 1); inputs.exists('.')"
     done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit('google.cloud.storage' in sys.modules)"], check=False)
     assert done.returncode == 0
 

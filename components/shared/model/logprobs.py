@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from attrloop.components.shared.prefix import backbone, prefill
+from attrloop.components.shared.model.prefix import backbone, prefill
 
 
 def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrloop.components.shared.errors import fail
 
 if TYPE_CHECKING:
-    from attrloop.components.shared.decoding import Generation
+    from attrloop.components.shared.model.decoding import Generation
     from attrloop.components.shared.prompts import Prompt
     from attrloop.components.shared.workspace import Workspace
 
@@ -52,10 +52,10 @@ def open_sampler(ws: "Workspace", adapter: str, keep_images: bool = True) -> Sam
         AttrloopError: it cannot load the model.
     """
     if ws.config.sample.engine == "vllm":
-        from attrloop.components.shared.vllm_engine import VllmEngine
+        from attrloop.components.shared.model.vllm_engine import VllmEngine
 
         return VllmEngine.load(ws.config.model, ws.images, ws.store.folder(adapter) if adapter else None, adapter)
-    from attrloop.components.shared.vlm import Vlm
+    from attrloop.components.shared.model.vlm import Vlm
 
     vlm = Vlm.open(ws, adapter, keep=keep_images)
     vlm.merge()

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from attrloop.components.shared import prompts
-from attrloop.components.shared.decoding import Generation
+from attrloop.components.shared.model.decoding import Generation
 
 _KEPT = 50_000  # prompts whose tokens are remembered
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import httpx2
 
-from attrloop.components.shared import inputs
 from attrloop.components.shared.errors import InputError, Problem, explained_disk, fail
-from attrloop.components.shared.storage import TEMPORARY, digest, write_atomic
+from attrloop.components.shared.storage import inputs
+from attrloop.components.shared.storage.store import TEMPORARY, digest, write_atomic
 
 _WORKERS = 8  # requests at once
 _WAITS = (0.5, 1.0, 2.0)  # seconds before another try

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.features import ImageTokens, image_placeholder
+from attrloop.components.shared.model.features import ImageTokens, image_placeholder
+from attrloop.components.shared.model.tokens import Tokens
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.tokens import Tokens
 
 
 @dataclass(frozen=True)

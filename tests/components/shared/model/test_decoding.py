@@ -1,15 +1,15 @@
 """Decoding: greedy is the model's own, chains belong to their key alone, and log-probabilities are those of temperature 1."""
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
 
 from attrloop.components.shared import prompts
-from attrloop.components.shared.decoding import Choose, Generation, decode, uniforms
-from attrloop.components.shared.logprobs import continuation_logprobs
+from attrloop.components.shared.model.decoding import Choose, Generation, decode, uniforms
+from attrloop.components.shared.model.logprobs import continuation_logprobs
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.vlm import Vlm
 from tests.components.shared.conftest import adapt, prompts_for
 
 LENGTH = 10

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from attrloop.components.shared.config import DataConfig, ModelConfig
-from attrloop.components.shared.features import bounded
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.features import bounded
+from attrloop.components.shared.model.vlm import Vlm
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.vlm import Vlm
 from tests.tiny import ARCHITECTURES
 
 QUESTION = "What is the pattern?"

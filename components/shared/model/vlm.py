@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 from PIL import Image
@@ -16,14 +16,14 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from attrloop.components.shared.config import ModelConfig
-from attrloop.components.shared.decoding import Generation, decode, uniforms
-from attrloop.components.shared.encoded import Encoded, encode, padded
 from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.features import FeatureCache, ImageTokens, bounded, encode_images
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.decoding import Generation, decode, uniforms
+from attrloop.components.shared.model.encoded import Encoded, encode, padded
+from attrloop.components.shared.model.features import FeatureCache, ImageTokens, bounded, encode_images
+from attrloop.components.shared.model.tokens import Tokens
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.storage import digest
-from attrloop.components.shared.tokens import Tokens
+from attrloop.components.shared.storage.store import digest
 from attrloop.components.shared.workspace import Workspace
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
@@ -27,11 +27,11 @@ from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft.train import ADAPTER, train
 from attrloop.components.shared import prompts
 from attrloop.components.shared.config import SampleConfig
-from attrloop.components.shared.decoding import seed_of
 from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.shared.model.decoding import seed_of
+from attrloop.components.shared.model.sampling import open_sampler, room_for
+from attrloop.components.shared.model.vllm_engine import VllmEngine, check_adapter
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.sampling import open_sampler, room_for
-from attrloop.components.shared.vllm_engine import VllmEngine, check_adapter
 from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, make_workspace
 from tests.tiny import qwen2_5_vl
@@ -50,7 +50,7 @@ def test_without_vllm_the_engine_is_refused_with_the_remedy(copy_of: Callable[[s
 
 
 def test_no_step_loads_vllm_unless_it_is_asked_to() -> None:
-    modules = ("sample_chains.sample", "predict.predict", "preflight.check", "shared.vllm_engine")
+    modules = ("sample_chains.sample", "predict.predict", "preflight.check", "shared.model.vllm_engine")
     code = "import sys\n" + "".join(f"import attrloop.components.{name}\n" for name in modules) + "sys.exit('vllm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from attrloop.components.shared.prefix import prefill
+from attrloop.components.shared.model.prefix import prefill
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from requests.exceptions import RequestException
 
 from attrloop.components.shared.errors import AttrloopError, InputError, Problem, explained_disk, fail
-from attrloop.components.shared.storage import INPUTS, MANIFEST, SCHEME, TEMPORARY, cache_folder, digest
+from attrloop.components.shared.storage.store import INPUTS, MANIFEST, SCHEME, TEMPORARY, cache_folder, digest
 
 WORKERS = 8  # transfers at once: what the connection pool of `requests` holds is 10
 _CHUNK = 32 * 2**20  # bytes: what of a large upload is sent again when the connection breaks

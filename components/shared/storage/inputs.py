@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attrloop.components.shared.errors import fail
-from attrloop.components.shared.storage import SCHEME, cache_folder, digest
+from attrloop.components.shared.storage.store import SCHEME, cache_folder, digest
 
 _ROOM = 50 * 10**9  # bytes: above it what was not used for the longest time goes
 _SAFE_AGE = 24 * 3600  # seconds: what was used since may be in use
@@ -137,7 +137,7 @@ def _remote(path: str | Path) -> bool:
 def _look(uris: list[str]) -> dict[str, _Found | None]:
     new = list(dict.fromkeys(uri for uri in uris if uri not in _seen))
     if new:
-        from attrloop.components.shared.gcs import WORKERS, bucket_of, explained, split
+        from attrloop.components.shared.storage.gcs import WORKERS, bucket_of, explained, split
 
         def look(uri: str) -> _Found | None:
             with explained(uri):
@@ -201,7 +201,7 @@ def _download(uris: list[str]) -> None:
             absent[target] = uri
     if not absent:
         return
-    from attrloop.components.shared.gcs import bucket_of, download, split
+    from attrloop.components.shared.storage.gcs import bucket_of, download, split
 
     names = {target.with_name(f"{target.name}.{uuid.uuid4().hex}"): target for target in absent}
     found = {name: (absent[target], _seen[absent[target]]) for name, target in names.items()}

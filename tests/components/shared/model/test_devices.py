@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
@@ -14,10 +14,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from attrloop.components.dpo.trainer import chain_logprobs
 from attrloop.components.sft.trainer import CompletionTrainer
-from attrloop.components.shared.decoding import Choose, uniforms
-from attrloop.components.shared.logprobs import completion_logprobs
-from attrloop.components.shared.prefix import backbone, prefill
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.model.decoding import Choose, uniforms
+from attrloop.components.shared.model.logprobs import completion_logprobs
+from attrloop.components.shared.model.prefix import backbone, prefill
+from attrloop.components.shared.model.vlm import Vlm
 from tests.components.shared.conftest import PROMPTS
 
 ELSEWHERE = "meta"  # stands for a GPU: the only other device that is there without one

@@ -77,12 +77,12 @@ def open_store(uri: str | Path) -> Store:
     """
     text = str(uri)
     if "://" not in text:
-        from attrloop.components.shared.local import LocalStore
+        from attrloop.components.shared.storage.local import LocalStore
 
         return LocalStore(text)
     if not text.startswith(SCHEME):
         raise fail(text, f"{text.partition('://')[0]!r} is not a kind of storage", "Give a local path or gs://<bucket>/<path>")
-    from attrloop.components.shared.gcs import GcsStore  # slow to import, and not needed on one machine
+    from attrloop.components.shared.storage.gcs import GcsStore  # slow to import, and not needed on one machine
 
     return GcsStore(text)
 

@@ -10,22 +10,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoProcessor
 
 from attrloop.components.shared.config import ModelConfig
-from attrloop.components.shared.decoding import Generation, seed_of
 from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.features import bounded
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.model.decoding import Generation, seed_of
+from attrloop.components.shared.model.features import bounded
+from attrloop.components.shared.model.sampling import require, room_for
+from attrloop.components.shared.model.tokens import Tokens
+from attrloop.components.shared.model.vlm import device_and_dtype
 from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.sampling import require, room_for
-from attrloop.components.shared.storage import digest
-from attrloop.components.shared.tokens import Tokens
-from attrloop.components.shared.vlm import device_and_dtype
+from attrloop.components.shared.storage.store import digest
 
 _AHEAD = 16  # batches handed over at once: vLLM decides how many of them it decodes together, and idles only at their end
 _TOWER = re.compile(r"visual|vision|image")

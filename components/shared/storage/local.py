@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrloop.components.shared.errors import AttrloopError, InputError, Problem, fail
-from attrloop.components.shared.storage import TEMPORARY, unfinished, write_atomic
+from attrloop.components.shared.storage.store import TEMPORARY, unfinished, write_atomic
 
 
 class LocalStore:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from attrloop.components.shared import urls
 from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.images import ImageReader
+from attrloop.components.shared.storage import urls
 
 
 def png(colour: str) -> bytes:

@@ -1,11 +1,11 @@
 """Continuations of a shared prompt have the log-probabilities, and the gradients, that each has by itself."""
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import torch
 
-from attrloop.components.shared.logprobs import completion_logprobs, continuation_logprobs
-from attrloop.components.shared.vlm import Vlm
+from attrloop.components.shared.model.logprobs import completion_logprobs, continuation_logprobs
+from attrloop.components.shared.model.vlm import Vlm
 from tests.components.shared.conftest import adapt, prompts_for
 
 # (prompt, completion): the prompts come in another order than they are encoded, one of them once, one three times.

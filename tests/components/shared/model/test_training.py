@@ -4,15 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import attrloop.components.shared.torchvision_operators  # noqa: F401
+import attrloop.components.shared.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
 from trl import DPOConfig, SFTConfig
 
 from attrloop.components.shared.config import SftConfig
-from attrloop.components.shared.storage import Stage, open_store
-from attrloop.components.shared.training import trainer_arguments
+from attrloop.components.shared.model.training import trainer_arguments
+from attrloop.components.shared.storage.store import Stage, open_store
 
 
 @pytest.mark.parametrize("kind", [SFTConfig, DPOConfig])
