@@ -68,14 +68,17 @@ def charts(facts: Facts) -> dict[str, Markup]:
 def publishable(facts: Facts) -> float | None:
     """The largest share of validation samples, taken by falling agreement of their chains, whose consensus is right at least 95% of the time.
 
-    Of the chains that were sampled last; None where there are none, or no labels to judge them by.
+    Of the chains that were sampled last, and of agreement as mining counts it; None where there are none, or no labels to judge them by.
     """
-    taken = right = share = 0.0
-    for bins in list(_agreement(facts).values())[-1:]:
-        for entry in reversed(bins):
-            taken, right = taken + entry["labelled"], right + entry["right"]
-            share = taken if right >= PRECISION * taken - 1e-9 else share
-    return share / taken if taken else None
+    mined = list(_agreement(facts).values())
+    if not mined:
+        return None
+    taken = right = most = 0
+    for entry in reversed(mined[-1]):
+        taken, right = taken + entry["labelled"], right + entry["right"]
+        if right >= PRECISION * taken - 1e-9:
+            most = taken
+    return most / taken
 
 
 def _agreement(facts: Facts) -> dict[str, list[dict[str, Any]]]:

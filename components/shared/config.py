@@ -74,9 +74,7 @@ class PromptConfig(Config):
 class AnnotateConfig(Config):
     base_url: str = "https://api.openai.com/v1"  # any OpenAI-compatible endpoint
     model: str = "gpt-4.1-mini"
-    key_env: str = Field(
-        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$"
-    )  # the environment variable that holds the key; the key itself is never in a config
+    key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")  # the environment variable that holds the key; never the key itself
     train_per_vertical: int = Field(10, ge=0)  # listings labelled for SFT, uniform over verticals; the paper's order of magnitude
     validation_per_vertical: int = Field(20, ge=0)  # gold for choices: early stop, best iteration, consensus gate
     test_per_vertical: int = Field(20, ge=0)  # gold that is read once, at the end
