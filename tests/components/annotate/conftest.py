@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 
 from attrloop.components.shared.config import RunConfig
 from attrloop.components.shared.workspace import Workspace
+from tests.http_server import QuietHandler, serving
 
 SCHEMA = """
 verticals:
@@ -65,7 +65,7 @@ def chat(content: str | None, finish: str = "stop", refusal: str | None = None) 
 def endpoint() -> Iterator[Endpoint]:
     state = Endpoint()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -82,17 +82,9 @@ def endpoint() -> Iterator[Endpoint]:
             with suppress(BrokenPipeError):  # a client that did not wait
                 self.wfile.write(text.encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as url:
+        state.url = f"{url}/v1"
+        yield state
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,8 @@
 """A small, faultless catalogue with its model config, endpoint and tracking store; tests spoil one thing at a time."""
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import yaml
 from PIL import Image
 
 from attrloop.components.shared.config import RunConfig
+from tests.http_server import QuietHandler, serving
 
 SCHEMA = """verticals:
   mug:
@@ -52,7 +51,7 @@ class Server:
 def server() -> Iterator[Server]:
     state = Server()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
             body = json.dumps({"data": [{"id": "m"}]}).encode()
@@ -61,17 +60,9 @@ def server() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_address[1]}"
-    yield state
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serving(Handler) as url:
+        state.url = url
+        yield state
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from attrloop.components.shared.config import DataConfig
 from attrloop.components.shared.errors import InputError
 from attrloop.components.shared.images import ImageReader
 from attrloop.components.shared.storage import urls
+from tests.http_server import QuietHandler, serving
 
 
 def png(colour: str) -> bytes:
@@ -55,7 +55,7 @@ class Site:
 def site() -> Iterator[Site]:
     state = Site(files={f"/{k}.png": png(f"#{k:02}7799") for k in range(20)})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -85,16 +85,9 @@ def site() -> Iterator[Site]:
                 self.close_connection = True
             self.wfile.write(body[: len(body) // 2] if status == 0 else body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield state
-    server.shutdown()
-    thread.join()
+    with serving(Handler) as url:
+        state.url = url
+        yield state
 
 
 @pytest.fixture(autouse=True)
