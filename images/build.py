@@ -29,7 +29,9 @@ def main() -> None:
     names = {}
     for image in options.images or [file.parent.name for file in sorted(ROOT.glob("images/*/Containerfile"))]:
         tag = f"{options.registry or 'attrloop'}/{image}:{revision}{'-dirty' if dirty else ''}"
-        _build(image, tag, "" if dirty else revision, [f"--build-arg=BASE={options.base}"] * bool(options.base) + docker)
+        _build(
+            image, tag, "" if dirty else revision, [f"--build-arg=BASE={options.base}"] * bool(options.base) + docker
+        )
         (OUTPUT / f"{image}.cdx.json").write_text(sbom(tag, revision))
         names[f"ATTRLOOP_{image.upper()}_IMAGE"] = _push(tag) if options.registry else tag
         size = int(_run("docker", "inspect", "--format={{.Size}}", tag))
@@ -45,12 +47,21 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", help="which; all by default")
     parser.add_argument("--registry", default="", help="pushes there; the images stay on this machine by default")
-    parser.add_argument("--base", default="", help="a Debian with Python 3.11, by digest; see the Containerfiles for the default")
+    parser.add_argument(
+        "--base", default="", help="a Debian with Python 3.11, by digest; see the Containerfiles for the default"
+    )
     return parser.parse_args(own), docker
 
 
 def _build(image: str, tag: str, revision: str, options: list[str]) -> None:
-    command = ["docker", "build", f"--file=images/{image}/Containerfile", f"--tag={tag}", f"--build-arg=REVISION={revision}", f"--build-arg=SOURCE={_source()}"]
+    command = [
+        "docker",
+        "build",
+        f"--file=images/{image}/Containerfile",
+        f"--tag={tag}",
+        f"--build-arg=REVISION={revision}",
+        f"--build-arg=SOURCE={_source()}",
+    ]
     subprocess.run([*command, *options, "."], cwd=ROOT, env=os.environ | {"DOCKER_BUILDKIT": "1"}, check=True)
 
 

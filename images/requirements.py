@@ -8,4 +8,8 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-print("\n".join(project["dependencies"] + [name for extra in sys.argv[1:] for name in project["optional-dependencies"][extra]]))
+print(
+    "\n".join(
+        project["dependencies"] + [name for extra in sys.argv[1:] for name in project["optional-dependencies"][extra]]
+    )
+)

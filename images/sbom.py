@@ -26,9 +26,19 @@ def sbom(image: str, revision: str) -> str:
     """
     command = ["docker", "run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", _ASK]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    packages = [PackageURL("deb", "debian", name, version, {"arch": architecture}) for name, version, architecture in found["debian"]]
+    packages = [
+        PackageURL("deb", "debian", name, version, {"arch": architecture})
+        for name, version, architecture in found["debian"]
+    ]
     packages += [PackageURL("pypi", None, name.lower(), version) for name, version in found["python"]]
-    bom = Bom(components=[Component(type=ComponentType.LIBRARY, name=url.name, version=url.version, purl=url, bom_ref=str(url)) for url in packages])
-    bom.metadata.component = Component(type=ComponentType.CONTAINER, name=image.rpartition("/")[2].partition(":")[0], version=revision)
+    bom = Bom(
+        components=[
+            Component(type=ComponentType.LIBRARY, name=url.name, version=url.version, purl=url, bom_ref=str(url))
+            for url in packages
+        ]
+    )
+    bom.metadata.component = Component(
+        type=ComponentType.CONTAINER, name=image.rpartition("/")[2].partition(":")[0], version=revision
+    )
     bom.register_dependency(bom.metadata.component, bom.components)
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1)

@@ -11,7 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.emulator import Gateway
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for one another, and for those of the tests beside
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny models: threads would only wait for one another, and for those of the tests beside
 
 
 @pytest.fixture(scope="session")

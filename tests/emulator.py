@@ -31,7 +31,11 @@ def emulator(host: str = "127.0.0.1") -> Iterator[str]:
     url = f"http://{host}:{port}"
     where = ["-host", host, "-port", str(port), "-external-url", url, "-public-host", f"{host}:{port}"]
     # Its output goes nowhere: it hangs when a pipe fills.
-    process = subprocess.Popen([_get_binary_path(), "-scheme", "http", "-backend", "memory", *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [_get_binary_path(), "-scheme", "http", "-backend", "memory", *where],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     before = os.environ.get("STORAGE_EMULATOR_HOST")
     os.environ["STORAGE_EMULATOR_HOST"] = url
     try:
@@ -70,7 +74,7 @@ def upload(folder: Path, uri: str) -> None:
     """Puts every file below a local folder into a bucket, at the same paths below `uri`."""
     from google.cloud.storage import transfer_manager
 
-    from attrloop.components.shared.storage.gcs import bucket_of, split
+    from attrloop.components.storage.gcs import bucket_of, split
 
     bucket, prefix = bucket_of(uri), split(uri)[1]
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -80,9 +84,9 @@ def upload(folder: Path, uri: str) -> None:
 
 def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) -> str:
     """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
-    from attrloop.components.shared.config import DataConfig
-    from attrloop.components.shared.storage.store import open_store
-    from attrloop.components.shared.workspace import Workspace
+    from attrloop.components.run.config import DataConfig
+    from attrloop.components.run.workspace import Workspace
+    from attrloop.components.storage.store import open_store
 
     for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):
         open_store(f"{bucket}/catalogue").write(file, (folder / file).read_bytes())
@@ -123,10 +127,17 @@ def gateway(target: str) -> Iterator[Gateway]:
                 state.seen.append((self.command, self.path))
             status = state.refuse(self.command, self.path)
             if status is not None:
-                self.answer(status, b'{"error": {"message": "refused by the gateway"}}', {"Content-Type": "application/json"})
+                self.answer(
+                    status, b'{"error": {"message": "refused by the gateway"}}', {"Content-Type": "application/json"}
+                )
                 return
             back = HTTPConnection(target.removeprefix("http://"))
-            back.request(self.command, self.path, body, {name: value for name, value in self.headers.items() if name not in ("Host", "Accept-Encoding")})
+            back.request(
+                self.command,
+                self.path,
+                body,
+                {name: value for name, value in self.headers.items() if name not in ("Host", "Accept-Encoding")},
+            )
             response = back.getresponse()
             data = response.read()
             back.close()
@@ -135,7 +146,11 @@ def gateway(target: str) -> Iterator[Gateway]:
             if state.lose(self.command, self.path):
                 self.close_connection = True
             else:
-                kept = {name: value for name, value in response.getheaders() if name not in ("Content-Length", "Transfer-Encoding", "Connection", "Date")}
+                kept = {
+                    name: value
+                    for name, value in response.getheaders()
+                    if name not in ("Content-Length", "Transfer-Encoding", "Connection", "Date")
+                }
                 self.answer(response.status, data, kept)
 
         def answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:

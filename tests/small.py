@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from attrloop.components.shared.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
-from attrloop.components.shared.records import Label, Listing, Pair, to_frame
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Label, Listing, Pair, to_frame
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
+from attrloop.components.run.workspace import Workspace
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c"}
 VERTICALS = ("mug", "shirt")
@@ -43,11 +43,22 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
             listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=images))
             if k < 6:
                 rationale = f"I see {colour}."
-                labels.append(Label(listing=f"{vertical}-{k}", attribute="colour", value=colour, rationale=rationale, split="train" if k < 4 else "validation"))
+                labels.append(
+                    Label(
+                        listing=f"{vertical}-{k}",
+                        attribute="colour",
+                        value=colour,
+                        rationale=rationale,
+                        split="train" if k < 4 else "validation",
+                    )
+                )
     (folder / "listings.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in listings))
     data = DataConfig(catalogue_schema=str(folder / "schema.yaml"), listings=str(folder / "listings.jsonl"))
-    ws = Workspace.create(str(folder / "run"), RunConfig(seed=3, data=data, model=ModelConfig(base=str(base), lora_rank=4), **{**SECTIONS, **sections}))
-    stage = Stage(ws.store, "annotate", {})
+    ws = Workspace.create(
+        str(folder / "run"),
+        RunConfig(seed=3, data=data, model=ModelConfig(base=str(base), lora_rank=4), **{**SECTIONS, **sections}),
+    )
+    stage = Artifact(ws.store, "annotate", {})
     (stage.folder / "labels.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in labels))
     stage.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
     return ws
@@ -62,7 +73,7 @@ def change_config(workspace: Path, **changes: dict[str, Any]) -> None:
 
 
 def write_pairs(ws: Workspace, pairs: list[Pair], stage: str = "iteration-1") -> None:
-    folder = Stage(ws.store, f"{stage}/pairs", {"pairs": json.dumps([pair.model_dump() for pair in pairs])})
+    folder = Artifact(ws.store, f"{stage}/pairs", {"pairs": json.dumps([pair.model_dump() for pair in pairs])})
     to_frame(pairs, Pair).write_parquet(folder.folder / "pairs.parquet")
     folder.finish("pairs", {"pairs": len(pairs)}, ["pairs.parquet"])
 
@@ -73,9 +84,18 @@ def some_pairs(ws: Workspace) -> list[Pair]:
     for k, listing in enumerate(ws.unlabelled()):
         right, wrong = list(COLOURS)[k % 3], list(COLOURS)[(k + 1) % 3]
         rejected = None if k % 3 == 2 else wrong
-        row = {"listing": listing.id, "vertical": listing.vertical, "attribute": "colour", "view": k % 2, "agreement": 0.8}
+        row = {
+            "listing": listing.id,
+            "vertical": listing.vertical,
+            "attribute": "colour",
+            "view": k % 2,
+            "agreement": 0.8,
+        }
         row |= {"chosen": f"I see {right}. Answer: {right}", "chosen_answer": right, "rejected_answer": rejected}
-        row |= {"rejected": rejected and f"I see {rejected} all over. Answer: {rejected}", "weight": (1.0, 0.5, 0.25)[k // 3 % 3]}
+        row |= {
+            "rejected": rejected and f"I see {rejected} all over. Answer: {rejected}",
+            "weight": (1.0, 0.5, 0.25)[k // 3 % 3],
+        }
         made.append(Pair.model_validate(row | {"source": "consensus" if rejected else "anchor"}))
     return made
 
@@ -97,17 +117,21 @@ def train_apart(stage: str, workspaces: list[str]) -> None:
 def _train_apart(step: int, number: signal.Signals, stage: str, workspaces: list[str], end: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.small", str(step), str(int(number)), stage, *workspaces]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [end] * len(workspaces), done.stderr[-3000:]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [end] * len(workspaces), done.stderr[
+        -3000:
+    ]
 
 
 def main(step: int, number: int, stage: str, workspaces: list[str]) -> None:
     """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
-    import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+    import attrloop.components.model.torchvision_operators  # noqa: F401
 
     from attrloop.components.dpo import train as dpo
+    from attrloop.components.model.training import Metrics
     from attrloop.components.sft import train as sft
-    from attrloop.components.shared.model.training import Metrics
 
     shown = Metrics.on_step_end
 

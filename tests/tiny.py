@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -24,9 +24,13 @@ def tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     base = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=base + specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=base + specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
     made.train_from_iterator([_TEXT] * 5, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=named
+    )
 
 
 def _text(vocabulary: int) -> dict[str, Any]:
@@ -47,7 +51,13 @@ def _save(model: Any, processor: Any, folder: Path) -> Path:
 
 def qwen2_5_vl(folder: Path, heads: int = 4) -> Path:
     """16 visual tokens for a 64 x 64 image; heads of 32 / `heads` (1, 2 or 4)."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     torch.manual_seed(0)
     words = tokenizer(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"])
@@ -58,7 +68,10 @@ def qwen2_5_vl(folder: Path, heads: int = 4) -> Path:
         video_processor=Qwen2VLVideoProcessor(**sizes),
         chat_template=_CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
     )
-    ids = {name: words.convert_tokens_to_ids(f"<|{token}|>") for name, token in (("image_token_id", "image_pad"), ("video_token_id", "video_pad"))}
+    ids = {
+        name: words.convert_tokens_to_ids(f"<|{token}|>")
+        for name, token in (("image_token_id", "image_pad"), ("video_token_id", "video_pad"))
+    }
     ids |= {f"vision_{end}_token_id": words.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4 // heads, 4 // heads, 8 // heads]}
     shape = {"num_attention_heads": heads, "num_key_value_heads": max(heads // 2, 1), "rope_parameters": rope}
@@ -83,8 +96,12 @@ def idefics3(folder: Path) -> Path:
         ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))],
         image_token="<image>", fake_image_token="<fake_token_around_image>", global_image_token="<global-img>",
     )  # fmt: skip
-    images = Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False)
-    processor = Idefics3Processor(image_processor=images, tokenizer=words, image_seq_len=16, chat_template=_CHAT.replace("IMAGE", "<image>"))
+    images = Idefics3ImageProcessor(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
+    )
+    processor = Idefics3Processor(
+        image_processor=images, tokenizer=words, image_seq_len=16, chat_template=_CHAT.replace("IMAGE", "<image>")
+    )
     config = Idefics3Config(
         text_config=_text(len(words)) | {"model_type": "llama"},
         vision_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64, "patch_size": 8},

@@ -11,12 +11,12 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
+from attrloop.components.catalogue.records import Label, Listing, Prediction, to_frame
 from attrloop.components.evaluate.metrics import score
-from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
-from attrloop.components.shared.records import Label, Listing, Prediction, to_frame
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
 
 VERTICALS = ("Café mug", "desk lamp", "rug")
 VALUES = ("red", "green", "blue")
@@ -32,7 +32,14 @@ class Run:
     state: str
 
 
-def make_run(folder: Path, name: str = "run", accuracy: dict[str, float] | None = None, seed: int = 0, gold: int = 15, **sections: Any) -> Run:
+def make_run(
+    folder: Path,
+    name: str = "run",
+    accuracy: dict[str, float] | None = None,
+    seed: int = 0,
+    gold: int = 15,
+    **sections: Any,
+) -> Run:
     """A run in `<folder>/<name>`, over a catalogue in `<folder>` that all runs there share.
 
     Args:
@@ -44,7 +51,11 @@ def make_run(folder: Path, name: str = "run", accuracy: dict[str, float] | None 
     accuracy = accuracy or ACCURACY
     _catalogue(folder, gold)
     data = DataConfig(catalogue_schema=str(folder / "schema.yaml"), listings=str(folder / "listings.jsonl"))
-    fixed = {"model": ModelConfig(base="tiny"), "evaluate": EvaluateConfig(bootstrap=50), "promote": PromoteConfig(resamples=500)}
+    fixed = {
+        "model": ModelConfig(base="tiny"),
+        "evaluate": EvaluateConfig(bootstrap=50),
+        "promote": PromoteConfig(resamples=500),
+    }
     ws = Workspace.create(str(folder / name), RunConfig(name=name, seed=seed, data=data, **{**fixed, **sections}))
     labels = _labels(ws)
     outcomes, source = [], ""
@@ -61,7 +72,11 @@ def _catalogue(folder: Path, gold: int) -> None:
     entry = {"attributes": {"colour": {"values": list(VALUES)}, "trim": {"values": list(VALUES)}}}
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
     Image.new("RGB", (32, 32), "red").save(folder / "image.png")
-    listings = [Listing(id=f"{vertical}-{k}", vertical=vertical, images=("image.png",)) for vertical in VERTICALS for k in range(2 * gold)]
+    listings = [
+        Listing(id=f"{vertical}-{k}", vertical=vertical, images=("image.png",))
+        for vertical in VERTICALS
+        for k in range(2 * gold)
+    ]
     (folder / "listings.jsonl").write_text("".join(listing.model_dump_json() + "\n" for listing in listings))
 
 
@@ -70,8 +85,10 @@ def _labels(ws: Workspace) -> list[Label]:
     for k, listing in enumerate(ws.listings.values()):
         for attribute in ("colour", "trim"):
             value = random.Random(f"{listing.id}{attribute}").choice(VALUES)
-            made.append(Label(listing=listing.id, attribute=attribute, value=value, split="test" if k % 2 else "validation"))
-    stage = Stage(ws.store, "annotate", {})
+            made.append(
+                Label(listing=listing.id, attribute=attribute, value=value, split="test" if k % 2 else "validation")
+            )
+    stage = Artifact(ws.store, "annotate", {})
     (stage.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in made))
     (stage.folder / "report.json").write_text(json.dumps({"labels": len(made)}))
     stage.finish("labels", {"labels": len(made), "seconds": 2.0}, ["labels.jsonl", "report.json"])
@@ -80,7 +97,7 @@ def _labels(ws: Workspace) -> list[Label]:
 
 def train(ws: Workspace, path: str, source: str, seed: int) -> str:
     """Writes an adapter, with a pickle beside it as trainers do, and its training curve; returns the stage's digest."""
-    stage = Stage(ws.store, path, {"adapter": source} if source else {})
+    stage = Artifact(ws.store, path, {"adapter": source} if source else {})
     folder = stage.folder / "adapter"
     folder.mkdir()
     weights = np.random.default_rng([seed, *path.encode()]).normal(size=(8, 8)).astype("float32")
@@ -101,15 +118,25 @@ def answers(labels: list[Label], ws: Workspace, share: float | dict[str, float],
         chance = share[vertical] if isinstance(share, dict) else share
         right = random.Random(f"{label.listing}{label.attribute}{seed}").random() < chance
         answer = label.value if right else next(value for value in VALUES if value != label.value)
-        row = {"listing": label.listing, "vertical": vertical, "attribute": label.attribute, "split": label.split, "gold": label.value}
-        made.append(Prediction.model_validate({**row, "answer": answer, "confidence": 0.9 if right else 0.5, "text": f"Answer: {answer}", "tokens": 3}))
+        row = {
+            "listing": label.listing,
+            "vertical": vertical,
+            "attribute": label.attribute,
+            "split": label.split,
+            "gold": label.value,
+        }
+        made.append(
+            Prediction.model_validate(
+                {**row, "answer": answer, "confidence": 0.9 if right else 0.5, "text": f"Answer: {answer}", "tokens": 3}
+            )
+        )
     return made
 
 
 def evaluate(ws: Workspace, stage: str, split: str, labels: list[Label], share: float, seed: int) -> float:
     """Writes predictions and metrics of a stage; returns its macro accuracy."""
     frame = to_frame(answers([label for label in labels if label.split == split], ws, share, seed), Prediction)
-    folder = Stage(ws.store, f"evaluate/{split}/{stage}", {"share": str(share)})
+    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {"share": str(share)})
     frame.write_parquet(folder.folder / "predictions.parquet")
     figures = {"stage": stage, "split": split, **score(frame, ws.schema, 50, 0)}
     (folder.folder / "metrics.json").write_text(json.dumps(figures))

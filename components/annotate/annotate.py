@@ -11,10 +11,11 @@ from attrloop.components.annotate.cache import Cache
 from attrloop.components.annotate.fill import Filling, fill
 from attrloop.components.annotate.label import Labeller, ahead
 from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.records import Label, Listing, read_labels
-from attrloop.components.shared.storage.store import Stage, write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Label, Listing, read_labels
+from attrloop.components.errors import InputError, Problem
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def annotate(workspace: str) -> None:
     """
     started = time.monotonic()
     ws = Workspace.open(workspace)
-    stage = Stage(ws.store, "annotate", made_from(ws))
+    stage = Artifact(ws.store, "annotate", made_from(ws))
     if stage.manifest is not None:
         log.info("reusing the labels in %s", stage.folder)
         return
@@ -52,7 +53,12 @@ def annotate(workspace: str) -> None:
     stage.keep("report.json")
     check_train(ws, labels, labeller)
     write_atomic(stage.folder / "labels.jsonl", "".join(label.model_dump_json() + "\n" for label in labels).encode())
-    counts = {"listings": len({label.listing for label in labels}), "labels": len(labels), "calls": labeller.calls, "cost": cache.spent}
+    counts = {
+        "listings": len({label.listing for label in labels}),
+        "labels": len(labels),
+        "calls": labeller.calls,
+        "cost": cache.spent,
+    }
     # The report tells how this process went about it; only the labels are what others build on.
     stage.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)
@@ -98,13 +104,23 @@ def check_train(ws: Workspace, labels: list[Label], labeller: Labeller) -> None:
     have = {ws.listings[label.listing].vertical for label in labels if label.split == "train"}
     cap = labeller.budget.reached
     why = f" (stopped at {cap})" if cap else ""
-    remedy = f"Raise {cap}; what was paid for is kept" if cap else "Add listings of it, raise annotate.train_per_vertical, or take it out of the schema"
-    missing = [Problem(f"vertical {name}", f"not one training label{why}", remedy) for name in ws.schema.verticals if name not in have]
+    remedy = (
+        f"Raise {cap}; what was paid for is kept"
+        if cap
+        else "Add listings of it, raise annotate.train_per_vertical, or take it out of the schema"
+    )
+    missing = [
+        Problem(f"vertical {name}", f"not one training label{why}", remedy)
+        for name in ws.schema.verticals
+        if name not in have
+    ]
     if missing:
         raise InputError(missing)
 
 
-def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller, labels: list[Label], bad: list[Problem]) -> dict[str, Any]:
+def make_report(
+    ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller, labels: list[Label], bad: list[Problem]
+) -> dict[str, Any]:
     """What was done and what it cost.
 
     `cost` and `tokens` are of everything this workspace ever paid for, `calls` and `attempts` (with the SDK's retries) of this process alone.

@@ -3,7 +3,7 @@
 from threading import Condition
 from typing import Literal
 
-from attrloop.components.shared.config import AnnotateConfig
+from attrloop.components.run.config import AnnotateConfig
 
 Cap = Literal["", "annotate.max_calls", "annotate.max_cost"]
 

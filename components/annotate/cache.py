@@ -15,15 +15,18 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from attrloop.components.shared.errors import explained_disk, fail
-from attrloop.components.shared.records import Record
-from attrloop.components.shared.storage.store import TEMPORARY, Store, write_atomic
+from attrloop.components.catalogue.records import Record
+from attrloop.components.errors import explained_disk, fail
+from attrloop.components.storage.files import TEMPORARY, write_atomic
+from attrloop.components.storage.store import Store
 
 # Beside the stage's folder, which is emptied when its inputs change: what was paid for must outlive a raised budget.
 CACHE, _FILE = "annotate-cache", "replies.jsonl"
 _ONCE = "cache.jsonl"  # the one file of workspaces that were made before
 _PACE = 5.0  # seconds of replies that a killed pod loses at most
-_QUIET = 24 * 3600.0  # seconds after the last line of a file when nobody writes to it any more: replies are minutes apart
+_QUIET = (
+    24 * 3600.0
+)  # seconds after the last line of a file when nobody writes to it any more: replies are minutes apart
 
 
 class Paid(Record):
@@ -74,8 +77,15 @@ class Cache:
         self._file: BinaryIO | None = None
         folder = store.folder(CACHE)
         self.path = folder / this_process() / _FILE
-        files = [file for file in sorted(folder.glob(f"*/{_FILE}")) if file.is_file() and not file.parent.name.startswith(TEMPORARY)]
-        self._quiet = {file: _whole_lines(file) for file in takewhile(lambda file: time.time() - file.stat().st_mtime > _QUIET, files)}
+        files = [
+            file
+            for file in sorted(folder.glob(f"*/{_FILE}"))
+            if file.is_file() and not file.parent.name.startswith(TEMPORARY)
+        ]
+        self._quiet = {
+            file: _whole_lines(file)
+            for file in takewhile(lambda file: time.time() - file.stat().st_mtime > _QUIET, files)
+        }
         seen: set[str] = set()
         for file in [folder / _ONCE, *files] if (folder / _ONCE).is_file() else files:
             self._load(file, seen)
@@ -85,7 +95,11 @@ class Cache:
             try:
                 row = Paid.model_validate_json(line)
             except ValidationError as error:
-                raise fail(f"{file}:{number}", "a damaged line in the annotation cache", "Remove the line; its request is then made again") from error
+                raise fail(
+                    f"{file}:{number}",
+                    "a damaged line in the annotation cache",
+                    "Remove the line; its request is then made again",
+                ) from error
             if row.id not in seen:
                 self._take(row)
             seen |= {row.id} - {""}
@@ -132,7 +146,9 @@ class Cache:
             if self._file is not None:
                 self._file.close()
         self._keep(self.path)
-        *old, newest = [file for file in self._quiet if file.is_file()] or [self.path]  # else another process was faster
+        *old, newest = [file for file in self._quiet if file.is_file()] or [
+            self.path
+        ]  # else another process was faster
         if old:
             write_atomic(newest, b"".join(self._quiet[file] for file in (*old, newest)))
             self._keep(newest)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from attrloop.components.annotate.cache import Paid
 from attrloop.components.annotate.key import read_key
 from attrloop.components.annotate.request import Request, completion_limit, price
-from attrloop.components.shared.config import AnnotateConfig
-from attrloop.components.shared.errors import InputError, fail
+from attrloop.components.errors import InputError, fail
+from attrloop.components.run.config import AnnotateConfig
 
 _EXCERPT = 200  # characters of a reply that are shown
 
@@ -29,7 +29,13 @@ class Annotator:
         self.config, self.attempts, self._key = config, 0, read_key(config)
         self._temperature: float | openai.Omit = 0.0
         self._http = httpx2.Client(timeout=config.timeout_s, event_hooks={"request": [self._count]})
-        self._client = openai.OpenAI(api_key=self._key, base_url=config.base_url, timeout=config.timeout_s, max_retries=config.retries, http_client=self._http)
+        self._client = openai.OpenAI(
+            api_key=self._key,
+            base_url=config.base_url,
+            timeout=config.timeout_s,
+            max_retries=config.retries,
+            http_client=self._http,
+        )
 
     def _count(self, _: httpx2.Request) -> None:
         self.attempts += 1
@@ -50,7 +56,11 @@ class Annotator:
             raw = self._send(request)
         except openai.APIStatusError as error:
             self._raise_if_hopeless(error)
-            return Paid(key=request.key, listing=request.listing.id, failed=f"HTTP {error.status_code}: {self._excerpt(error.message)}")
+            return Paid(
+                key=request.key,
+                listing=request.listing.id,
+                failed=f"HTTP {error.status_code}: {self._excerpt(error.message)}",
+            )
         except openai.APIConnectionError as error:
             raise self._out_of_reach(error) from error
         return self._paid(request, raw)
@@ -74,18 +84,34 @@ class Annotator:
         # Without the cause, whose text may hold the key.
         where, status = self.config.base_url, error.status_code
         if status in (401, 403):
-            raise fail(where, f"the key is refused (HTTP {status})", f"Set the environment variable {self.config.key_env} to a valid key") from None
+            raise fail(
+                where,
+                f"the key is refused (HTTP {status})",
+                f"Set the environment variable {self.config.key_env} to a valid key",
+            ) from None
         if status == 404:
             what = f"no such address or model {self.config.model!r} (HTTP 404: {self._excerpt(error.message)})"
             raise fail(where, what, "Correct annotate.base_url (it usually ends in /v1) or annotate.model") from None
         if status == 429:
             what = f"still refuses for lack of quota or for too many requests after {self.config.retries} retries ({self._excerpt(error.message)})"
-            raise fail(where, what, "Check the account's limits or lower annotate.concurrency, then run again: what was answered is kept") from None
+            raise fail(
+                where,
+                what,
+                "Check the account's limits or lower annotate.concurrency, then run again: what was answered is kept",
+            ) from None
 
     def _out_of_reach(self, error: openai.APIConnectionError) -> InputError:
-        cause = f"no answer within {self.config.timeout_s:g} s" if isinstance(error, openai.APITimeoutError) else str(error.__cause__ or error)
+        cause = (
+            f"no answer within {self.config.timeout_s:g} s"
+            if isinstance(error, openai.APITimeoutError)
+            else str(error.__cause__ or error)
+        )
         what = f"the endpoint is out of reach after {self.config.retries} retries ({cause})"
-        return fail(self.config.base_url, what, "Correct annotate.base_url or start the server, then run again: what was answered is kept")
+        return fail(
+            self.config.base_url,
+            what,
+            "Correct annotate.base_url or start the server, then run again: what was answered is kept",
+        )
 
     def _paid(self, request: Request, raw: Any) -> Paid:
         usage, text = _usage(raw.http_response)
@@ -106,7 +132,9 @@ class Annotator:
         except openai.ContentFilterFinishReasonError:
             why = "stopped by the content filter"
         except ValidationError as error:
-            why = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
+            why = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3]
+            )
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
             why = f"not a chat completion ({type(error).__name__})"  # servers err in any shape, and the SDK with them
         return row.model_copy(update={"failed": f"{why}: {self._excerpt(text)}"})

@@ -6,9 +6,9 @@ from itertools import zip_longest
 
 from attrloop.components.annotate.label import Labeller, Reply
 from attrloop.components.annotate.plan import Plan, Split
-from attrloop.components.shared.errors import Problem, fail
-from attrloop.components.shared.records import Label, Listing
-from attrloop.components.shared.workspace import progress
+from attrloop.components.catalogue.records import Label, Listing
+from attrloop.components.errors import Problem, fail
+from attrloop.components.run.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ def turns(slots: dict[str, list[Split]], queues: dict[str, list[Listing]]) -> li
 def _take(filling: Filling, places: list[Split], reply: Reply) -> None:
     if reply.bad is not None or reply.paid is None:
         where = f"listing {reply.listing.id}"
-        filling.bad += [Problem(f"{where}, image {reply.bad.where}", reply.bad.what, reply.bad.remedy)] if reply.bad else []
+        filling.bad += (
+            [Problem(f"{where}, image {reply.bad.where}", reply.bad.what, reply.bad.remedy)] if reply.bad else []
+        )
         return
     filling.asked += 1
     filling.cached += reply.cached
@@ -75,7 +77,17 @@ def _take(filling: Filling, places: list[Split], reply: Reply) -> None:
         return
     split, cost = places.pop(0), reply.paid.cost / len(reply.paid.answers)
     for attribute, (rationale, value) in reply.paid.answers.items():
-        filling.labels.append(Label(listing=reply.listing.id, attribute=attribute, value=value, rationale=rationale, source="api", cost=cost, split=split))
+        filling.labels.append(
+            Label(
+                listing=reply.listing.id,
+                attribute=attribute,
+                value=value,
+                rationale=rationale,
+                source="api",
+                cost=cost,
+                split=split,
+            )
+        )
 
 
 def _check_failed(labeller: Labeller, filling: Filling) -> None:

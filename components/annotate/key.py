@@ -1,8 +1,8 @@
 """The annotator's key."""
 
-from attrloop.components.shared.config import AnnotateConfig
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.secrets import secret
+from attrloop.components.errors import fail
+from attrloop.components.run.config import AnnotateConfig
+from attrloop.components.secrets import secret
 
 
 def read_key(config: AnnotateConfig) -> str:

@@ -10,9 +10,9 @@ from attrloop.components.annotate.budget import Budget
 from attrloop.components.annotate.cache import Cache, Paid
 from attrloop.components.annotate.client import Annotator
 from attrloop.components.annotate.request import Request, answer_model, cost_limit, make_request
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.records import Listing
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Listing
+from attrloop.components.errors import InputError, Problem
+from attrloop.components.run.workspace import Workspace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -99,7 +99,9 @@ class Labeller:
         sent = listing.images[: config.max_images]
         try:
             vertical = self.ws.schema.verticals[listing.vertical]
-            request = make_request(listing, vertical, self._models[listing.vertical], config, [images.digest(name) for name in sent])
+            request = make_request(
+                listing, vertical, self._models[listing.vertical], config, [images.digest(name) for name in sent]
+            )
             paid = self.cache.get(request.key)
             if paid is not None:
                 return None, Reply(listing, paid=paid, cached=True)
@@ -108,7 +110,9 @@ class Labeller:
                 images.open(name)  # chains will be shown these too
         except InputError as error:
             return None, Reply(listing, bad=error.problems[0])
-        return Request(request.listing, request.vertical, request.model, request.text, request.key, pictures), Reply(listing)
+        return Request(request.listing, request.vertical, request.model, request.text, request.key, pictures), Reply(
+            listing
+        )
 
     def _start(self, pool: ThreadPoolExecutor, request: Request) -> Future[Paid] | None:
         """Sends a request once the budget has room; None when it has none left. Listings with the very same content share one request."""
@@ -148,7 +152,9 @@ class Labeller:
             self._annotator.close()
 
 
-def ahead(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], width: int) -> Iterator[Result]:
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], width: int
+) -> Iterator[Result]:
     """`map` with at most `width` results waiting, so that memory does not grow with the number of items."""
     waiting: deque[Future[Result]] = deque()
     for item in items:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from attrloop.components.shared.config import AnnotateConfig, RunConfig
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.records import Label, Listing, read_rows
-from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage.store import digest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Label, Listing, read_rows
+from attrloop.components.catalogue.schema import Schema
+from attrloop.components.digests import digest
+from attrloop.components.errors import InputError, Problem
+from attrloop.components.run.config import AnnotateConfig, RunConfig
+from attrloop.components.run.workspace import Workspace
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -43,7 +43,10 @@ class Plan:
 def made_from(ws: Workspace) -> dict[str, str]:
     """Digests of all that decides the labels; the endpoint's address and the pace do not."""
     decisive = ws.config.annotate.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-    return {"config": digest(ws.config.seed, decisive, ws.config.data.model_dump(mode="json")), "catalogue": ws.data_digest}
+    return {
+        "config": digest(ws.config.seed, decisive, ws.config.data.model_dump(mode="json")),
+        "catalogue": ws.data_digest,
+    }
 
 
 def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], labels: list[Label]) -> Plan:
@@ -71,7 +74,11 @@ def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], l
         slots[vertical] = free[len(drawn) :]
     candidates = {
         vertical: [
-            listings[key] for key in _shuffled({k for k, item in listings.items() if item.vertical == vertical and k not in labelled[vertical]}, config.seed)
+            listings[key]
+            for key in _shuffled(
+                {k for k, item in listings.items() if item.vertical == vertical and k not in labelled[vertical]},
+                config.seed,
+            )
         ]
         for vertical in schema.verticals
     }
@@ -81,7 +88,11 @@ def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], l
 
 def counts(config: AnnotateConfig) -> dict[Split, int]:
     """Listings wanted per vertical, by split."""
-    return {"train": config.train_per_vertical, "validation": config.validation_per_vertical, "test": config.test_per_vertical}
+    return {
+        "train": config.train_per_vertical,
+        "validation": config.validation_per_vertical,
+        "test": config.test_per_vertical,
+    }
 
 
 def fill_order(wanted: dict[Split, int]) -> list[Split]:
@@ -102,7 +113,11 @@ def stated_splits(labels: list[Label], path: str) -> dict[str, Split]:
             named[label.listing].setdefault(label.split, label)
     torn = {listing: found for listing, found in named.items() if len(found) > 1}
     if torn:
-        lines = {(row.listing, row.attribute): line for line, row in read_rows(path, Label, [])} if Path(path).is_file() else {}
+        lines = (
+            {(row.listing, row.attribute): line for line, row in read_rows(path, Label, [])}
+            if Path(path).is_file()
+            else {}
+        )
         raise InputError([_torn(path, listing, found, lines) for listing, found in torn.items()])
     return {listing: next(iter(found)) for listing, found in named.items()}
 
@@ -110,7 +125,11 @@ def stated_splits(labels: list[Label], path: str) -> dict[str, Split]:
 def _torn(path: str, listing: str, found: dict[Split, Label], lines: dict[tuple[str, str], int]) -> Problem:
     places = [(lines.get((label.listing, label.attribute), 0), split) for split, label in found.items()]
     what = "its labels name different splits: " + ", ".join(f"{split} on line {line}" for line, split in places)
-    return Problem(f"{path}:{places[-1][0]} (listing {listing})", what, "Give all labels of a listing the same split: gold must never be trained on")
+    return Problem(
+        f"{path}:{places[-1][0]} (listing {listing})",
+        what,
+        "Give all labels of a listing the same split: gold must never be trained on",
+    )
 
 
 def _shuffled(ids: set[str], seed: int) -> list[str]:

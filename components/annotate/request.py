@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from attrloop.components.shared.config import AnnotateConfig
-from attrloop.components.shared.records import Listing
-from attrloop.components.shared.schema import Attribute, Vertical, fold
-from attrloop.components.shared.storage.store import digest
+from attrloop.components.catalogue.records import Listing
+from attrloop.components.catalogue.schema import Attribute, Vertical, fold
+from attrloop.components.digests import digest
+from attrloop.components.run.config import AnnotateConfig
 
 VERSION = 1  # of the wording below: part of every cache key
 SYSTEM = (
@@ -30,7 +30,9 @@ def _lenient(attribute: Attribute) -> BeforeValidator:
         found = attribute.canonical(value) if isinstance(value, str) else None
         return found if found in attribute.names else value
 
-    return BeforeValidator(lambda raw: [one(part) for part in raw] if isinstance(raw, list) else [one(raw)] if attribute.many else one(raw))
+    return BeforeValidator(
+        lambda raw: [one(part) for part in raw] if isinstance(raw, list) else [one(raw)] if attribute.many else one(raw)
+    )
 
 
 def answer_model(vertical: Vertical) -> type[BaseModel]:
@@ -44,7 +46,10 @@ def answer_model(vertical: Vertical) -> type[BaseModel]:
             f"Answer{k}",
             __config__=ConfigDict(extra="forbid"),
             rationale=(str, Field(description="One short sentence on what can be seen")),
-            value=(value, Field(description="Every value that applies" if attribute.many else "The value that applies")),
+            value=(
+                value,
+                Field(description="Every value that applies" if attribute.many else "The value that applies"),
+            ),
         )
         # Attribute names need not be Python names, so the field has one of its own and the attribute's as its alias.
         fields[f"attribute_{k}"] = (answer, Field(alias=name, description=attribute.description or name))
@@ -91,7 +96,12 @@ class Request:
     def messages(self) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
         for picture in self.pictures:
-            parts.append({"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(picture).decode()}})
+            parts.append(
+                {
+                    "type": "image_url",
+                    "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(picture).decode()},
+                }
+            )
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": parts}]
 
     def rows(self, answers: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -109,7 +119,9 @@ class Request:
         return found
 
 
-def make_request(listing: Listing, vertical: Vertical, model: type[BaseModel], config: AnnotateConfig, image_digests: list[str]) -> Request:
+def make_request(
+    listing: Listing, vertical: Vertical, model: type[BaseModel], config: AnnotateConfig, image_digests: list[str]
+) -> Request:
     """A request without its pictures."""
     text = prompt(listing, vertical)
     key = digest(image_digests, SYSTEM + text, VERSION, model.model_json_schema(), config.model, config.image_side)
@@ -137,4 +149,6 @@ def price(config: AnnotateConfig, prompt_tokens: int, completion_tokens: int) ->
 
 def cost_limit(config: AnnotateConfig, request: Request, images: int) -> float:
     """An upper estimate of a request's cost in US dollars."""
-    return price(config, prompt_limit(request.text, request.model, images, config.image_side), completion_limit(request.vertical))
+    return price(
+        config, prompt_limit(request.text, request.model, images, config.image_side), completion_limit(request.vertical)
+    )

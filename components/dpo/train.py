@@ -5,9 +5,9 @@ import time
 
 import polars as pl
 
-from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Pair
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -27,25 +27,38 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         AttrloopError: see `trainer.fit`.
     """
     ws = Workspace.open(workspace)
-    upstream = {name: read_manifest(ws.store, path) for name, path in (("pairs", f"{stage}/pairs"), ("adapter", adapter.removesuffix("/adapter")))}
+    upstream = {
+        name: read_manifest(ws.store, path)
+        for name, path in (("pairs", f"{stage}/pairs"), ("adapter", adapter.removesuffix("/adapter")))
+    }
     made_from = {name: manifest.digest if manifest else "" for name, manifest in upstream.items()}
-    output = Stage(ws.store, f"{stage}/dpo", made_from | {"config": ws.config.digest("model", "prompt", "dpo"), "data": ws.data_digest})
+    output = Artifact(
+        ws.store,
+        f"{stage}/dpo",
+        made_from | {"config": ws.config.digest("model", "prompt", "dpo"), "data": ws.data_digest},
+    )
     path = f"{stage}/dpo/adapter"
     if output.manifest is not None:
         log.info("reusing %s", path)
         ws.store.remove(f"{output.path}/checkpoints")  # a kill between finishing and tidying leaves them
         return path if output.manifest.counts["rows"] else adapter
     started = time.monotonic()
-    pairs = [Pair(**row) for row in pl.read_parquet(ws.store.file(f"{stage}/pairs/pairs.parquet")).iter_rows(named=True)]
+    pairs = [
+        Pair(**row) for row in pl.read_parquet(ws.store.file(f"{stage}/pairs/pairs.parquet")).iter_rows(named=True)
+    ]
     if not pairs:
         log.warning("%s has no pairs: the adapter stays as it is", stage)
         output.finish("adapter", {"rows": 0, "seconds": 0}, [])
         return adapter
     from attrloop.components.dpo.trainer import fit  # torch: not needed where everything is reused
-    from attrloop.components.shared.model.processes import processes_for, spread
+    from attrloop.components.model.processes import processes_for, spread
 
     spread(fit, processes_for(ws.config.dpo.batch_size), ws, output, adapter, pairs)
-    counts = {"rows": len(pairs), "anchors": sum(pair.rejected is None for pair in pairs), "seconds": time.monotonic() - started}
+    counts = {
+        "rows": len(pairs),
+        "anchors": sum(pair.rejected is None for pair in pairs),
+        "seconds": time.monotonic() - started,
+    }
     output.finish("adapter", counts, ["adapter", "metrics.jsonl"])
     ws.store.remove(f"{output.path}/checkpoints")
     return path

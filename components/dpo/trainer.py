@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import torch
 from accelerate import PartialState
@@ -12,20 +12,21 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from trl import DPOConfig, DPOTrainer
 
-from attrloop.components.shared import prompts
-from attrloop.components.shared.model.logprobs import completion_logprobs, continuation_logprobs
-from attrloop.components.shared.model.training import rows_dataset, run_trainer, trainer_arguments
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace, progress
+from attrloop.components.catalogue import prompts
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.catalogue.records import Pair
+from attrloop.components.model.logprobs import completion_logprobs, continuation_logprobs
+from attrloop.components.model.training import rows_dataset, run_trainer, trainer_arguments
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.progress import progress
+from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
 _REFERENCE = "reference.safetensors"
 
 
-def fit(ws: Workspace, stage: Stage, adapter: str, pairs: list[Pair]) -> None:
+def fit(ws: Workspace, stage: Artifact, adapter: str, pairs: list[Pair]) -> None:
     """Trains `adapter` on pairs and writes what it becomes to the stage's folder.
 
     The reference log-probabilities are those of `adapter`, computed once before the first step and kept, so that a resumed run compares
@@ -71,14 +72,23 @@ class PairCollator:
         paired = torch.tensor([pair.rejected is not None for pair in rows])
         chains = [pair.chosen for pair in rows] + [pair.rejected for pair in rows if pair.rejected is not None]
         owners = torch.cat([owners, owners[paired]])
-        batch = self._whole(distinct, owners, chains) if self.ws.config.dpo.gradient_checkpointing else self._shared(distinct, owners, chains)
+        batch = (
+            self._whole(distinct, owners, chains)
+            if self.ws.config.dpo.gradient_checkpointing
+            else self._shared(distinct, owners, chains)
+        )
         device = batch["mask"].device
         weight = torch.tensor([pair.weight for pair in rows], device=device)
         return batch | {"paired": paired.to(device), "reference": self.reference[numbers].to(device), "weight": weight}
 
     def _shared(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
         completions, mask = self.vlm.completions(chains)
-        return {"prompts": self.vlm.batch(self.vlm.encode(distinct)), "completions": completions, "mask": mask, "owners": owners.to(mask.device)}
+        return {
+            "prompts": self.vlm.batch(self.vlm.encode(distinct)),
+            "completions": completions,
+            "mask": mask,
+            "owners": owners.to(mask.device),
+        }
 
     def _whole(self, distinct: list[Prompt], owners: torch.Tensor, chains: list[str]) -> dict[str, Any]:
         """Every chain with a prompt of its own: layers that are checkpointed keep no cache that chains could share."""
@@ -92,7 +102,7 @@ class PairCollator:
 
 
 @torch.no_grad()
-def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Stage, batch_size: int) -> torch.Tensor:
+def reference_logprobs(vlm: Vlm, collate: PairCollator, stage: Artifact, batch_size: int) -> torch.Tensor:
     """Log-probability of each pair's chains under the model as it was loaded, float32 [pairs, 2]; kept in the stage's folder."""
     path = stage.folder / _REFERENCE
     if path.exists():
@@ -122,7 +132,9 @@ def chain_logprobs(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, tor
     if "rows" in batch:
         sums = completion_logprobs(model, batch["rows"]).sum(1)
     else:
-        sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(1)
+        sums = continuation_logprobs(model, batch["prompts"], batch["completions"], batch["mask"], batch["owners"]).sum(
+            1
+        )
     return sums[: len(batch["weight"])], sums[len(batch["weight"]) :]
 
 
@@ -138,7 +150,9 @@ class WeightedDPOTrainer(DPOTrainer):
         self.model_accepts_loss_kwargs = False
         self.nll = nll
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Mean over rows of weight * (-log sigmoid(beta * margin)), where a row is a pair, + nll * weight * (mean token NLL of the chosen) over all rows."""
         chosen, rejected = chain_logprobs(model, inputs)
         weight, paired, reference = inputs["weight"], inputs["paired"], inputs["reference"]
@@ -150,7 +164,12 @@ class WeightedDPOTrainer(DPOTrainer):
             "nll": likelihood, "logps/chosen": chosen, "logps/chosen_change": gain, "preference_loss": preference, "logps/rejected": rejected,
             "logps/rejected_change": rejected_gain, "rewards/accuracies": (margin > 0).float(), "rewards/margins": self.beta * margin,
         }  # fmt: skip
-        sums = torch.stack([torch.stack((value.detach().float().sum(), value.new_tensor(float(len(value))))) for value in values.values()])
+        sums = torch.stack(
+            [
+                torch.stack((value.detach().float().sum(), value.new_tensor(float(len(value)))))
+                for value in values.values()
+            ]
+        )
         for name, (total, count) in zip(values, self.accelerator.reduce(sums, "sum").tolist(), strict=True):
             if count:
                 self._metrics["train"][name].append(total / count)
@@ -163,5 +182,7 @@ class WeightedDPOTrainer(DPOTrainer):
             fallen = sum(changes) / len(changes) < -1.0
             logs = logs | {"alarm/chosen_logps_fell": float(fallen)}
             if fallen:
-                log.warning("the chosen chains' log-probability fell by more than 1 nat: raise dpo.nll or lower dpo.learning_rate")
+                log.warning(
+                    "the chosen chains' log-probability fell by more than 1 nat: raise dpo.nll or lower dpo.learning_rate"
+                )
         super().log(logs, start_time)

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from attrloop.components.shared.base_images import TRAINER, WORKER
+from attrloop.components.base_images import TRAINER, WORKER
 
 
 @dsl.component(base_image=TRAINER, install_kfp_package=False)
@@ -37,7 +37,9 @@ def evaluate(
 
 
 @dsl.component(base_image=TRAINER, install_kfp_package=False)
-def evaluate_test(workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], confusion: dsl.Output[dsl.ClassificationMetrics]) -> None:
+def evaluate_test(
+    workspace: str, state: str, metrics: dsl.Output[dsl.Metrics], confusion: dsl.Output[dsl.ClassificationMetrics]
+) -> None:
     """Reads the test split once, for all stages and the champion together, after every choice was made on validation.
 
     Writes `evaluate/test/<stage>/predictions.parquet` and `metrics.json`.

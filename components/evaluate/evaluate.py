@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from attrloop.components.catalogue.prompts import Prompt, answer_of, question, shown, views_of
+from attrloop.components.catalogue.records import Label, Prediction, to_frame
+from attrloop.components.catalogue.schema import abstains
+from attrloop.components.errors import fail
 from attrloop.components.evaluate.metrics import score
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.prompts import Prompt, answer_of, question, shown, views_of
-from attrloop.components.shared.records import Label, Prediction, to_frame
-from attrloop.components.shared.schema import abstains
-from attrloop.components.shared.storage.store import Stage, read_manifest, write_atomic
-from attrloop.components.shared.workspace import Workspace, progress
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.progress import progress
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
 
 if TYPE_CHECKING:
-    from attrloop.components.shared.model.vlm import Vlm
+    from attrloop.components.model.vlm import Vlm
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 _PARTS = "parts"  # predictions of a stage that is not finished yet
@@ -56,7 +58,11 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, fl
     ws = Workspace.open(workspace)
     labels = ws.labels(split)
     if not labels:
-        raise fail(f"{ws.store.root}/annotate/labels.jsonl", f"no labels of split {split!r}", f"Set annotate.{split}_per_vertical above 0")
+        raise fail(
+            f"{ws.store.root}/annotate/labels.jsonl",
+            f"no labels of split {split!r}",
+            f"Set annotate.{split}_per_vertical above 0",
+        )
     models = Models(ws)
     return {name: _evaluate(ws, models, name, adapter, split, labels) for name, adapter in stages.items()}
 
@@ -71,7 +77,7 @@ class Models:
     def get(self, adapter: str) -> "Vlm":
         """The model with an adapter of the workspace, "" for none."""
         if self.vlm is None:
-            from attrloop.components.shared.model.vlm import Vlm  # torch: not needed where everything is reused
+            from attrloop.components.model.vlm import Vlm  # torch: not needed where everything is reused
 
             self.vlm = Vlm.open(self.ws, adapter)
         elif adapter != self.adapter:
@@ -82,7 +88,7 @@ class Models:
 
 def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str, labels: list[Label]) -> float:
     began = time.monotonic()
-    stage = Stage(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
+    stage = Artifact(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
     if stage.manifest is not None:
         log.info("reusing the evaluation of %s on %s", name, split)
         return float(json.loads(ws.store.read(f"{stage.path}/{METRICS}"))["macro_accuracy"])
@@ -95,7 +101,9 @@ def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str
     frame.write_parquet(stage.folder / PREDICTIONS)
     figures = {"stage": name, "split": split, **score(frame, ws.schema, ws.config.evaluate.bootstrap, ws.config.seed)}
     write_atomic(stage.folder / METRICS, json.dumps(figures, indent=1).encode())
-    stage.finish("evaluation", {"predictions": frame.height, "seconds": time.monotonic() - began}, [PREDICTIONS, METRICS])
+    stage.finish(
+        "evaluation", {"predictions": frame.height, "seconds": time.monotonic() - began}, [PREDICTIONS, METRICS]
+    )
     ws.store.remove(f"{stage.path}/{_PARTS}")
     return float(figures["macro_accuracy"])
 
@@ -106,19 +114,23 @@ def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
     for key, path in sources.items():
         manifest = read_manifest(ws.store, path)
         if manifest is None:
-            raise fail(f"{ws.store.root}/{path}", "this stage is not finished", "Run it before evaluating what it makes")
+            raise fail(
+                f"{ws.store.root}/{path}", "this stage is not finished", "Run it before evaluating what it makes"
+            )
         digests[key] = manifest.digest
     return digests
 
 
-def _twin(ws: Workspace, stage: Stage, split: str) -> str | None:
+def _twin(ws: Workspace, stage: Artifact, split: str) -> str | None:
     """A finished evaluation from the very same inputs under another name: of an iteration that kept its predecessor's adapter."""
     others = {path.rsplit("/", 1)[0] for path in ws.store.list(f"evaluate/{split}") if path.endswith(f"/{PREDICTIONS}")}
     finished = ((path, read_manifest(ws.store, path)) for path in sorted(others - {stage.path}))
     return next((path for path, manifest in finished if manifest and manifest.made_from == stage.made_from), None)
 
 
-def _parts(ws: Workspace, models: Models, stage: Stage, adapter: str, labels: list[Label], title: str) -> Iterator[pl.DataFrame]:
+def _parts(
+    ws: Workspace, models: Models, stage: Artifact, adapter: str, labels: list[Label], title: str
+) -> Iterator[pl.DataFrame]:
     """Predictions in the labels' order, part by part; parts that a killed task left are read, not decoded again."""
     size = _PART_BATCHES * ws.config.evaluate.batch_size
     with progress(title, len(labels), "samples") as ticker:
@@ -137,7 +149,13 @@ def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
     config, prompts, owners = ws.config, [], []
     for k, label in enumerate(labels):
         listing = ws.listings[label.listing]
-        text = question(listing, label.attribute, ws.schema.attribute(listing.vertical, label.attribute), config.prompt.title, config.prompt.metadata)
+        text = question(
+            listing,
+            label.attribute,
+            ws.schema.attribute(listing.vertical, label.attribute),
+            config.prompt.title,
+            config.prompt.metadata,
+        )
         for view in views_of(listing, config.evaluate.views):
             prompts.append(Prompt(text, shown(listing, view)))
             owners.append(k)
@@ -145,13 +163,24 @@ def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
     for k, (made,) in sorted(vlm.generate(prompts, config.evaluate.max_new_tokens, config.evaluate.batch_size)):
         label = labels[owners[k]]
         attribute = ws.schema.attribute(ws.listings[label.listing].vertical, label.attribute)
-        seen[owners[k]].append(Seen(answer_of(made.text, attribute), exp(min(0.0, made.answer_logprob)), made.text, made.tokens))
-    return [_prediction(label, ws.listings[label.listing].vertical, majority(seen[k])) for k, label in enumerate(labels)]
+        seen[owners[k]].append(
+            Seen(answer_of(made.text, attribute), exp(min(0.0, made.answer_logprob)), made.text, made.tokens)
+        )
+    return [
+        _prediction(label, ws.listings[label.listing].vertical, majority(seen[k])) for k, label in enumerate(labels)
+    ]
 
 
 def _prediction(label: Label, vertical: str, seen: Seen) -> Prediction:
     return Prediction.model_validate(
-        {"listing": label.listing, "vertical": vertical, "attribute": label.attribute, "split": label.split, "gold": label.value, **asdict(seen)}
+        {
+            "listing": label.listing,
+            "vertical": vertical,
+            "attribute": label.attribute,
+            "split": label.split,
+            "gold": label.value,
+            **asdict(seen),
+        }
     )
 
 
@@ -168,6 +197,9 @@ def majority(views: list[Seen]) -> Seen:
             votes[seen.answer].append(seen)
     if not votes:
         return max(views, key=lambda seen: seen.confidence)
-    winners = max(votes.values(), key=lambda group: (not abstains(group[0].answer), len(group), sum(seen.confidence for seen in group)))
+    winners = max(
+        votes.values(),
+        key=lambda group: (not abstains(group[0].answer), len(group), sum(seen.confidence for seen in group)),
+    )
     best = max(winners, key=lambda seen: seen.confidence)
     return Seen(best.answer, sum(seen.confidence for seen in winners) / len(views), best.text, best.tokens)

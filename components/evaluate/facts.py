@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from attrloop.components.errors import fail
 from attrloop.components.evaluate.metrics import CONFIDENCE, flips, paired_bootstrap
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Manifest, read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Manifest, read_manifest
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
 
 STATE = "state.json"  # the loop's latest state, kept by the evaluations
 _SHARED = ("preflight", "annotate", "register", "promote")  # stages of the run that belong to no stage of the loop
@@ -43,7 +43,9 @@ class Facts:
         for stage in facts.stages:
             if stage not in facts.metrics.get("validation", {}):
                 raise fail(
-                    f"{ws.store.root}/evaluate/validation/{stage}", "this stage was not evaluated", "Evaluate every stage on validation before reporting"
+                    f"{ws.store.root}/evaluate/validation/{stage}",
+                    "this stage was not evaluated",
+                    "Evaluate every stage on validation before reporting",
                 )
         return facts
 
@@ -73,8 +75,15 @@ class Facts:
     @cached_property
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
         """split -> stage -> metrics.json."""
-        found = {split: {stage: self.read(f"evaluate/{split}/{stage}/metrics.json") for stage in self.stages} for split in ("validation", "test")}
-        return {split: kept for split, by_stage in found.items() if (kept := {stage: figures for stage, figures in by_stage.items() if figures})}
+        found = {
+            split: {stage: self.read(f"evaluate/{split}/{stage}/metrics.json") for stage in self.stages}
+            for split in ("validation", "test")
+        }
+        return {
+            split: kept
+            for split, by_stage in found.items()
+            if (kept := {stage: figures for stage, figures in by_stage.items() if figures})
+        }
 
     @property
     def shown(self) -> dict[str, dict[str, Any]]:
@@ -98,7 +107,13 @@ class Facts:
     def gain(self) -> dict[str, Any]:
         """Paired bootstrap of the best stage against the reference on the headline split."""
         config = self.ws.config
-        return paired_bootstrap(self.predictions[self.reference], self.predictions[self.best], config.evaluate.bootstrap, CONFIDENCE, config.seed)
+        return paired_bootstrap(
+            self.predictions[self.reference],
+            self.predictions[self.best],
+            config.evaluate.bootstrap,
+            CONFIDENCE,
+            config.seed,
+        )
 
     @cached_property
     def ledgers(self) -> list[dict[str, Any]]:
@@ -106,7 +121,11 @@ class Facts:
         steps = [(before, after) for before, after in zip(self.stages, self.stages[1:], strict=False)]
         if (self.reference, self.best) not in steps and self.reference != self.best:
             steps.append((self.reference, self.best))
-        found = {path.split("/")[2] for path in self.ws.store.list(f"evaluate/{self.split}") if path.endswith("/predictions.parquet")}
+        found = {
+            path.split("/")[2]
+            for path in self.ws.store.list(f"evaluate/{self.split}")
+            if path.endswith("/predictions.parquet")
+        }
         champions = {name: self._predictions(name) for name in sorted(found) if name.startswith("champion-")}
         known = self.predictions | champions
         steps += [(name, self.best) for name in champions]
@@ -118,18 +137,33 @@ class Facts:
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of the workspace; empty when it is not there."""
-        return [json.loads(line) for line in self.ws.store.read(path).splitlines() if line.strip()] if self.ws.store.exists(path) else []
+        return (
+            [json.loads(line) for line in self.ws.store.read(path).splitlines() if line.strip()]
+            if self.ws.store.exists(path)
+            else []
+        )
 
     def pairs(self, stage: str) -> pl.DataFrame | None:
         """The rows that an iteration trained on, without their chains; `contrast` is False for anchors."""
         if not self.ws.store.exists(f"{stage}/pairs/pairs.parquet"):
             return None
         rows = pl.scan_parquet(self.ws.store.file(f"{stage}/pairs/pairs.parquet"))
-        return rows.select("vertical", "attribute", "chosen_answer", "rejected_answer", "source", contrast=pl.col("rejected").is_not_null()).collect()
+        return rows.select(
+            "vertical",
+            "attribute",
+            "chosen_answer",
+            "rejected_answer",
+            "source",
+            contrast=pl.col("rejected").is_not_null(),
+        ).collect()
 
     def manifests(self, stage: str) -> dict[str, Manifest]:
         """Finished folders of a stage of the loop, by path."""
-        folders = [stage, *(f"{stage}/{part}" for part in ("chains", "pairs", "dpo")), *(f"evaluate/{split}/{stage}" for split in ("validation", "test"))]
+        folders = [
+            stage,
+            *(f"{stage}/{part}" for part in ("chains", "pairs", "dpo")),
+            *(f"evaluate/{split}/{stage}" for split in ("validation", "test")),
+        ]
         found = {folder: read_manifest(self.ws.store, folder) for folder in folders}
         return {folder: manifest for folder, manifest in found.items() if manifest}
 
@@ -140,7 +174,10 @@ class Facts:
     @cached_property
     def total_minutes(self) -> float:
         shared = (read_manifest(self.ws.store, folder) for folder in _SHARED)
-        return sum(map(self.minutes, self.stages)) + sum(manifest.counts.get("seconds", 0.0) for manifest in shared if manifest) / 60
+        return (
+            sum(map(self.minutes, self.stages))
+            + sum(manifest.counts.get("seconds", 0.0) for manifest in shared if manifest) / 60
+        )
 
     @cached_property
     def model_version(self) -> int | None:
@@ -155,10 +192,14 @@ def _state_of(ws: Workspace) -> LoopState:
     outcomes = []
     for name in order:
         macro = json.loads(ws.store.read(f"evaluate/validation/{name}/metrics.json"))["macro_accuracy"]
-        adapter = "" if name == "base" else f"{name}/dpo/adapter" if name.startswith("iteration-") else f"{name}/adapter"
+        adapter = (
+            "" if name == "base" else f"{name}/dpo/adapter" if name.startswith("iteration-") else f"{name}/adapter"
+        )
         outcomes.append(Outcome(stage=name, adapter=adapter, macro=macro))
     if not any(outcome.adapter for outcome in outcomes):
-        raise fail(ws.store.root, "no trained stage was evaluated yet", "Let the run get as far as the evaluation of SFT")
+        raise fail(
+            ws.store.root, "no trained stage was evaluated yet", "Let the run get as far as the evaluation of SFT"
+        )
     return LoopState(outcomes=tuple(outcomes))
 
 
@@ -173,7 +214,9 @@ def summary(facts: Facts) -> dict[str, Any]:
         accuracies: dict[str, Any] = {}
         for split in ("validation", "test"):
             figures = facts.metrics.get(split, {}).get(stage)
-            verticals = {vertical: entry["accuracy"] for vertical, entry in figures["verticals"].items()} if figures else {}
+            verticals = (
+                {vertical: entry["accuracy"] for vertical, entry in figures["verticals"].items()} if figures else {}
+            )
             accuracies[split] = {"macro": figures["macro_accuracy"], "verticals": verticals} if figures else None
         stages.append({"name": stage, **accuracies, **counts, "minutes": round(facts.minutes(stage), 3)})
     return {

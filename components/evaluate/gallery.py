@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from attrloop.components.catalogue.prompts import rationale_of
+from attrloop.components.digests import digest
+from attrloop.components.errors import InputError
 from attrloop.components.evaluate.facts import Facts
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.storage.store import digest
 
 SIDE = 168  # pixels of an example's longer side: about 4 kB each
 KINDS = {  # share of the examples, and heading

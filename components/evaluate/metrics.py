@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema, abstains
+from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema, abstains
+from attrloop.components.errors import fail
 
 OFF_LIST = "off-list"  # the last column of every confusion matrix
 CONFIDENCE = 0.95  # of the intervals in metrics.json
@@ -37,10 +37,19 @@ def score(frame: pl.DataFrame, schema: Schema, resamples: int, seed: int) -> dic
         InputError: the frame is empty.
     """
     if frame.is_empty():
-        raise fail("predictions", "there is nothing to evaluate", "Label listings of this split (annotate.validation_per_vertical, annotate.test_per_vertical)")
+        raise fail(
+            "predictions",
+            "there is nothing to evaluate",
+            "Label listings of this split (annotate.validation_per_vertical, annotate.test_per_vertical)",
+        )
     parts = {str(key[0]): part for key, part in sorted(frame.group_by("vertical", maintain_order=True))}
-    draws = {vertical: _accuracies(part, resamples, np.random.default_rng([seed, k])) for k, (vertical, part) in enumerate(parts.items())}
-    verticals = {vertical: _vertical(part, schema, draws[vertical], resamples, seed) for vertical, part in parts.items()}
+    draws = {
+        vertical: _accuracies(part, resamples, np.random.default_rng([seed, k]))
+        for k, (vertical, part) in enumerate(parts.items())
+    }
+    verticals = {
+        vertical: _vertical(part, schema, draws[vertical], resamples, seed) for vertical, part in parts.items()
+    }
     reliability = reliability_bins(frame)
     return {
         "macro_accuracy": float(np.mean([entry["accuracy"] for entry in verticals.values()])),
@@ -90,7 +99,9 @@ def accuracy(frame: pl.DataFrame) -> float:
 
 def macro_f1(frame: pl.DataFrame, attribute: Attribute) -> float:
     """Mean F1 over the values that occur as gold or as answer; several values of one product count one by one."""
-    gold, answer = ([set(cell.split(SEPARATOR)) if cell else set() for cell in frame[column]] for column in ("gold", "answer"))
+    gold, answer = (
+        [set(cell.split(SEPARATOR)) if cell else set() for cell in frame[column]] for column in ("gold", "answer")
+    )
     scores = []
     for value in attribute.names:
         both = sum(value in g and value in a for g, a in zip(gold, answer, strict=True))
@@ -144,7 +155,9 @@ def reliability_bins(frame: pl.DataFrame, bins: int = 10) -> list[dict[str, floa
 def _calibration_error(bins: list[dict[str, float]]) -> float:
     """Expected calibration error (Naeini et al. 2015): the mean distance of confidence and accuracy over bins, by their counts."""
     total = sum(entry["count"] for entry in bins)
-    return sum(entry["count"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins) / total if total else 0.0
+    return (
+        sum(entry["count"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins) / total if total else 0.0
+    )
 
 
 def entropy(answers: pl.Series) -> float:
@@ -164,9 +177,18 @@ def flips(before: pl.DataFrame, after: pl.DataFrame) -> dict[str, Any]:
 
     def entry(part: pl.DataFrame) -> dict[str, Any]:
         up, down = int((part["after"] > part["before"]).sum()), int((part["after"] < part["before"]).sum())
-        return {"wrong_to_right": up, "right_to_wrong": down, "net": up - down, "count": part.height, "p": sign_test(up, down)}
+        return {
+            "wrong_to_right": up,
+            "right_to_wrong": down,
+            "net": up - down,
+            "count": part.height,
+            "p": sign_test(up, down),
+        }
 
-    return {"total": entry(joined), "verticals": {str(key[0]): entry(part) for key, part in sorted(joined.group_by("vertical"))}}
+    return {
+        "total": entry(joined),
+        "verticals": {str(key[0]): entry(part) for key, part in sorted(joined.group_by("vertical"))},
+    }
 
 
 def sign_test(up: int, down: int) -> float:
@@ -193,13 +215,21 @@ def paired_bootstrap(a: pl.DataFrame, b: pl.DataFrame, resamples: int, confidenc
     draws: list[Array] = []
     verticals: dict[str, dict[str, Any]] = {}
     for k, (key, part) in enumerate(sorted(_paired(a, b).group_by("vertical"))):
-        listings = part.group_by("listing").agg((pl.col("after").sum() - pl.col("before").sum()).alias("delta"), pl.len().alias("count")).sort("listing")
+        listings = (
+            part.group_by("listing")
+            .agg((pl.col("after").sum() - pl.col("before").sum()).alias("delta"), pl.len().alias("count"))
+            .sort("listing")
+        )
         sums = _resampled(listings.select("delta", "count").to_numpy(), resamples, np.random.default_rng([seed, k]))
         draws.append(sums[:, 0] / sums[:, 1])
         delta = float((part["after"] - part["before"]).to_numpy().mean())
         verticals[str(key[0])] = {"delta": delta, "interval": _interval(draws[-1], confidence), "count": part.height}
     delta = float(np.mean([entry["delta"] for entry in verticals.values()]))
-    macro = {"delta": delta, "interval": _interval(np.mean(draws, axis=0), confidence), "count": sum(entry["count"] for entry in verticals.values())}
+    macro = {
+        "delta": delta,
+        "interval": _interval(np.mean(draws, axis=0), confidence),
+        "count": sum(entry["count"] for entry in verticals.values()),
+    }
     return {"macro": macro, "verticals": verticals}
 
 
@@ -207,22 +237,33 @@ def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """(listing, vertical, attribute, before, after) with 1 for right and 0 for wrong."""
     keys = ["listing", "vertical", "attribute"]
     sides = [
-        side.select(*keys, pl.col("gold").alias(f"gold_{name}"), _RIGHT.cast(pl.Int64).alias(name)) for side, name in ((before, "before"), (after, "after"))
+        side.select(*keys, pl.col("gold").alias(f"gold_{name}"), _RIGHT.cast(pl.Int64).alias(name))
+        for side, name in ((before, "before"), (after, "after"))
     ]
     joined = sides[0].join(sides[1], on=keys, how="inner").sort(keys)
     if joined.is_empty():
-        raise fail("predictions", "the two sets of predictions have no sample in common", "Evaluate both stages on the same gold labels")
+        raise fail(
+            "predictions",
+            "the two sets of predictions have no sample in common",
+            "Evaluate both stages on the same gold labels",
+        )
     changed = joined.filter(pl.col("gold_before") != pl.col("gold_after"))
     if not changed.is_empty():
         raise fail(
-            f"listing {changed['listing'][0]}", "its gold value differs between the two sets of predictions", "Evaluate both stages on the same gold labels"
+            f"listing {changed['listing'][0]}",
+            "its gold value differs between the two sets of predictions",
+            "Evaluate both stages on the same gold labels",
         )
     return joined.select(*keys, "before", "after")
 
 
 def _accuracies(part: pl.DataFrame, resamples: int, rng: np.random.Generator) -> Array:
     """Accuracy of each resample of listings, shape (resamples,)."""
-    listings = part.group_by("listing").agg(_RIGHT.sum().cast(pl.Int64).alias("right"), pl.len().cast(pl.Int64).alias("count")).sort("listing")
+    listings = (
+        part.group_by("listing")
+        .agg(_RIGHT.sum().cast(pl.Int64).alias("right"), pl.len().cast(pl.Int64).alias("count"))
+        .sort("listing")
+    )
     sums = _resampled(listings.select("right", "count").to_numpy(), resamples, rng)
     return np.asarray(sums[:, 0] / sums[:, 1])
 

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from attrloop.components.catalogue.records import LABELLED_SOURCES
 from attrloop.components.evaluate import plots
 from attrloop.components.evaluate.facts import Facts
 from attrloop.components.evaluate.metrics import OFF_LIST, PRECISION
-from attrloop.components.shared.records import LABELLED_SOURCES
 
 _CELLS = 12_000  # of all confusion matrices together: keeps the page light for big schemas
 _VALUES = 20  # values shown with their chosen and rejected counts
@@ -32,8 +32,14 @@ def vertical_rows(facts: Facts) -> list[dict[str, Any]]:
     for name in [*facts.shown[facts.best]["verticals"], "macro"]:
         gain = facts.gain["macro"] if name == "macro" else facts.gain["verticals"][name]
         low, high = gain["interval"]
-        verdict = "same" if not gain["delta"] else ("up" if gain["delta"] > 0 else "down") + (" sure" if low > 0 or high < 0 else "")
-        rows.append({"name": name, "cells": [_cell(facts, stage, name) for stage in facts.stages], "verdict": verdict, **gain})
+        verdict = (
+            "same"
+            if not gain["delta"]
+            else ("up" if gain["delta"] > 0 else "down") + (" sure" if low > 0 or high < 0 else "")
+        )
+        rows.append(
+            {"name": name, "cells": [_cell(facts, stage, name) for stage in facts.stages], "verdict": verdict, **gain}
+        )
     return rows
 
 
@@ -48,18 +54,28 @@ def _cell(facts: Facts, stage: str, vertical: str) -> dict[str, Any]:
 def charts(facts: Facts) -> dict[str, Markup]:
     """The page's main plots by name; agreement is missing where nothing was mined."""
     lines = {
-        split: {stage: (entry["macro_accuracy"], *entry["macro_accuracy_interval"]) for stage, entry in by_stage.items()}
+        split: {
+            stage: (entry["macro_accuracy"], *entry["macro_accuracy_interval"]) for stage, entry in by_stage.items()
+        }
         for split, by_stage in facts.metrics.items()
     }
-    verticals = [(row["name"], {cell["stage"]: cell["accuracy"] for cell in row["cells"]}) for row in vertical_rows(facts)[:-1]]
+    verticals = [
+        (row["name"], {cell["stage"]: cell["accuracy"] for cell in row["cells"]}) for row in vertical_rows(facts)[:-1]
+    ]
     compared = dict.fromkeys((facts.reference, facts.best))
-    confidence = {stage: [(b["confidence"], b["accuracy"], b["count"]) for b in facts.shown[stage]["reliability"]] for stage in compared}
+    confidence = {
+        stage: [(b["confidence"], b["accuracy"], b["count"]) for b in facts.shown[stage]["reliability"]]
+        for stage in compared
+    }
     made = {
         "stages": plots.stage_lines(facts.stages, lines, facts.best),
         "verticals": plots.dumbbells(verticals, facts.reference, facts.best),
         "confidence": plots.diagonal(confidence, "confidence of the answer", "accuracy"),
     }
-    agreement = {stage: [((b["from"] + b["to"]) / 2, b["accuracy"], b["labelled"]) for b in bins if b["labelled"]] for stage, bins in _agreement(facts).items()}
+    agreement = {
+        stage: [((b["from"] + b["to"]) / 2, b["accuracy"], b["labelled"]) for b in bins if b["labelled"]]
+        for stage, bins in _agreement(facts).items()
+    }
     if agreement:
         made["agreement"] = plots.diagonal(agreement, "agreement of the chains", "accuracy")
     return {name: Markup(picture) for name, picture in made.items()}
@@ -89,7 +105,10 @@ def _agreement(facts: Facts) -> dict[str, list[dict[str, Any]]]:
 
 def guards(facts: Facts) -> list[tuple[str, list[str]]]:
     """(name, shown figure by stage) of the rates that warn of collapse, over-confidence and drift."""
-    return [(name, [shown.format(facts.shown[stage][key]) for stage in facts.stages]) for key, (name, shown) in _RATES.items()]
+    return [
+        (name, [shown.format(facts.shown[stage][key]) for stage in facts.stages])
+        for key, (name, shown) in _RATES.items()
+    ]
 
 
 def confusions(facts: Facts) -> Iterator[dict[str, Any]]:
@@ -100,7 +119,10 @@ def confusions(facts: Facts) -> Iterator[dict[str, Any]]:
         for attribute in entry["attributes"]:
             found = {stage: facts.shown[stage]["verticals"][vertical]["attributes"][attribute] for stage in stages}
             heats = _heats([part["confusion"] for part in found.values()])
-            tables = [{"stage": stage, "accuracy": part["accuracy"], **heat} for (stage, part), heat in zip(found.items(), heats, strict=True)]
+            tables = [
+                {"stage": stage, "accuracy": part["accuracy"], **heat}
+                for (stage, part), heat in zip(found.items(), heats, strict=True)
+            ]
             budget -= sum(len(table["rows"]) * len(table["columns"]) for table in tables)
             if budget < 0:
                 return
@@ -109,14 +131,28 @@ def confusions(facts: Facts) -> Iterator[dict[str, Any]]:
 
 def _heats(confusions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows (gold value, cells) and columns, the same for matrices that are compared; a cell is (count, share of its row, whether it is right), None for 0."""
-    counts = [{(g, a): n for g, row in zip(c["values"], c["matrix"], strict=True) for a, n in zip(c["values"], row, strict=True) if n} for c in confusions]
+    counts = [
+        {
+            (g, a): n
+            for g, row in zip(c["values"], c["matrix"], strict=True)
+            for a, n in zip(c["values"], row, strict=True)
+            if n
+        }
+        for c in confusions
+    ]
     values = dict.fromkeys(value for confusion in confusions for value in confusion["values"] if value != OFF_LIST)
     gold = [value for value in values if any(value == g for cells in counts for g, _ in cells)]
-    columns = [*(value for value in values if value in gold or any(value == a for cells in counts for _, a in cells)), OFF_LIST]
+    columns = [
+        *(value for value in values if value in gold or any(value == a for cells in counts for _, a in cells)),
+        OFF_LIST,
+    ]
     heats = []
     for cells in counts:
         totals = {value: sum(n for (g, _), n in cells.items() if g == value) for value in gold}
-        rows = [(g, [(cells[g, a], cells[g, a] / totals[g], g == a) if (g, a) in cells else None for a in columns]) for g in gold]
+        rows = [
+            (g, [(cells[g, a], cells[g, a] / totals[g], g == a) if (g, a) in cells else None for a in columns])
+            for g in gold
+        ]
         heats.append({"columns": columns, "rows": rows})
     return heats
 
@@ -155,10 +191,23 @@ def _values(rows: pl.DataFrame) -> list[dict[str, Any]]:
         ("rejected", rows.filter("contrast"), "rejected_answer"),
         ("anchors", rows.filter(~pl.col("contrast")), "chosen_answer"),
     )
-    parts = [part.select("attribute", pl.col(column).fill_null(OFF_LIST).alias("value"), role=pl.lit(role)) for role, part, column in roles]
-    counted = pl.concat(parts).group_by("attribute", "value").agg(*((pl.col("role") == role).sum().alias(role) for role, *_ in roles))
+    parts = [
+        part.select("attribute", pl.col(column).fill_null(OFF_LIST).alias("value"), role=pl.lit(role))
+        for role, part, column in roles
+    ]
+    counted = (
+        pl.concat(parts)
+        .group_by("attribute", "value")
+        .agg(*((pl.col("role") == role).sum().alias(role) for role, *_ in roles))
+    )
     gap = (pl.col("chosen").cast(pl.Int64) - pl.col("rejected").cast(pl.Int64)).abs()
-    return counted.sort(gap, pl.col("chosen") + pl.col("rejected"), "attribute", "value", descending=[True, True, False, False]).head(_VALUES).to_dicts()
+    return (
+        counted.sort(
+            gap, pl.col("chosen") + pl.col("rejected"), "attribute", "value", descending=[True, True, False, False]
+        )
+        .head(_VALUES)
+        .to_dicts()
+    )
 
 
 def training(facts: Facts) -> list[dict[str, Any]]:
@@ -169,10 +218,20 @@ def training(facts: Facts) -> list[dict[str, Any]]:
             rows = facts.rows(path)
             change = any("logps/chosen_change" in row for row in rows)
             names = names or {role: f"logps/{role}" + ("_change" if change else "") for role in ("chosen", "rejected")}
-            series = {name: points for name, key in names.items() if (points := _thinned([(row["step"], row[key]) for row in rows if key in row]))}
+            series = {
+                name: points
+                for name, key in names.items()
+                if (points := _thinned([(row["step"], row[key]) for row in rows if key in row]))
+            }
             if series:
                 what = (
-                    "training loss" if "loss" in names else ("change of the chains' log-probability, nats" if change else "log-probability of the chains, nats")
+                    "training loss"
+                    if "loss" in names
+                    else (
+                        "change of the chains' log-probability, nats"
+                        if change
+                        else "log-probability of the chains, nats"
+                    )
                 )
                 inks = {"loss": plots.colour("sft"), "chosen": plots.UP, "rejected": plots.DOWN}
                 alarm = any(row.get("alarm/chosen_logps_fell") for row in rows)

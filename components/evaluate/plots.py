@@ -45,7 +45,11 @@ class Canvas:
         return self.left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (self.width - self.left - self.right)
 
     def py(self, value: float) -> float:
-        return self.height - self.bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.height - self.top - self.bottom)
+        return (
+            self.height
+            - self.bottom
+            - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.height - self.top - self.bottom)
+        )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, extra: str = "") -> None:
         """A straight line between two points in data coordinates."""
@@ -55,15 +59,23 @@ class Canvas:
     def path(self, points: Sequence[tuple[float, float]], stroke: str, width: float = 2, extra: str = "") -> None:
         """A line through points in data coordinates."""
         steps = " ".join(f"{self.px(x):.1f},{self.py(y):.1f}" for x, y in points)
-        self.parts.append(f'<polyline points="{steps}" fill="none" stroke="{stroke}" stroke-width="{width}" stroke-linejoin="round" {extra}/>')
+        self.parts.append(
+            f'<polyline points="{steps}" fill="none" stroke="{stroke}" stroke-width="{width}" stroke-linejoin="round" {extra}/>'
+        )
 
     def dot(self, x: float, y: float, radius: float, fill: str, hint: str = "", extra: str = "") -> None:
         """A disc at a point in data coordinates; `hint` shows on hovering."""
-        self.parts.append(f'<circle cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius:.1f}" fill="{fill}" {extra}><title>{escape(hint)}</title></circle>')
+        self.parts.append(
+            f'<circle cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius:.1f}" fill="{fill}" {extra}><title>{escape(hint)}</title></circle>'
+        )
 
-    def text(self, x: float, y: float, words: str, anchor: str = "middle", size: int = 12, fill: str = MUTED, extra: str = "") -> None:
+    def text(
+        self, x: float, y: float, words: str, anchor: str = "middle", size: int = 12, fill: str = MUTED, extra: str = ""
+    ) -> None:
         """Words at a point in pixels."""
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{fill}" {extra}>{escape(words)}</text>')
+        self.parts.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{fill}" {extra}>{escape(words)}</text>'
+        )
 
     def grid(self, ticks: Sequence[float], shown: str = "{:.0%}") -> None:
         """Horizontal lines with their values on the left."""
@@ -111,9 +123,20 @@ def stage_lines(stages: Sequence[str], figures: dict[str, dict[str, tuple[float,
                 f'stroke="{ink}" stroke-width="1.5"',
             )
             if split == list(figures)[-1]:
-                coming = [later for later, *_ in (by_stage[name] for name in stages[stages.index(stage) + 1 :] if name in by_stage)]
+                coming = [
+                    later
+                    for later, *_ in (by_stage[name] for name in stages[stages.index(stage) + 1 :] if name in by_stage)
+                ]
                 rising = not coming or coming[0] >= y  # the words keep clear of the line that goes on from here
-                canvas.text(canvas.px(x) + 10, canvas.py(y) + (20 if rising else -10), f"{y:.1%}", "start", 13, INK, 'font-weight="600"')
+                canvas.text(
+                    canvas.px(x) + 10,
+                    canvas.py(y) + (20 if rising else -10),
+                    f"{y:.1%}",
+                    "start",
+                    13,
+                    INK,
+                    'font-weight="600"',
+                )
     for k, stage in enumerate(stages):
         canvas.text(
             canvas.px(k),
@@ -123,7 +146,12 @@ def stage_lines(stages: Sequence[str], figures: dict[str, dict[str, tuple[float,
             fill=INK,
             extra='font-weight="600"' if stage == best else "",
         )
-    canvas.text(canvas.width / 2, canvas.height - 8, "solid: test · dashed: validation · bars: 95% intervals · ★ best on validation", size=11)
+    canvas.text(
+        canvas.width / 2,
+        canvas.height - 8,
+        "solid: test · dashed: validation · bars: 95% intervals · ★ best on validation",
+        size=11,
+    )
     return canvas.svg("Macro accuracy by stage")
 
 
@@ -136,7 +164,9 @@ def dumbbells(rows: Sequence[tuple[str, dict[str, float]]], before: str, after: 
     ordered = sorted(rows, key=lambda row: row[1][after] - row[1][before])
     values = [value for _, by_stage in rows for value in by_stage.values()]
     ticks = _ticks(max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02))
-    canvas = Canvas(540, 56 + 22 * len(rows), (ticks[0], ticks[-1]), (-0.7, len(rows) - 0.3), left=124, right=52, top=8, bottom=42)
+    canvas = Canvas(
+        540, 56 + 22 * len(rows), (ticks[0], ticks[-1]), (-0.7, len(rows) - 0.3), left=124, right=52, top=8, bottom=42
+    )
     for tick in ticks:
         canvas.line(tick, canvas.y[0], tick, canvas.y[1], GRID)
         canvas.text(canvas.px(tick), canvas.height - 26, f"{tick:.0%}")
@@ -149,9 +179,16 @@ def dumbbells(rows: Sequence[tuple[str, dict[str, float]]], before: str, after: 
         canvas.line(start, k, end, k, ink, 4, 'stroke-linecap="round" opacity="0.45"')
         canvas.dot(start, k, 5, colour(before), f"{vertical}, {title(before)}: {start:.1%}")
         canvas.dot(end, k, 6, ink, f"{vertical}, {title(after)}: {end:.1%}")
-        canvas.text(canvas.width - 4, canvas.py(k) + 4, f"{100 * (end - start):+.1f}", "end", 12, ink, 'font-weight="600"')
+        canvas.text(
+            canvas.width - 4, canvas.py(k) + 4, f"{100 * (end - start):+.1f}", "end", 12, ink, 'font-weight="600"'
+        )
     start_key = "" if before == "base" else f" · blue: {title(before)}"
-    canvas.text(canvas.width / 2, canvas.height - 7, f"grey: base{start_key} · green or red: {title(after)} · change in points", size=11)
+    canvas.text(
+        canvas.width / 2,
+        canvas.height - 7,
+        f"grey: base{start_key} · green or red: {title(after)} · change in points",
+        size=11,
+    )
     return canvas.svg(f"Accuracy per vertical, {title(before)} to {title(after)}")
 
 
@@ -167,7 +204,9 @@ def diagonal(series: Mapping[str, Sequence[tuple[float, float, float]]], across:
     """
     canvas = Canvas(400, 340, (0, 1), (0, 1), left=52, bottom=46)
     for k, stage in enumerate(series):
-        canvas.parts.append(f'<circle cx="{canvas.left + 14}" cy="{canvas.top + 16 + 19 * k}" r="5" fill="{colour(stage)}"/>')
+        canvas.parts.append(
+            f'<circle cx="{canvas.left + 14}" cy="{canvas.top + 16 + 19 * k}" r="5" fill="{colour(stage)}"/>'
+        )
         canvas.text(canvas.left + 25, canvas.top + 20 + 19 * k, title(stage), "start", 12, INK)
     canvas.grid([0, 0.25, 0.5, 0.75, 1])
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -178,7 +217,12 @@ def diagonal(series: Mapping[str, Sequence[tuple[float, float, float]]], across:
         canvas.path([(x, y) for x, y, _ in points], colour(stage), 2, 'opacity="0.8"')
         for x, y, count in points:
             canvas.dot(
-                x, y, 3 + 9 * (count / total) ** 0.5, colour(stage), f"{title(stage)}: {across} {x:.0%}, {up} {y:.0%}, {count:,.0f} samples", 'opacity="0.75"'
+                x,
+                y,
+                3 + 9 * (count / total) ** 0.5,
+                colour(stage),
+                f"{title(stage)}: {across} {x:.0%}, {up} {y:.0%}, {count:,.0f} samples",
+                'opacity="0.75"',
             )
     canvas.text((canvas.left + canvas.width) / 2, canvas.height - 8, across, size=12)
     canvas.text(14, canvas.height / 2, up, size=12, extra=f'transform="rotate(-90 14 {canvas.height / 2:.0f})"')
@@ -201,7 +245,15 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], inks: dict[str, 
         canvas.line(canvas.x[0], 0, canvas.x[1], 0, "#9ca3af")
     for name, line in series.items():
         canvas.path(line, inks[name], 2)
-        canvas.text(canvas.width - canvas.right + 6, canvas.py(line[-1][1]) + 4, name, "start", 12, inks[name], 'font-weight="600"')
+        canvas.text(
+            canvas.width - canvas.right + 6,
+            canvas.py(line[-1][1]) + 4,
+            name,
+            "start",
+            12,
+            inks[name],
+            'font-weight="600"',
+        )
     canvas.text(canvas.left, canvas.height - 10, f"step {min(steps):g}", "start", 11)
     canvas.text(canvas.width - canvas.right, canvas.height - 10, f"step {max(steps):g}", "end", 11)
     return canvas.svg("Training curves: " + ", ".join(series))

@@ -63,11 +63,17 @@ def headline(facts: Facts) -> str:
     if facts.best == facts.first:
         name = plots.title(facts.first)
         told = f"{after:.1%} macro accuracy on {facts.split} over {count} verticals"
-        return f"No iteration beat {name} on validation, so {name} stays the best: {told}" + (f" (base: {before:.1%})." if facts.reference == "base" else ".")
+        return f"No iteration beat {name} on validation, so {name} stays the best: {told}" + (
+            f" (base: {before:.1%})." if facts.reference == "base" else "."
+        )
     up = sum(entry["delta"] > 0 for entry in facts.gain["verticals"].values())
     low, high = (100 * bound for bound in facts.gain["macro"]["interval"])
     words = f"from {before:.1%} ({start}) to {after:.1%} (best: {facts.best})"
-    moved = f"stayed at {after:.1%} (best: {facts.best})" if after == before else f"{'rose' if after > before else 'fell'} {words}"
+    moved = (
+        f"stayed at {after:.1%} (best: {facts.best})"
+        if after == before
+        else f"{'rose' if after > before else 'fell'} {words}"
+    )
     return (
         f"On {facts.split}, macro accuracy {moved} over {count} verticals, {up} of {count} up; "
         f"the gain is {100 * (after - before):+.1f} points (95% interval {low:+.1f} to {high:+.1f})."
@@ -76,14 +82,18 @@ def headline(facts: Facts) -> str:
 
 def page(facts: Facts) -> str:
     """The report as one HTML document."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters |= {
         "name": plots.title,
         "ink": plots.colour,
         "percent": lambda value: f"{value:.1%}",
         "points": lambda value: f"{100 * value:+.1f}",
     }
-    template = environment.from_string(files("attrloop.components.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files("attrloop.components.evaluate").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
     config = facts.ws.config
     return template.render(
         facts=facts,

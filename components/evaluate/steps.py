@@ -6,11 +6,18 @@ from typing import Any, Protocol
 
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.evaluate.facts import STATE
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Store, open_store
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.store import Store, open_store
 
-_RATES = ("macro_accuracy", "off_list_rate", "abstention_rate", "coverage_at_95_precision", "expected_calibration_error", "chain_tokens_mean")
+_RATES = (
+    "macro_accuracy",
+    "off_list_rate",
+    "abstention_rate",
+    "coverage_at_95_precision",
+    "expected_calibration_error",
+    "chain_tokens_mean",
+)
 
 
 class MetricsSink(Protocol):
@@ -27,7 +34,9 @@ class ConfusionSink(Protocol):
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
 
 
-def evaluate_stage(workspace: str, stage: str, adapter: str, state: str, metrics: MetricsSink, confusion: ConfusionSink, page: str) -> str:
+def evaluate_stage(
+    workspace: str, stage: str, adapter: str, state: str, metrics: MetricsSink, confusion: ConfusionSink, page: str
+) -> str:
     """Evaluates a new stage on validation, and the base model with the first one; writes the report so far.
 
     Args:
@@ -64,16 +73,22 @@ def show(store: Store, split: str, stage: str, metrics: MetricsSink, confusion: 
     Values that are missing or not finite are left out: KFP cannot store them.
     """
     found = json.loads(store.read(f"evaluate/{split}/{stage}/metrics.json"))
-    numbers = {name: found.get(name) for name in _RATES} | {f"accuracy/{vertical}": entry["accuracy"] for vertical, entry in found["verticals"].items()}
+    numbers = {name: found.get(name) for name in _RATES} | {
+        f"accuracy/{vertical}": entry["accuracy"] for vertical, entry in found["verticals"].items()
+    }
     for name, value in numbers.items():
         if value is not None and math.isfinite(value):
             metrics.log_metric(name, float(value))
     attributes = [
-        (entry["accuracy"], f"{v}: {a}", entry["confusion"]) for v, vertical in found["verticals"].items() for a, entry in vertical["attributes"].items()
+        (entry["accuracy"], f"{v}: {a}", entry["confusion"])
+        for v, vertical in found["verticals"].items()
+        for a, entry in vertical["attributes"].items()
     ]
     if attributes:
         _, name, matrix = min(attributes, key=lambda item: item[:2])
-        confusion.log_confusion_matrix(list(matrix["values"]), [[int(count) for count in row] for row in matrix["matrix"]])
+        confusion.log_confusion_matrix(
+            list(matrix["values"]), [[int(count) for count in row] for row in matrix["matrix"]]
+        )
         confusion.metadata["attribute"] = name
 
 

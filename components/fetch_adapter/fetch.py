@@ -5,11 +5,13 @@ import logging
 import shutil
 import time
 
+from attrloop.components.errors import fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
 from attrloop.components.register_adapter.versions import adapter_digest, adapter_files
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.storage.store import Stage, Store, read_manifest, write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.store import Store
 
 STAGE, ADAPTER, SETTINGS = "start", "start/adapter", "start/settings.json"
 log = logging.getLogger(__name__)
@@ -31,14 +33,22 @@ def fetch(workspace: str, adapter: str = "") -> str:
     """
     ws = Workspace.open(workspace)
     if read_manifest(ws.store, "sft") is not None:
-        raise fail(ws.store.root, "this workspace holds a run that trained its own first adapter", "Give another folder, so that nothing of it is replaced")
+        raise fail(
+            ws.store.root,
+            "this workspace holds a run that trained its own first adapter",
+            "Give another folder, so that nothing of it is replaced",
+        )
     manifest, asked = read_manifest(ws.store, STAGE), {"asked": adapter, "data": ws.data_digest}
     if manifest is not None and asked.items() <= manifest.made_from.items():
         log.info("reusing %s", manifest.made_from["origin"])
     else:
         name = pinned(ws.config, ws.store.root, adapter)
         if f"{name}/".startswith(f"{ws.store.root}/"):
-            raise fail(name, "this adapter is in the very workspace that it should be brought to", "Give another folder for the run that starts from it")
+            raise fail(
+                name,
+                "this adapter is in the very workspace that it should be brought to",
+                "Give another folder for the run that starts from it",
+            )
         with opened(ws.config, ws.store.root, name) as origin:
             copy(ws.store, STAGE, {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
             log.info("starting from %s", origin.name)
@@ -51,7 +61,7 @@ def fetch(workspace: str, adapter: str = "") -> str:
 def copy(store: Store, path: str, made_from: dict[str, str], origin: Origin) -> None:
     """Fills a stage with an adapter's files (`adapter/`) and settings, unless it is finished."""
     started = time.monotonic()
-    stage = Stage(store, path, made_from)
+    stage = Artifact(store, path, made_from)
     if stage.manifest is not None:
         return
     (stage.folder / "adapter").mkdir(exist_ok=True)

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.evaluate.facts import STATE
 from attrloop.components.register_adapter.versions import ADAPTER
-from attrloop.components.shared import tracking
-from attrloop.components.shared.config import ModelConfig, PromptConfig, RunConfig
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage import inputs
-from attrloop.components.shared.storage.store import open_store
-from attrloop.components.shared.workspace import CONFIG
+from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.run.workspace import CONFIG
+from attrloop.components.storage import inputs
+from attrloop.components.storage.store import open_store
+from attrloop.components.tracking import server as tracking
 
 REGISTRY = "models:/"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -64,12 +64,16 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
     client = tracking.connect(uri)
     with tracking.explained(uri):
         try:
-            return f"{REGISTRY}{found['name']}/{client.get_model_version_by_alias(found['name'], found['alias']).version}"
+            return (
+                f"{REGISTRY}{found['name']}/{client.get_model_version_by_alias(found['name'], found['alias']).version}"
+            )
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             remedy = "Run the loop first, or name a version"
-            raise fail(adapter, f"nothing is registered under this name at {tracking.shown_uri(uri)}", remedy) from error
+            raise fail(
+                adapter, f"nothing is registered under this name at {tracking.shown_uri(uri)}", remedy
+            ) from error
 
 
 @contextmanager
@@ -106,7 +110,9 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
             settings = mlflow.models.Model.load(folder).flavors.get("python_function", {}).get("config") or {}
         adapter = Path(folder, "artifacts", ADAPTER)
         if "base" not in settings or not adapter.is_dir():
-            raise AttrloopError(f"{model} was not registered by attrloop: name, or move the alias {tracking.CHAMPION} to, a version that was")
+            raise AttrloopError(
+                f"{model} was not registered by attrloop: name, or move the alias {tracking.CHAMPION} to, a version that was"
+            )
         yield Origin(model, adapter, settings)
 
 
@@ -116,15 +122,27 @@ def _of_a_run(uri: str) -> Origin:
         root, _, last = root.rpartition("/")
         path = f"{last}/{path}".rstrip("/")
         if root.count("/") < (3 if "://" in uri else 1):
-            raise fail(uri, "not the folder of a run, nor in one", "Give a run's folder, an adapter in it, or models:/NAME@champion")
+            raise fail(
+                uri,
+                "not the folder of a run, nor in one",
+                "Give a run's folder, an adapter in it, or models:/NAME@champion",
+            )
     if not path:
         if not store.exists(STATE):
-            raise fail(uri, "this run has evaluated no adapter yet", "Let it run to its end, or name an adapter's folder")
+            raise fail(
+                uri, "this run has evaluated no adapter yet", "Let it run to its end, or name an adapter's folder"
+            )
         path = LoopState.model_validate_json(store.read(STATE)).best.adapter
     if not store.exists(f"{path}/adapter_config.json"):
-        raise fail(f"{root}/{path}", "no adapter there", "Give a run's folder, or an adapter in it, e.g. .../sft/adapter")
+        raise fail(
+            f"{root}/{path}", "no adapter there", "Give a run's folder, or an adapter in it, e.g. .../sft/adapter"
+        )
     config = RunConfig.model_validate_json(store.read(CONFIG))
-    settings = config.model.model_dump(mode="json") | config.prompt.model_dump(mode="json") | {"max_new_tokens": config.evaluate.max_new_tokens}
+    settings = (
+        config.model.model_dump(mode="json")
+        | config.prompt.model_dump(mode="json")
+        | {"max_new_tokens": config.evaluate.max_new_tokens}
+    )
     return Origin(f"{root}/{path}", store.folder(path), json.loads(json.dumps(settings)))
 
 
@@ -137,5 +155,8 @@ def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     if Path(model["base"]).is_absolute() and not Path(model["base"]).is_dir():
         model["base"] = config.model.base
     prompt = {key: settings[key] for key in PromptConfig.model_fields if key in settings}
-    adopted = {"model": ModelConfig.model_validate(config.model.model_dump() | model), "prompt": PromptConfig.model_validate(prompt)}
+    adopted = {
+        "model": ModelConfig.model_validate(config.model.model_dump() | model),
+        "prompt": PromptConfig.model_validate(prompt),
+    }
     return config.model_copy(update=adopted)

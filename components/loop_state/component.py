@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from attrloop.components.shared.base_images import WORKER
+from attrloop.components.base_images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)

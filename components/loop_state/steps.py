@@ -1,8 +1,8 @@
 """The decisions between two iterations."""
 
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import open_store
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.storage.store import open_store
 
 
 def should_run(workspace: str, k: int, state: str) -> bool:

@@ -8,7 +8,7 @@ as small as the schema; only the keys of the rows that lie exactly on a cut are 
 import polars as pl
 
 from attrloop.components.mine_pairs.rules import Rules
-from attrloop.components.shared.config import MineConfig
+from attrloop.components.run.config import MineConfig
 
 GROUP = ["source", "attribute", "chosen_answer", "rejected_answer"]  # over all verticals that share the attribute
 _CLOSE = 1e-9
@@ -40,11 +40,23 @@ def limits(cells: pl.DataFrame, config: MineConfig, rules: Rules) -> pl.DataFram
         contrasts = contrast_limits(pairs.filter(listed), rules.balance)
         per_attribute = dict(contrasts.group_by("attribute").agg(pl.col("keep").sum()).iter_rows())
         off_list = _sizes(pairs.filter(~listed)).group_by("attribute", maintain_order=True)
-        keep = pl.concat([contrasts, *(spread(group, round(config.off_list_ratio * per_attribute.get(name, 0))) for (name,), group in off_list)])
+        keep = pl.concat(
+            [
+                contrasts,
+                *(
+                    spread(group, round(config.off_list_ratio * per_attribute.get(name, 0)))
+                    for (name,), group in off_list
+                ),
+            ]
+        )
     if rules.capped:
-        preferences = _sizes(cells.filter(pl.col("source").is_in(["consensus", "label"]))).join(keep, on=GROUP, how="left", nulls_equal=True)
+        preferences = _sizes(cells.filter(pl.col("source").is_in(["consensus", "label"]))).join(
+            keep, on=GROUP, how="left", nulls_equal=True
+        )
         cap = round(config.anchor_ratio * preferences.select(pl.coalesce("keep", "size").sum()).item())
-        keep = pl.concat([keep, spread(_sizes(anchors), max(cap, config.anchor_floor) if config.anchor_ratio > 0 else 0)])
+        keep = pl.concat(
+            [keep, spread(_sizes(anchors), max(cap, config.anchor_floor) if config.anchor_ratio > 0 else 0)]
+        )
     return keep
 
 
@@ -60,7 +72,9 @@ def contrast_limits(cells: pl.DataFrame, balance: float) -> pl.DataFrame:
     Returns:
         Columns GROUP and keep.
     """
-    total = cells.group_by("attribute", "chosen_answer", "rejected_answer").agg(bound=(pl.col("weight") * pl.col("count")).sum() * balance)
+    total = cells.group_by("attribute", "chosen_answer", "rejected_answer").agg(
+        bound=(pl.col("weight") * pl.col("count")).sum() * balance
+    )
     reverse = total.rename({"chosen_answer": "rejected_answer", "rejected_answer": "chosen_answer"})
     mass = pl.col("weight") * pl.col("count")
     cells = cells.join(reverse, on=["attribute", "chosen_answer", "rejected_answer"], how="left", maintain_order="left")
@@ -101,12 +115,20 @@ def cuts(rows: pl.LazyFrame, cells: pl.DataFrame, keep: pl.DataFrame) -> pl.Data
     """
     cells = _over_verticals(cells)
     cells = cells.with_columns(before=pl.col("count").cum_sum().over(GROUP) - pl.col("count"))
-    cells = cells.join(keep, on=GROUP, how="inner", nulls_equal=True).with_columns(take=pl.min_horizontal("count", pl.col("keep") - pl.col("before")))
-    table = cells.filter(pl.col("take") > 0).group_by(GROUP).agg(pl.col("weight", "take", "count").sort_by("weight").first())
+    cells = cells.join(keep, on=GROUP, how="inner", nulls_equal=True).with_columns(
+        take=pl.min_horizontal("count", pl.col("keep") - pl.col("before"))
+    )
+    table = (
+        cells.filter(pl.col("take") > 0)
+        .group_by(GROUP)
+        .agg(pl.col("weight", "take", "count").sort_by("weight").first())
+    )
     everything = pl.lit(2**64 - 1, dtype=pl.UInt64)
     whole = table.filter(pl.col("take") == pl.col("count")).select(*GROUP, weight_cut="weight", key_cut=everything)
     split = table.filter(pl.col("take") < pl.col("count")).sort(GROUP).with_row_index("group")
-    edge = rows.select(*GROUP, "weight", "key").join(split.lazy().select("group", *GROUP, "weight"), on=[*GROUP, "weight"], how="inner", nulls_equal=True)
+    edge = rows.select(*GROUP, "weight", "key").join(
+        split.lazy().select("group", *GROUP, "weight"), on=[*GROUP, "weight"], how="inner", nulls_equal=True
+    )
     keys = edge.select("group", "key").collect(engine="streaming").sort("group", "key")
     keys = keys.with_columns(rank=pl.int_range(1, pl.len() + 1).over("group"))
     split = split.join(keys, left_on=["group", "take"], right_on=["group", "rank"], how="left")

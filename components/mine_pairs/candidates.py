@@ -2,9 +2,9 @@
 
 import polars as pl
 
+from attrloop.components.catalogue.records import Pair, polars_schema
 from attrloop.components.mine_pairs.draws import derive
 from attrloop.components.mine_pairs.rules import Rules
-from attrloop.components.shared.records import Pair, polars_schema
 
 COLUMNS = {**polars_schema(Pair), "key": pl.UInt64}  # the key ranks rows of equal weight
 
@@ -22,7 +22,9 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
         Rows of `COLUMNS`, in the order of the samples.
     """
     unlabelled = samples.filter(pl.col("split").is_null())
-    train = samples.filter((pl.col("split") == "train") & pl.col("truth").is_not_null()).with_columns(target=pl.col("truth"))
+    train = samples.filter((pl.col("split") == "train") & pl.col("truth").is_not_null()).with_columns(
+        target=pl.col("truth")
+    )
     anchored = {"none": [], "unanimous": ["unanimous"], "all": ["contrast", "unanimous", "abstained"]}[rules.anchors]
     parts = [_anchors(chains, unlabelled.filter(pl.col("outcome").is_in(anchored)))]
     if rules.pairs:
@@ -34,7 +36,11 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
             anchors = anchors.join(wrong, on=["sample", "view"], how="anti")
             parts.append(wrong)
         parts.append(anchors)
-    return pl.concat(parts).sort("sample", "source", "key").select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    return (
+        pl.concat(parts)
+        .sort("sample", "source", "key")
+        .select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    )
 
 
 def _of(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
@@ -58,8 +64,12 @@ def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataF
         order, descending = ["sample", "support", "misled", "draw"], [False, True, True, False]
         # A listed value that dissents says more than an off-list answer, which only teaches the format.
         wrong = wrong.filter(pl.col("answer").is_not_null() | pl.col("answer").is_null().all().over("sample"))
-    wrong = wrong.sort(order, descending=descending).unique(["sample", "view", "text"], keep="first", maintain_order=True)
-    wrong = wrong.with_columns(turn=pl.int_range(pl.len()).over("sample", "view"), rank=pl.int_range(pl.len()).over("sample"))
+    wrong = wrong.sort(order, descending=descending).unique(
+        ["sample", "view", "text"], keep="first", maintain_order=True
+    )
+    wrong = wrong.with_columns(
+        turn=pl.int_range(pl.len()).over("sample", "view"), rank=pl.int_range(pl.len()).over("sample")
+    )
     wrong = wrong.sort("sample", "turn", "rank").with_columns(pick=pl.int_range(pl.len()).over("sample"))
     return wrong.filter(pl.col("pick") < per_sample)
 
@@ -67,10 +77,18 @@ def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataF
 def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
     chains = _of(chains, samples)
     rejected = _rejected(chains, contrast, per_sample)
-    right = chains.filter(pl.col("answer") == pl.col("target")).sort("sample", "draw").unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    right = (
+        chains.filter(pl.col("answer") == pl.col("target"))
+        .sort("sample", "draw")
+        .unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    )
     right = right.select("sample", "draw", chosen="text", chosen_view="view")
-    drawn = derive(pl.col("draw_right"), pl.col("pick"))  # another draw for another pick, so that pairs of one sample differ in both chains
-    both = rejected.join(right, on="sample", how="inner", suffix="_right").with_columns(away=pl.col("chosen_view") != pl.col("view"), drawn=drawn)
+    drawn = derive(
+        pl.col("draw_right"), pl.col("pick")
+    )  # another draw for another pick, so that pairs of one sample differ in both chains
+    both = rejected.join(right, on="sample", how="inner", suffix="_right").with_columns(
+        away=pl.col("chosen_view") != pl.col("view"), drawn=drawn
+    )
     both = both.sort("sample", "pick", "away", "drawn").group_by("sample", "pick", maintain_order=True).first()
     margin = (pl.col("target_support") - pl.col("support")).round(6)  # differences of equal shares must be one weight
     return _rows(
@@ -91,11 +109,24 @@ def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     Were the chain drawn first, hard photographs would seldom be trained on. Views that only abstain do not show the answer and are left out.
     """
     chains = _of(chains, samples)
-    seen = chains.filter(pl.col("kind") != "abstain").select("sample", "view", turn=derive(pl.col("key"), pl.col("view")))
-    views = seen.sort("sample", "turn").group_by("sample", maintain_order=True).first().select("sample", drawn_view="view")
-    right = chains.filter(pl.col("answer") == pl.col("target")).sort("sample", "draw").unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    seen = chains.filter(pl.col("kind") != "abstain").select(
+        "sample", "view", turn=derive(pl.col("key"), pl.col("view"))
+    )
+    views = (
+        seen.sort("sample", "turn").group_by("sample", maintain_order=True).first().select("sample", drawn_view="view")
+    )
+    right = (
+        chains.filter(pl.col("answer") == pl.col("target"))
+        .sort("sample", "draw")
+        .unique(["sample", "view", "text"], keep="first", maintain_order=True)
+    )
     right = right.join(views, on="sample").with_columns(away=pl.col("view") != pl.col("drawn_view"))
-    one = right.sort("sample", "away", "draw").group_by("sample", maintain_order=True).first().with_columns(view=pl.col("drawn_view"))
+    one = (
+        right.sort("sample", "away", "draw")
+        .group_by("sample", maintain_order=True)
+        .first()
+        .with_columns(view=pl.col("drawn_view"))
+    )
     nothing = pl.lit(None, dtype=pl.String)
     return _rows(
         one,
@@ -126,8 +157,26 @@ def _label_anchors(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
 
 def _labelled(rows: pl.DataFrame, source: str, rejected: pl.Expr, rejected_answer: pl.Expr) -> pl.DataFrame:
     key, one = derive(pl.col("key"), pl.col("view")), pl.lit(1.0)
-    return _rows(rows, chosen=pl.col("completion"), rejected=rejected, rejected_answer=rejected_answer, weight=one, agreement=one, source=source, key=key)
+    return _rows(
+        rows,
+        chosen=pl.col("completion"),
+        rejected=rejected,
+        rejected_answer=rejected_answer,
+        weight=one,
+        agreement=one,
+        source=source,
+        key=key,
+    )
 
 
 def _rows(frame: pl.DataFrame, source: str, **columns: pl.Expr) -> pl.DataFrame:
-    return frame.select("sample", "listing", "vertical", "attribute", "view", chosen_answer=pl.col("target"), source=pl.lit(source), **columns)
+    return frame.select(
+        "sample",
+        "listing",
+        "vertical",
+        "attribute",
+        "view",
+        chosen_answer=pl.col("target"),
+        source=pl.lit(source),
+        **columns,
+    )

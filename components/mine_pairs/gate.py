@@ -6,7 +6,7 @@ Consensus sharpens what a model already knows: where it is right less than about
 import polars as pl
 
 from attrloop.components.mine_pairs.votes import TRUSTED
-from attrloop.components.shared.config import MineConfig
+from attrloop.components.run.config import MineConfig
 
 TASK = ["vertical", "attribute"]
 
@@ -29,7 +29,10 @@ def judge(tallies: pl.DataFrame, config: MineConfig, enforce: bool) -> pl.DataFr
 
     def accuracy(split: str) -> pl.Expr:
         chosen = trusted & (pl.col("split") == split).fill_null(False)
-        return pl.col("count").filter(chosen & pl.col("right").fill_null(False)).sum() / pl.col("count").filter(chosen).sum()
+        return (
+            pl.col("count").filter(chosen & pl.col("right").fill_null(False)).sum()
+            / pl.col("count").filter(chosen).sum()
+        )
 
     table = tallies.group_by(TASK).agg(
         samples=pl.col("count").sum(),
@@ -38,12 +41,19 @@ def judge(tallies: pl.DataFrame, config: MineConfig, enforce: bool) -> pl.DataFr
         train_accuracy=accuracy("train"),
         validation_accuracy=accuracy("validation"),
     )
-    table = table.with_columns(pl.col("train_accuracy", "validation_accuracy").fill_nan(None), accuracy=(pl.col("right") / pl.col("labelled")).fill_nan(None))
+    table = table.with_columns(
+        pl.col("train_accuracy", "validation_accuracy").fill_nan(None),
+        accuracy=(pl.col("right") / pl.col("labelled")).fill_nan(None),
+    )
     everywhere = pl.col("right").sum().over("attribute") / pl.col("labelled").sum().over("attribute")
     own = pl.col("labelled") >= config.gate_min_labels
     any_label = pl.col("labelled").sum().over("attribute") > 0
     table = table.with_columns(
-        judged_by=pl.when(own).then(pl.lit("own labels")).when(any_label).then(pl.lit("attribute")).otherwise(pl.lit("not judged")),
+        judged_by=pl.when(own)
+        .then(pl.lit("own labels"))
+        .when(any_label)
+        .then(pl.lit("attribute"))
+        .otherwise(pl.lit("not judged")),
         judged_accuracy=pl.when(own).then(pl.col("accuracy")).when(any_label).then(everywhere),
     )
     table = table.with_columns(open=(pl.col("judged_accuracy") >= config.gate_accuracy - 1e-9).fill_null(True))

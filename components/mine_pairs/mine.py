@@ -15,6 +15,10 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
+from attrloop.components.catalogue.prompts import completion
+from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
+from attrloop.components.digests import file_digest
+from attrloop.components.errors import explained_disk, fail
 from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
@@ -22,12 +26,11 @@ from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
-from attrloop.components.shared.errors import explained_disk, fail
-from attrloop.components.shared.prompts import completion
-from attrloop.components.shared.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
-from attrloop.components.shared.storage import inputs
-from attrloop.components.shared.storage.store import Stage, file_digest, read_manifest, write_atomic
-from attrloop.components.shared.workspace import LABELS, Workspace, progress
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.progress import progress
+from attrloop.components.run.workspace import LABELS, Workspace
+from attrloop.components.storage import inputs
+from attrloop.components.storage.files import write_atomic
 
 BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
@@ -52,7 +55,7 @@ def mine(workspace: str, stage: str) -> str:
     started = time.perf_counter()
     ws = Workspace.open(workspace)
     path = f"{stage}/pairs"
-    out = Stage(ws.store, path, _made_from(ws, stage))
+    out = Artifact(ws.store, path, _made_from(ws, stage))
     if out.manifest is not None:
         logger.info("reusing %s", path)
         ws.store.remove(f"{path}/{_WORK}")  # a kill between finishing and tidying leaves it
@@ -70,12 +73,18 @@ def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
     for name in (f"{stage}/chains", "annotate"):
         manifest = read_manifest(ws.store, name)
         if manifest is None:
-            raise fail(f"{ws.store.root}/{name}", "not finished, and pairs are mined from it", "Run the step before first")
+            raise fail(
+                f"{ws.store.root}/{name}", "not finished, and pairs are mined from it", "Run the step before first"
+            )
         made_from[name.rsplit("/", 1)[-1]] = manifest.digest
     if rules_of(ws.config.mine).truth:
         truth = ws.config.mine.truth
         if not truth or not inputs.exists(truth):
-            what = f"no such file: {truth!r}" if truth else "the arm true_labels needs the true labels of the sampled listings"
+            what = (
+                f"no such file: {truth!r}"
+                if truth
+                else "the arm true_labels needs the true labels of the sampled listings"
+            )
             raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
         made_from |= {"truth": file_digest(inputs.local(truth)), "data": ws.data_digest}
     return made_from
@@ -84,9 +93,17 @@ def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
     labels = [label for _, label in read_rows(ws.store.file(LABELS), Label)]
-    usable = [(x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in ("train", "validation")]
+    usable = [
+        (x.listing, x.attribute, x.value, completion(x.rationale, x.value))
+        for x in labels
+        if x.split in ("train", "validation")
+    ]
     splits = {label.listing: label.split for label in labels}
-    truth = [(x.listing, x.attribute, x.value) for x in read_labels(ws.config.mine.truth, ws.schema, ws.listings)] if rules.truth else []
+    truth = (
+        [(x.listing, x.attribute, x.value) for x in read_labels(ws.config.mine.truth, ws.schema, ws.listings)]
+        if rules.truth
+        else []
+    )
     text = pl.String
     known_labels = pl.DataFrame(usable, schema=LABEL_COLUMNS, orient="row")
     return Known(
@@ -99,7 +116,11 @@ def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
 
 def _habits(shards: list[Path], labels: pl.DataFrame) -> pl.DataFrame:
     """What the model answers on labelled listings; only their chains are held in memory."""
-    labelled = pl.scan_parquet(shards).select("listing", "attribute", "view", "answer").join(labels.lazy().select("listing").unique(), on="listing", how="semi")
+    labelled = (
+        pl.scan_parquet(shards)
+        .select("listing", "attribute", "view", "answer")
+        .join(labels.lazy().select("listing").unique(), on="listing", how="semi")
+    )
     return habits(with_kind(labelled.collect(engine="streaming")), labels)
 
 
@@ -118,7 +139,7 @@ def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
         yield batch, chains
 
 
-def _first_pass(ws: Workspace, stage: str, out: Stage, rules: Rules) -> tuple[list[Path], pl.DataFrame]:
+def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple[list[Path], pl.DataFrame]:
     """Writes candidates and tallies batch by batch; batches finished before a kill are not read again."""
     shards = sorted(ws.store.folder(f"{stage}/chains").glob("part-*.parquet"))
     known, config = _known(ws, rules, shards), ws.config.mine
@@ -149,12 +170,16 @@ def _write(frame: pl.DataFrame, target: Path) -> None:
     write_atomic(target, buffer.getvalue())
 
 
-def _second_pass(ws: Workspace, out: Stage, rules: Rules, parts: list[Path], tallies: pl.DataFrame) -> dict[str, float]:
+def _second_pass(
+    ws: Workspace, out: Artifact, rules: Rules, parts: list[Path], tallies: pl.DataFrame
+) -> dict[str, float]:
     config = ws.config.mine
     gate = judge(tallies, config, rules.gate)
     closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
     rows = _scan(parts)
-    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(pl.col("closed").is_null() | pl.col("source").is_in(LABELLED_SOURCES))
+    passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(
+        pl.col("closed").is_null() | pl.col("source").is_in(LABELLED_SOURCES)
+    )
     cells = cells_of(rows)
     opened = cells_of(passed)
     table = cuts(passed, opened, limits(opened, config, rules))

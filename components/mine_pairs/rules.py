@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from attrloop.components.shared.config import MineConfig
+from attrloop.components.run.config import MineConfig
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,23 @@ def rules_of(config: MineConfig) -> Rules:
         case "plain":
             return Rules()
         case "self_training":
-            return Rules(pairs=False, anchors="all", labels="anchors" if config.labelled else "none", gate=True, calibrated=config.calibrate)
+            return Rules(
+                pairs=False,
+                anchors="all",
+                labels="anchors" if config.labelled else "none",
+                gate=True,
+                calibrated=config.calibrate,
+            )
         case "true_labels":
             return Rules(anchors=unanimous, labels="pairs" if config.labelled else "none", capped=True, truth=True)
         case "consensus":
             labels: Literal["pairs", "none"] = "pairs" if config.labelled else "none"
-            return Rules(anchors=unanimous, labels=labels, capped=True, gate=True, balance=config.balance, contrast=True, calibrated=config.calibrate)
+            return Rules(
+                anchors=unanimous,
+                labels=labels,
+                capped=True,
+                gate=True,
+                balance=config.balance,
+                contrast=True,
+                calibrated=config.calibrate,
+            )

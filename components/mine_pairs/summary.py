@@ -6,16 +6,18 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from attrloop.components.catalogue.records import LABELLED_SOURCES
 from attrloop.components.mine_pairs.gate import TASK
 from attrloop.components.mine_pairs.votes import BINS, TRUSTED
-from attrloop.components.shared.config import MineConfig
-from attrloop.components.shared.records import LABELLED_SOURCES
+from attrloop.components.run.config import MineConfig
 
 ANCHOR, CONSENSUS = "anchor", "consensus"
 _UNLABELLED = pl.col("split").is_null()
 
 
-def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, gate: pl.DataFrame, config: MineConfig) -> dict[str, Any]:
+def report_of(
+    tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, gate: pl.DataFrame, config: MineConfig
+) -> dict[str, Any]:
     """Builds the report, which holds no times, so that the same chains give the same file.
 
     Args:
@@ -28,9 +30,15 @@ def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, ga
     Returns:
         A JSON object; README.md describes it.
     """
-    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(pl.col("open").fill_null(True) | pl.col("source").is_in(LABELLED_SOURCES))
+    opened = mined.join(gate.select(*TASK, "open"), on=TASK, how="left").filter(
+        pl.col("open").fill_null(True) | pl.col("source").is_in(LABELLED_SOURCES)
+    )
     outcomes = _numbers(tallies.filter(_UNLABELLED).group_by("outcome").agg(pl.col("count").sum()).sort("outcome"))
-    rows = {"pairs": _rows(kept, CONSENSUS), "anchors": _rows(kept, ANCHOR), "label_rows": _rows(kept, *LABELLED_SOURCES)}
+    rows = {
+        "pairs": _rows(kept, CONSENSUS),
+        "anchors": _rows(kept, ANCHOR),
+        "label_rows": _rows(kept, *LABELLED_SOURCES),
+    }
     listed = pl.col("rejected_answer").is_not_null()
     dropped = {
         "gate": _rows(mined) - _rows(opened),
@@ -43,7 +51,9 @@ def report_of(tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, ga
         "why_empty": "" if any(rows.values()) else _why(outcomes, dropped),
         "rows": rows,
         "samples": outcomes,
-        "labelled_samples": _numbers(tallies.filter(~_UNLABELLED).group_by("split").agg(pl.col("count").sum()).sort("split")),
+        "labelled_samples": _numbers(
+            tallies.filter(~_UNLABELLED).group_by("split").agg(pl.col("count").sum()).sort("split")
+        ),
         "dropped_rows": dropped,
         "values": _values(opened, kept),
         "gate": gate.to_dicts(),
@@ -73,7 +83,11 @@ def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
     parts = []
     for when, cells in (("before", before), ("after", after)):
         anchors, preferences = cells.filter(anchored), cells.filter(~anchored)
-        roles = (("chosen", preferences, "chosen_answer"), ("rejected", preferences, "rejected_answer"), ("anchor", anchors, "chosen_answer"))
+        roles = (
+            ("chosen", preferences, "chosen_answer"),
+            ("rejected", preferences, "rejected_answer"),
+            ("anchor", anchors, "chosen_answer"),
+        )
         for role, rows, column in roles:
             mass = (pl.col("weight") * pl.col("count")).sum()
             counted = rows.group_by("attribute", value=pl.col(column)).agg(count=pl.col("count").sum(), weight=mass)
@@ -82,24 +96,36 @@ def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
     for row in pl.concat(parts).iter_rows(named=True):
         entry = table.setdefault((row["attribute"], row["value"] or "off-list"), {})
         entry[row["name"]] = {"count": row["count"], "weight": round(row["weight"], 6)}
-    return [{"attribute": attribute, "value": value, **dict(sorted(table[attribute, value].items()))} for attribute, value in sorted(table)]
+    return [
+        {"attribute": attribute, "value": value, **dict(sorted(table[attribute, value].items()))}
+        for attribute, value in sorted(table)
+    ]
 
 
 def _agreement(tallies: pl.DataFrame) -> list[dict[str, Any]]:
     """The histogram of agreement over all samples, with the accuracy of the majority on labelled validation samples (calibration)."""
     gold = (pl.col("split") == "validation").fill_null(False) & pl.col("right").is_not_null()
     bins = tallies.group_by("bin").agg(
-        samples=pl.col("count").sum(), labelled=pl.col("count").filter(gold).sum(), right=pl.col("count").filter(gold & pl.col("right").fill_null(False)).sum()
+        samples=pl.col("count").sum(),
+        labelled=pl.col("count").filter(gold).sum(),
+        right=pl.col("count").filter(gold & pl.col("right").fill_null(False)).sum(),
     )
     found = {row["bin"]: row for row in bins.iter_rows(named=True)}
     empty = {"samples": 0, "labelled": 0, "right": 0}
-    return [{"from": k / BINS, "to": (k + 1) / BINS, **_with_accuracy({key: found.get(k, empty)[key] for key in empty})} for k in range(BINS)]
+    return [
+        {"from": k / BINS, "to": (k + 1) / BINS, **_with_accuracy({key: found.get(k, empty)[key] for key in empty})}
+        for k in range(BINS)
+    ]
 
 
 def _precision(tallies: pl.DataFrame) -> dict[str, Any]:
     """How often the consensus that passes the threshold is right, per labelled split."""
     passed = tallies.filter(pl.col("outcome").is_in(TRUSTED), pl.col("right").is_not_null())
-    table = passed.group_by("split").agg(labelled=pl.col("count").sum(), right=pl.col("count").filter(pl.col("right")).sum()).sort("split")
+    table = (
+        passed.group_by("split")
+        .agg(labelled=pl.col("count").sum(), right=pl.col("count").filter(pl.col("right")).sum())
+        .sort("split")
+    )
     return {row.pop("split"): _with_accuracy(row) for row in table.to_dicts()}
 
 
@@ -110,7 +136,11 @@ def _with_accuracy(row: dict[str, Any]) -> dict[str, Any]:
 def show(report: dict[str, Any], console: Console) -> None:
     """Prints the report as two tables: the flow of samples and rows, and what the gate closed."""
     table = Table("", "count", title=f"Mined pairs ({report['arm']})", title_justify="left")
-    for section, entries in (("samples", report["samples"]), ("dropped", report["dropped_rows"]), ("kept", report["rows"])):
+    for section, entries in (
+        ("samples", report["samples"]),
+        ("dropped", report["dropped_rows"]),
+        ("kept", report["rows"]),
+    ):
         for name, count in entries.items():
             table.add_row(f"{section}: {name.replace('_', ' ')}", f"{count:,}")
     for split, row in report["consensus_precision"].items():
@@ -118,9 +148,23 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     closed = [row for row in report["gate"] if not row["open"]]
     if closed:
-        gate = Table("vertical", "attribute", "judged by", "accuracy", "labels", title="Closed by the consensus gate", title_justify="left")
+        gate = Table(
+            "vertical",
+            "attribute",
+            "judged by",
+            "accuracy",
+            "labels",
+            title="Closed by the consensus gate",
+            title_justify="left",
+        )
         for row in closed:
-            gate.add_row(row["vertical"], row["attribute"], row["judged_by"], f"{row['judged_accuracy']:.0%}", str(row["labelled"]))
+            gate.add_row(
+                row["vertical"],
+                row["attribute"],
+                row["judged_by"],
+                f"{row['judged_accuracy']:.0%}",
+                str(row["labelled"]),
+            )
         console.print(gate)
     if report["why_empty"]:
         console.print(report["why_empty"])

@@ -23,7 +23,12 @@ def habits(chains: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     sample = ["listing", "attribute"]
     votes = chains.filter(pl.col("kind") == "vote").join(labels.select(*sample, value="truth"), on=sample)
     weight = pl.col("view").n_unique().over(sample) / pl.len().over(sample)
-    return votes.with_columns(weight=weight).group_by("attribute", "value", "answer").agg(count=pl.col("weight").sum()).sort("attribute", "value", "answer")
+    return (
+        votes.with_columns(weight=weight)
+        .group_by("attribute", "value", "answer")
+        .agg(count=pl.col("weight").sum())
+        .sort("attribute", "value", "answer")
+    )
 
 
 def share(answers: pl.DataFrame) -> pl.DataFrame:
@@ -49,7 +54,12 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     """
     voted = pl.col("votes").sum().over("sample")
     answers = answers.with_columns(voted=voted, observations=pl.col("votes") * pl.col("views") / voted)
-    names = pl.concat([table.select("attribute", "value"), table.select("attribute", value="answer")]).unique().group_by("attribute").agg(names=pl.len())
+    names = (
+        pl.concat([table.select("attribute", "value"), table.select("attribute", value="answer")])
+        .unique()
+        .group_by("attribute")
+        .agg(names=pl.len())
+    )
     totals = table.group_by("attribute", "value").agg(total=pl.col("count").sum())
     own = pl.when(pl.col("value") == pl.col("truth")).then(pl.col("voted_views")).otherwise(0)
     scored = (
@@ -67,7 +77,9 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     scored = scored.select("sample", answer="value", probability=odds / odds.sum().over("sample"))
     answers = share(answers).join(scored, on=["sample", "answer"], how="left")
     support = (pl.col("probability") * pl.col("voted") / pl.col("chains")).round(2)
-    return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop("voted", "voted_views", "observations", "probability", "truth")
+    return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop(
+        "voted", "voted_views", "observations", "probability", "truth"
+    )
 
 
 def _log_likelihood() -> pl.Expr:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from attrloop.components.catalogue.schema import abstains
 from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.rules import Rules
 from attrloop.components.mine_pairs.support import calibrated, share
-from attrloop.components.shared.config import MineConfig
-from attrloop.components.shared.schema import abstains
+from attrloop.components.run.config import MineConfig
 
 BINS = 10  # of the agreement histogram
 LABEL_COLUMNS = {"listing": pl.String, "attribute": pl.String, "truth": pl.String, "completion": pl.String}
@@ -33,7 +33,9 @@ class Known:
     habits: pl.DataFrame | None = None
 
 
-def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def vote(
+    chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Counts the votes of whole samples and weighs them.
 
     Off-list answers (None) and `not_visible` count in the denominator but never win; `not_visible` does not dissent either.
@@ -61,20 +63,35 @@ def vote(chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, s
         voted_views=pl.col("view").filter(pl.col("kind") == "vote").n_unique(),
         voices=(pl.col("kind") != "abstain").sum(),
     )
-    samples = samples.join(known.splits, on="listing", how="left").join(known.labels, on=["listing", "attribute"], how="left")
+    samples = samples.join(known.splits, on="listing", how="left").join(
+        known.labels, on=["listing", "attribute"], how="left"
+    )
     answers = chains.filter(pl.col("kind") == "vote").group_by("sample", "answer").agg(votes=pl.len())
-    answers = answers.join(samples.select("sample", "attribute", "chains", "views", "voted_views", "truth"), on="sample")
+    answers = answers.join(
+        samples.select("sample", "attribute", "chains", "views", "voted_views", "truth"), on="sample"
+    )
     answers = share(answers) if known.habits is None else calibrated(answers, known.habits)
-    ranked = answers.sort("sample", "support", "answer", descending=[False, True, False]).group_by("sample", maintain_order=True)
+    ranked = answers.sort("sample", "support", "answer", descending=[False, True, False]).group_by(
+        "sample", maintain_order=True
+    )
     winners = ranked.agg(
-        winner=pl.col("answer").first(), agreement=pl.col("support").first(), second=pl.col("support").get(1, null_on_oob=True), votes=pl.col("votes").sum()
+        winner=pl.col("answer").first(),
+        agreement=pl.col("support").first(),
+        second=pl.col("support").get(1, null_on_oob=True),
+        votes=pl.col("votes").sum(),
     )
     samples = samples.join(winners, on="sample", how="left").with_columns(
         pl.col("agreement", "votes").fill_null(0), tie=(pl.col("second") == pl.col("agreement")).fill_null(False)
     )
-    samples = _with_target(samples, answers, known, rules).with_columns(dissent=pl.col("voices") - pl.col("target_votes")).sort("sample")
+    samples = (
+        _with_target(samples, answers, known, rules)
+        .with_columns(dissent=pl.col("voices") - pl.col("target_votes"))
+        .sort("sample")
+    )
     samples = samples.with_columns(outcome=_outcome(config, rules))
-    chains = chains.join(answers.select("sample", "answer", "support"), on=["sample", "answer"], how="left", maintain_order="left")
+    chains = chains.join(
+        answers.select("sample", "answer", "support"), on=["sample", "answer"], how="left", maintain_order="left"
+    )
     samples = samples.with_columns(sample_keys(seed, samples.select("listing", "attribute").iter_rows()))
     return chains.with_columns(pl.col("support").fill_null(0.0)), samples
 
@@ -83,14 +100,26 @@ def with_kind(chains: pl.DataFrame) -> pl.DataFrame:
     """Adds `kind`: what a chain is to the vote: `vote`, `abstain` (it does not see the attribute) or `off_list`."""
     abstentions = [answer for answer in chains["answer"].unique() if abstains(answer)]
     answer = pl.col("answer")
-    kind = pl.when(answer.is_null()).then(pl.lit("off_list")).when(answer.is_in(abstentions)).then(pl.lit("abstain")).otherwise(pl.lit("vote"))
+    kind = (
+        pl.when(answer.is_null())
+        .then(pl.lit("off_list"))
+        .when(answer.is_in(abstentions))
+        .then(pl.lit("abstain"))
+        .otherwise(pl.lit("vote"))
+    )
     return chains.with_columns(kind=kind)
 
 
 def _with_target(samples: pl.DataFrame, answers: pl.DataFrame, known: Known, rules: Rules) -> pl.DataFrame:
     votes = answers.select("sample", target="answer", target_votes="votes", target_support="support")
-    preferred = samples.join(known.truth, on=["listing", "attribute"], how="left") if rules.truth else samples.with_columns(target=pl.col("winner"))
-    return preferred.join(votes, on=["sample", "target"], how="left").with_columns(pl.col("target_votes", "target_support").fill_null(0))
+    preferred = (
+        samples.join(known.truth, on=["listing", "attribute"], how="left")
+        if rules.truth
+        else samples.with_columns(target=pl.col("winner"))
+    )
+    return preferred.join(votes, on=["sample", "target"], how="left").with_columns(
+        pl.col("target_votes", "target_support").fill_null(0)
+    )
 
 
 def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
@@ -104,7 +133,13 @@ def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
         .otherwise(pl.lit("abstained"))
     )
     if rules.truth:
-        return pl.when(pl.col("target").is_null()).then(pl.lit("no truth")).when(pl.col("target_votes") == 0).then(pl.lit("no right chain")).otherwise(trusted)
+        return (
+            pl.when(pl.col("target").is_null())
+            .then(pl.lit("no truth"))
+            .when(pl.col("target_votes") == 0)
+            .then(pl.lit("no right chain"))
+            .otherwise(trusted)
+        )
     return (
         pl.when(pl.col("votes") == 0)
         .then(pl.lit("no votes"))
@@ -124,5 +159,7 @@ TRUSTED = ("contrast", "unanimous", "abstained")
 def tally(samples: pl.DataFrame) -> pl.DataFrame:
     """Samples counted by vertical, attribute, split (null: unlabelled), outcome, agreement bin, and whether the winner was right."""
     bins = (pl.col("agreement") * BINS + _CLOSE).floor().clip(upper_bound=BINS - 1).cast(pl.Int64)
-    right = pl.when(pl.col("truth").is_not_null()).then((pl.col("winner") == pl.col("truth")).fill_null(False) & ~pl.col("tie"))
+    right = pl.when(pl.col("truth").is_not_null()).then(
+        (pl.col("winner") == pl.col("truth")).fill_null(False) & ~pl.col("tie")
+    )
     return samples.with_columns(bin=bins, right=right).group_by(TALLY).agg(count=pl.len().cast(pl.Int64)).sort(TALLY)

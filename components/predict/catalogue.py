@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from attrloop.components.catalogue.records import Listing, iter_rows
+from attrloop.components.catalogue.schema import Schema
+from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.preflight.catalogue import Catalogue, check_images
 from attrloop.components.preflight.prepare import Override, resolve
-from attrloop.components.shared.errors import InputError, Problem, fail
-from attrloop.components.shared.records import Listing, iter_rows
-from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.workspace import Workspace
 
 CATALOGUE = "catalogue"
 _SHOWN = 50  # faults after which reading stops
@@ -52,7 +52,7 @@ def check(ws: Workspace) -> int:
     started, data = time.monotonic(), ws.config.data
     if problems := ws.store.check():
         raise InputError(problems)
-    stage = Stage(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
+    stage = Artifact(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
     if stage.manifest is not None:
         return int(stage.manifest.counts["listings"])
     found: list[Problem] = []
@@ -82,7 +82,11 @@ def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
     twice = set(values[counts > 1].tolist())
     ids = (listing.id for listing in _rows(ws.config.data.listings, ws.schema, []) if hash(listing.id) in twice)
     where, remedy = ws.config.data.listings, "Give every listing its own id"
-    return [Problem(f"{where} (listing {key})", "duplicate id", remedy) for key in dict.fromkeys(islice(ids, _SHOWN))] if twice else []
+    return (
+        [Problem(f"{where} (listing {key})", "duplicate id", remedy) for key in dict.fromkeys(islice(ids, _SHOWN))]
+        if twice
+        else []
+    )
 
 
 def shards(ws: Workspace) -> Iterator[list[Listing]]:
@@ -114,6 +118,9 @@ def listings(path: str | Path, schema: Schema) -> Iterator[Listing]:
 def _rows(path: str | Path, schema: Schema, found: list[Problem]) -> Iterator[Listing]:
     for line, listing in iter_rows(path, Listing, found):
         if listing.vertical not in schema.verticals:
-            where, remedy = f"{path}:{line} (listing {listing.id})", f"Use one of: {', '.join(schema.verticals)}; or add it to the schema"
+            where, remedy = (
+                f"{path}:{line} (listing {listing.id})",
+                f"Use one of: {', '.join(schema.verticals)}; or add it to the schema",
+            )
             found.append(Problem(where, f"unknown vertical {listing.vertical!r}", remedy))
         yield listing

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from attrloop.components.shared.base_images import SAMPLER, WORKER
+from attrloop.components.base_images import SAMPLER, WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
@@ -84,7 +84,9 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def review_queue(workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = "") -> str:
+def review_queue(
+    workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = ""
+) -> str:
     """Writes the least confident predictions of every vertical and attribute as Label Studio projects, and what the predictions amount to.
 
     Writes `review/queue.parquet`, `review/summary.json`, and `tasks.json` and `config.xml` of each project.

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.catalogue.records import Label, Listing, read_labels
+from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema, load_schema
+from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.predict.catalogue import listings
 from attrloop.components.predict.votes import CataloguePrediction
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import InputError, Problem, fail
-from attrloop.components.shared.records import Label, Listing, read_labels
-from attrloop.components.shared.schema import SEPARATOR, Attribute, Schema, load_schema
-from attrloop.components.shared.storage import inputs
-from attrloop.components.shared.storage.store import write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage import inputs
+from attrloop.components.storage.files import write_atomic
 
 PROJECTS = {False: "one-value", True: "several-values"}
 ANSWER, PHOTOS = "answer", "photos"
@@ -33,7 +33,9 @@ _CONFIG = f"""<View>
 """
 
 
-def write_tasks(ws: Workspace, items: Iterable[tuple[Listing, CataloguePrediction]], folder: Path, image_root: str, model: str) -> list[str]:
+def write_tasks(
+    ws: Workspace, items: Iterable[tuple[Listing, CataloguePrediction]], folder: Path, image_root: str, model: str
+) -> list[str]:
     """Writes `<project>/tasks.json` and `<project>/config.xml`, for Label Studio's import and its labelling interface.
 
     Args:
@@ -62,11 +64,20 @@ def _shown(ws: Workspace, reference: str, image_root: str) -> str:
     path = inputs.join(ws.images.base, reference)
     if "://" in reference or (not image_root and "://" in path):
         return path
-    return f"{image_root}{reference}" if image_root else f"data:image/jpeg;base64,{base64.b64encode(ws.images.jpeg(reference, _SIDE)).decode()}"
+    return (
+        f"{image_root}{reference}"
+        if image_root
+        else f"data:image/jpeg;base64,{base64.b64encode(ws.images.jpeg(reference, _SIDE)).decode()}"
+    )
 
 
-def _task(listing: Listing, prediction: CataloguePrediction, attribute: Attribute, images: list[str], model: str) -> dict[str, Any]:
-    choices = [{"value": value.name, "hint": value.description} if value.description else {"value": value.name} for value in attribute.values]
+def _task(
+    listing: Listing, prediction: CataloguePrediction, attribute: Attribute, images: list[str], model: str
+) -> dict[str, Any]:
+    choices = [
+        {"value": value.name, "hint": value.description} if value.description else {"value": value.name}
+        for value in attribute.values
+    ]
     about = f" ({attribute.description})" if attribute.description else ""
     data = {
         "listing": listing.id, "vertical": listing.vertical, "attribute": prediction.attribute, "images": images, "choices": choices,
@@ -115,7 +126,11 @@ def import_labels(export: Path, config: RunConfig, output: Path) -> Imported:
     known = known or {listing.id: listing for listing in listings(config.data.listings, schema) if listing.id in wanted}
     if absent := sorted(wanted - set(known)):
         where = f"{export} (listing {absent[0]})"
-        raise fail(where, f"{len(absent)} reviewed listings are not in {config.data.listings}", "Name the listings that were predicted in data.listings")
+        raise fail(
+            where,
+            f"{len(absent)} reviewed listings are not in {config.data.listings}",
+            "Name the listings that were predicted in data.listings",
+        )
     old = read_labels(config.data.labels, schema, known) if config.data.labels else []
     merged = {(label.listing, label.attribute): label for label in old}
     for label in found.labels:
@@ -137,8 +152,14 @@ def read_export(export: Path, schema: Schema) -> Imported:
         raise fail(str(export), "no such file", "Export the project from Label Studio as JSON") from error
     except ValueError as error:
         raise fail(str(export), f"not JSON ({error})", "Export the project from Label Studio as JSON") from error
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) and isinstance(task.get("annotations"), list) for task in tasks):
-        raise fail(str(export), "not an export with annotations", "Export the project from Label Studio as JSON (not JSON-MIN or CSV)")
+    if not isinstance(tasks, list) or not all(
+        isinstance(task, dict) and isinstance(task.get("annotations"), list) for task in tasks
+    ):
+        raise fail(
+            str(export),
+            "not an export with annotations",
+            "Export the project from Label Studio as JSON (not JSON-MIN or CSV)",
+        )
     imported, problems = Imported(), list[Problem]()
     for task in tasks:
         where, data = f"{export} (task {task.get('id')}, listing {task['data'].get('listing')})", task["data"]
@@ -146,11 +167,23 @@ def read_export(export: Path, schema: Schema) -> Imported:
         answers = list(_answers(task))
         if attribute is None:
             what = f"{data.get('vertical')!r} has no attribute {data.get('attribute')!r}"
-            problems.append(Problem(where, what, "Import with the schema that was predicted with, and only projects that attrloop exported"))
+            problems.append(
+                Problem(
+                    where,
+                    what,
+                    "Import with the schema that was predicted with, and only projects that attrloop exported",
+                )
+            )
         elif not answers:
             imported.skipped += 1
         elif None in (values := {attribute.canonical(answer) for answer in answers}):
-            problems.append(Problem(where, f"{answers} is not a value of {data['attribute']}", f"Use one of: {', '.join(attribute.names)}"))
+            problems.append(
+                Problem(
+                    where,
+                    f"{answers} is not a value of {data['attribute']}",
+                    f"Use one of: {', '.join(attribute.names)}",
+                )
+            )
         elif len(values) > 1:
             imported.disputed.append(f"{data['listing']}/{data['attribute']}")
         else:

@@ -5,16 +5,17 @@ import time
 
 import polars as pl
 
+from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.model.sampling import Sampler, open_sampler
 from attrloop.components.predict.catalogue import check
 from attrloop.components.predict.catalogue import shards as read_shards
 from attrloop.components.predict.votes import decide
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.progress import progress
+from attrloop.components.run.shares import parse_share, shares
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import readable, sample_listings
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.model.sampling import Sampler, open_sampler
-from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.shares import parse_share, shares
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace, progress
 
 PREDICTIONS = "predictions"
 log = logging.getLogger(__name__)
@@ -66,12 +67,16 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     return stage.path
 
 
-def _begin(ws: Workspace, adapter: str) -> Stage:
+def _begin(ws: Workspace, adapter: str) -> Artifact:
     source = read_manifest(ws.store, adapter.removesuffix("/adapter")) if adapter else None
     if adapter and source is None:
         raise fail(f"{ws.store.root}/{adapter}", "this adapter is not finished", "Fetch it before predicting with it")
-    made_from = {"adapter": source.digest if source else "", "config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest}
-    return Stage(ws.store, PREDICTIONS, made_from)
+    made_from = {
+        "adapter": source.digest if source else "",
+        "config": ws.config.digest("model", "prompt", "sample"),
+        "data": ws.data_digest,
+    }
+    return Artifact(ws.store, PREDICTIONS, made_from)
 
 
 def _names(ws: Workspace) -> list[str]:
@@ -79,22 +84,32 @@ def _names(ws: Workspace) -> list[str]:
     return [f"part-{number:05d}.parquet" for number in range(-(-check(ws) // ws.config.sample.shard_size))]
 
 
-def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: Stage, name: str) -> None:
+def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: Artifact, name: str) -> None:
     chains = to_frame(sample_listings(ws, sampler, readable(sampler, shard), PREDICTIONS), Chain)
     temporary = stage.folder / f".tmp-{name}"
     decide(chains).write_parquet(temporary)
     temporary.rename(stage.folder / name)
     stage.keep(name)
     sampler.forget()
-    ws.images.forget(image for listing in shard for image in listing.images)  # none is seen again: neither memory nor disk grows with the catalogue
+    ws.images.forget(
+        image for listing in shard for image in listing.images
+    )  # none is seen again: neither memory nor disk grows with the catalogue
 
 
-def _finish(ws: Workspace, stage: Stage, names: list[str], seconds: float) -> None:
+def _finish(ws: Workspace, stage: Artifact, names: list[str], seconds: float) -> None:
     listings = check(ws)
     folder = ws.store.folder(stage.path)  # with what other workers have written
-    sizes = [pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0) for name in names]
+    sizes = [
+        pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0) for name in names
+    ]
     rows, predicted = (sum(column) for column in zip(*sizes, strict=True))
     skipped, bound = listings - predicted, ws.config.data.max_bad_images
     if skipped > bound * listings:
-        raise AttrloopError(f"{skipped} of {listings} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
-    stage.finish("predictions", {"listings": predicted, "skipped": skipped, "predictions": rows, "shards": len(names), "seconds": seconds}, names)
+        raise AttrloopError(
+            f"{skipped} of {listings} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images."
+        )
+    stage.finish(
+        "predictions",
+        {"listings": predicted, "skipped": skipped, "predictions": rows, "shards": len(names), "seconds": seconds},
+        names,
+    )

@@ -8,14 +8,17 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from attrloop.components.catalogue.records import polars_schema
+from attrloop.components.digests import digest
+from attrloop.components.errors import fail
 from attrloop.components.predict.catalogue import listings
 from attrloop.components.predict.label_studio import write_tasks
 from attrloop.components.predict.predict import PREDICTIONS
 from attrloop.components.predict.votes import CataloguePrediction
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.records import polars_schema
-from attrloop.components.shared.storage.store import Stage, Store, digest, read_manifest, write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.store import Store
 
 REVIEW = "review"
 _TASK = ["vertical", "attribute"]
@@ -45,7 +48,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
     made_from = {"predictions": _digest(ws.store), "per_attribute": str(per_attribute), "images": digest(image_root)}
-    stage = Stage(ws.store, REVIEW, made_from)
+    stage = Artifact(ws.store, REVIEW, made_from)
     if stage.manifest is None:
         write_atomic(stage.folder / "summary.json", json.dumps(summary(ws), indent=1).encode())
         queue = select(ws, per_attribute)
@@ -64,7 +67,9 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
 def _digest(store: Store) -> str:
     manifest = read_manifest(store, PREDICTIONS)
     if manifest is None:
-        raise fail(f"{store.root}/{PREDICTIONS}", "the predictions are not finished", "Let `predict` run to its end first")
+        raise fail(
+            f"{store.root}/{PREDICTIONS}", "the predictions are not finished", "Let `predict` run to its end first"
+        )
     return manifest.digest
 
 
@@ -89,16 +94,31 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
 def summary(ws: Workspace) -> dict[str, Any]:
     """How many predictions, how confident, how many off the list: of `all`, and by `vertical/attribute`."""
     listed = pl.col("answer").is_not_null()
-    sums = [pl.len().alias("predictions"), pl.col("confidence").sum(), (pl.col("confidence") >= 1).sum().alias("unanimous"), (~listed).sum().alias("off_list")]
-    found = pl.concat([pl.read_parquet(part).group_by(_TASK).agg(sums) for part in _parts(ws)]).group_by(_TASK).agg(pl.all().sum()).sort(_TASK)
+    sums = [
+        pl.len().alias("predictions"),
+        pl.col("confidence").sum(),
+        (pl.col("confidence") >= 1).sum().alias("unanimous"),
+        (~listed).sum().alias("off_list"),
+    ]
+    found = (
+        pl.concat([pl.read_parquet(part).group_by(_TASK).agg(sums) for part in _parts(ws)])
+        .group_by(_TASK)
+        .agg(pl.all().sum())
+        .sort(_TASK)
+    )
 
     def shares(row: dict[str, Any]) -> dict[str, float]:
         count = max(row["predictions"], 1)
-        means = {name: round(row[key] / count, 4) for name, key in (("confidence", "confidence"), ("unanimous", "unanimous"), ("off_list", "off_list"))}
+        means = {
+            name: round(row[key] / count, 4)
+            for name, key in (("confidence", "confidence"), ("unanimous", "unanimous"), ("off_list", "off_list"))
+        }
         return {"predictions": row["predictions"], **means}
 
     return {
-        "all": shares(found.select(pl.col("predictions", "confidence", "unanimous", "off_list").sum()).row(0, named=True)),
+        "all": shares(
+            found.select(pl.col("predictions", "confidence", "unanimous", "off_list").sum()).row(0, named=True)
+        ),
         "attributes": {f"{row['vertical']}/{row['attribute']}": shares(row) for row in found.iter_rows(named=True)},
     }
 
@@ -106,7 +126,17 @@ def summary(ws: Workspace) -> dict[str, Any]:
 def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "") -> list[str]:
     """Writes a queue as Label Studio projects below a local folder; returns their names."""
     wanted = set(queue["listing"])
-    found = {listing.id: listing for listing in listings(ws.config.data.listings, ws.schema) if listing.id in wanted} if wanted else {}
+    found = (
+        {listing.id: listing for listing in listings(ws.config.data.listings, ws.schema) if listing.id in wanted}
+        if wanted
+        else {}
+    )
     start = read_manifest(ws.store, "start")
     rows = (CataloguePrediction.model_validate(row) for row in queue.iter_rows(named=True))
-    return write_tasks(ws, ((found[row.listing], row) for row in rows), folder, image_root, start.made_from["origin"] if start else "base")
+    return write_tasks(
+        ws,
+        ((found[row.listing], row) for row in rows),
+        folder,
+        image_root,
+        start.made_from["origin"] if start else "base",
+    )

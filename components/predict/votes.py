@@ -3,9 +3,9 @@
 import polars as pl
 from pydantic import Field
 
+from attrloop.components.catalogue.prompts import rationale_of
+from attrloop.components.catalogue.records import Record, polars_schema
 from attrloop.components.mine_pairs.votes import with_kind
-from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.records import Record, polars_schema
 
 _ITEM = ["listing", "attribute"]
 
@@ -40,11 +40,18 @@ def decide(chains: pl.DataFrame) -> pl.DataFrame:
     """
     samples = chains.group_by(_ITEM).agg(pl.col("vertical").first(), chains=pl.len())
     text = pl.col("text").sort_by("logprob", descending=True).first()
-    answers = with_kind(chains).filter(pl.col("kind") != "off_list").group_by(*_ITEM, "answer", "kind").agg(votes=pl.len(), text=text)
+    answers = (
+        with_kind(chains)
+        .filter(pl.col("kind") != "off_list")
+        .group_by(*_ITEM, "answer", "kind")
+        .agg(votes=pl.len(), text=text)
+    )
     ranked = answers.sort(pl.col("kind") == "abstain", -pl.col("votes").cast(pl.Int64), "answer")
     winners = ranked.group_by(_ITEM, maintain_order=True).first()
     found = samples.join(winners, on=_ITEM, how="left").with_columns(
         confidence=(pl.col("votes") / pl.col("chains")).fill_null(0.0),
         rationale=pl.col("text").fill_null("").map_elements(rationale_of, return_dtype=pl.String),
     )
-    return found.select(pl.col(name).cast(kind) for name, kind in polars_schema(CataloguePrediction).items()).sort(_ITEM)
+    return found.select(pl.col(name).cast(kind) for name, kind in polars_schema(CataloguePrediction).items()).sort(
+        _ITEM
+    )

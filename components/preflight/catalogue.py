@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from attrloop.components.annotate.plan import Plan, make_plan
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.catalogue.records import UNKNOWN_LISTING, Label, Listing, read_labels, read_listings
+from attrloop.components.catalogue.schema import Schema, load_schema
+from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.records import UNKNOWN_LISTING, Label, Listing, read_labels, read_listings
-from attrloop.components.shared.schema import Schema, load_schema
+from attrloop.components.run.config import RunConfig
+from attrloop.components.storage import inputs
 
 _SHOWN = 20  # bad images that are listed
 
@@ -45,15 +46,23 @@ def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
         return catalogue, [schema, listings, labels]
     with listings.gathering(data.listings):
         catalogue.listings = {row.id: row for row in read_listings(data.listings, catalogue.schema, listings.problems)}
-    listings.detail = f"{len(catalogue.listings):,} listings, {sum(len(row.images) for row in catalogue.listings.values()):,} images"
+    listings.detail = (
+        f"{len(catalogue.listings):,} listings, {sum(len(row.images) for row in catalogue.listings.values()):,} images"
+    )
     if not catalogue.listings and not listings.problems:
-        listings.problems.append(Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing"))
+        listings.problems.append(
+            Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing")
+        )
     if data.labels:
         with labels.gathering(data.labels):
             catalogue.labels = read_labels(data.labels, catalogue.schema, catalogue.listings, labels.problems)
         if listings.problems:  # a faulty listing is unknown to its labels: that is no second problem
             labels.problems = [problem for problem in labels.problems if problem.what != UNKNOWN_LISTING]
-    labels.detail = f"{len(catalogue.labels):,} labels of {len({row.listing for row in catalogue.labels}):,} listings" if data.labels else "none"
+    labels.detail = (
+        f"{len(catalogue.labels):,} labels of {len({row.listing for row in catalogue.labels}):,} listings"
+        if data.labels
+        else "none"
+    )
     if not listings.problems and not labels.problems:
         with labels.gathering(data.labels):
             catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels)
@@ -72,16 +81,30 @@ def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
     for vertical in catalogue.schema.verticals:
         wanted, there = len(plan.slots[vertical]), len(plan.candidates[vertical])
         if not sizes[vertical]:
-            finding.problems.append(Problem(f"{where} (vertical {vertical})", "no listing of this vertical", "Add listings or take it out of the schema"))
+            finding.problems.append(
+                Problem(
+                    f"{where} (vertical {vertical})",
+                    "no listing of this vertical",
+                    "Add listings or take it out of the schema",
+                )
+            )
         elif wanted > there:
             what = f"{wanted} listings are to be labelled, but {there} have no label yet"
-            finding.problems.append(Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical"))
+            finding.problems.append(
+                Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical")
+            )
         elif vertical not in trained and "train" not in plan.slots[vertical]:
-            finding.problems.append(Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical"))
+            finding.problems.append(
+                Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical")
+            )
     left = sum(map(len, plan.candidates.values())) - plan.wanted
     if config.loop.iterations and left + plan.surplus <= 0:
-        finding.problems.append(Problem(where, "no listing is left without a label", "Add unlabelled listings, or set loop.iterations to 0"))
-    surplus = f"; {plan.surplus} listings with labels are not used (raise annotate.*_per_vertical)" if plan.surplus else ""
+        finding.problems.append(
+            Problem(where, "no listing is left without a label", "Add unlabelled listings, or set loop.iterations to 0")
+        )
+    surplus = (
+        f"; {plan.surplus} listings with labels are not used (raise annotate.*_per_vertical)" if plan.surplus else ""
+    )
     finding.detail = f"{plan.wanted:,} to be labelled by the API, {max(left, 0):,} left without a label{surplus}"
     finding.note = bool(plan.surplus)
     return finding
@@ -92,7 +115,7 @@ def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding
     finding = Finding("images")
     every = [(listing, name) for listing in catalogue.listings.values() for name in listing.images]
     drawn = random.Random(config.seed).sample(every, min(count, len(every)))
-    reader = ImageReader.of(config.data)
+    reader = ImageReader(inputs.parent(config.data.listings), config.data)
     pixels: list[int] = []
 
     def look(item: tuple[Listing, str]) -> Problem | None:
@@ -110,10 +133,15 @@ def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding
         reader.fetch(name for _, name in drawn)
         bad += [problem for problem in pool.map(look, drawn) if problem]
     catalogue.pixels = sum(pixels) / len(pixels) if pixels else None
-    finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable" + (f", e.g. {bad[0]}" if bad else "")
+    finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable" + (
+        f", e.g. {bad[0]}" if bad else ""
+    )
     finding.note = bool(bad)
     if len(bad) > config.data.max_bad_images * len(drawn):
         what = f"{len(bad)} of {len(drawn)} images checked are unreadable, more than data.max_bad_images = {config.data.max_bad_images:g} allows"
-        finding.problems = [Problem(config.data.listings, what, "Mend those named below, or raise the cap"), *bad[:_SHOWN]]
+        finding.problems = [
+            Problem(config.data.listings, what, "Mend those named below, or raise the cap"),
+            *bad[:_SHOWN],
+        ]
         finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable"
     return finding

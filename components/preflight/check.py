@@ -9,15 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from attrloop.components.annotate.plan import made_from as annotated_from
+from attrloop.components.errors import AttrloopError, InputError, Problem
 from attrloop.components.preflight.catalogue import Catalogue, check_amount, check_images, read_catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
 from attrloop.components.preflight.services import check_endpoint, check_tracking
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import AttrloopError, InputError, Problem
-from attrloop.components.shared.storage.store import Stage, open_store, read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.store import open_store
 
 _AGAIN = 20  # images opened when an earlier check has seen the catalogue
 _SOMEWHERE = "runs/run"  # stands for the workspace where none is given yet
@@ -55,10 +56,13 @@ def check(workspace: str) -> None:
     outcome = examine(ws.config, ws.store.root, annotated=_annotated(ws), images=not known)
     Console().print(as_table(outcome))
     report = {
-        "findings": [{"check": f.name, "state": f.state, "detail": f.detail, "problems": [asdict(p) for p in f.problems]} for f in outcome.findings],
+        "findings": [
+            {"check": f.name, "state": f.state, "detail": f.detail, "problems": [asdict(p) for p in f.problems]}
+            for f in outcome.findings
+        ],
         "forecast": asdict(outcome.forecast) if outcome.forecast else None,
     }
-    stage = Stage(ws.store, "preflight", made_from or {"catalogue": "unreadable"})
+    stage = Artifact(ws.store, "preflight", made_from or {"catalogue": "unreadable"})
     ws.store.write("preflight/report.json", json.dumps(report, indent=1).encode())
     if outcome.problems:
         raise InputError(outcome.problems)
@@ -87,11 +91,19 @@ def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = Fa
     findings.append(check_images(config, catalogue, min(config.data.check_images, sys.maxsize if images else _AGAIN)))
     model, facts = check_model(config.model)
     found = forecast(config, catalogue, facts)
-    findings += [check_budget(config, found), _endpoint(config, catalogue, annotated), check_tracking(config, store.root), model, check_gpu()]
+    findings += [
+        check_budget(config, found),
+        _endpoint(config, catalogue, annotated),
+        check_tracking(config, store.root),
+        model,
+        check_gpu(),
+    ]
     place = Finding("workspace", store.root)
     with place.gathering(store.root):
         place.problems += store.check()
-    return Outcome([*findings, check_engine(config), check_work(config, found), check_disk(store.home, found), place], found)
+    return Outcome(
+        [*findings, check_engine(config), check_work(config, found), check_disk(store.home, found), place], found
+    )
 
 
 def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Finding:
@@ -123,7 +135,11 @@ def as_table(outcome: Outcome) -> Table:
     table = Table("check", "", "found", title="preflight", title_justify="left")
     for finding in outcome.findings:
         count = len(finding.problems)
-        detail = finding.detail if not count else f"{count} problem{'s' if count > 1 else ''}" + (f"; {finding.detail}" if finding.detail else "")
+        detail = (
+            finding.detail
+            if not count
+            else f"{count} problem{'s' if count > 1 else ''}" + (f"; {finding.detail}" if finding.detail else "")
+        )
         table.add_row(finding.name, f"[{_COLOURS[finding.state]}]{finding.state}[/]", _escaped(detail))
     return table
 

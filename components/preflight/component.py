@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from attrloop.components.shared.base_images import TRAINER
+from attrloop.components.base_images import TRAINER
 
 
 @dsl.component(base_image=TRAINER, install_kfp_package=False)

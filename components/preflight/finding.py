@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from attrloop.components.shared.errors import AttrloopError, InputError, Problem
+from attrloop.components.errors import AttrloopError, InputError, Problem
 
 
 @dataclass

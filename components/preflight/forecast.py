@@ -10,17 +10,19 @@ from typing import Any
 
 from attrloop.components.annotate.plan import Plan
 from attrloop.components.annotate.request import answer_model, cost_limit, make_request
+from attrloop.components.errors import Problem
 from attrloop.components.preflight.catalogue import Catalogue
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import Problem
-from attrloop.components.shared.storage.local import existing
+from attrloop.components.run.config import RunConfig
+from attrloop.components.storage.local import existing
 
 _ROOM = 200_000_000  # bytes for reports, the tracking database, logs
 _CHAIN = 200  # bytes of a chain's row beside its text
 _TOKEN = 5  # bytes of text a token, and of a number in Parquet
 _PATCH = 28 * 28  # pixels of a visual token, as in Qwen2.5-VL
-_ADAPTER_COPIES = 6  # of each stage: the adapter, a checkpoint with Adam's two moments and its predecessor, the registered version
+_ADAPTER_COPIES = (
+    6  # of each stage: the adapter, a checkpoint with Adam's two moments and its predecessor, the registered version
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> 
     cost = sum(count * _dearest(config, catalogue, vertical) for vertical, count in calls.items() if count)
     chains = _chains(config, catalogue, catalogue.plan) * config.loop.iterations
     disk = _disk(config, catalogue, _images(config, catalogue, catalogue.plan), chains, model)
-    return Forecast(catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, disk)
+    return Forecast(
+        catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, disk
+    )
 
 
 def _calls(config: RunConfig, plan: Plan, vertical: str) -> int:
@@ -70,7 +74,9 @@ def _dearest(config: RunConfig, catalogue: Catalogue, vertical: str) -> float:
     assert catalogue.plan is not None and catalogue.schema is not None
     entry = catalogue.schema.verticals[vertical]
     listings = catalogue.plan.candidates[vertical]
-    longest = max(listings, key=lambda row: len(row.title or "") + sum(len(key) + len(text) for key, text in row.metadata.items()))
+    longest = max(
+        listings, key=lambda row: len(row.title or "") + sum(len(key) + len(text) for key, text in row.metadata.items())
+    )
     images = min(config.annotate.max_images, max(len(row.images) for row in listings))
     return cost_limit(config.annotate, make_request(longest, entry, answer_model(entry), config.annotate, []), images)
 
@@ -89,9 +95,14 @@ def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
         apart = labelled[vertical] + len(slots)
         unlabelled += max(count - apart, 0)
         total += attributes[vertical] * (min(apart, count) - tested[vertical] - slots.count("test"))
-    free = sum(attributes[vertical] * max(count - labelled[vertical] - len(plan.slots[vertical]), 0) for vertical, count in listings.items())
+    free = sum(
+        attributes[vertical] * max(count - labelled[vertical] - len(plan.slots[vertical]), 0)
+        for vertical, count in listings.items()
+    )
     bound = config.sample.max_listings
-    return (max(total, 0) + (free if not bound or bound >= unlabelled else round(free * bound / unlabelled))) * config.sample.chains
+    return (
+        max(total, 0) + (free if not bound or bound >= unlabelled else round(free * bound / unlabelled))
+    ) * config.sample.chains
 
 
 def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
@@ -99,7 +110,10 @@ def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
     drawn = (row.id for vertical, slots in plan.slots.items() for row in plan.candidates[vertical][: len(slots)])
     labelled = {label.listing for label in plan.given}.union(drawn)
     apart = sum(len(catalogue.listings[key].images) for key in labelled)
-    rest, free = sum(len(row.images) for row in catalogue.listings.values()) - apart, len(catalogue.listings) - len(labelled)
+    rest, free = (
+        sum(len(row.images) for row in catalogue.listings.values()) - apart,
+        len(catalogue.listings) - len(labelled),
+    )
     sampled = min(config.sample.max_listings or free, free) if config.loop.iterations else 0
     return apart + round(rest * sampled / max(free, 1))
 
@@ -114,7 +128,13 @@ def _disk(config: RunConfig, catalogue: Catalogue, images: int, chains: int, mod
     """Cached visual features, chains, and adapters with their checkpoints."""
     pixels = min(config.model.max_pixels, catalogue.pixels or config.model.max_pixels)
     features = images * (pixels / _PATCH + 1) * model.get("hidden", 2048) * _number_bytes(config.model.dtype)
-    adapters = config.model.lora_rank * model.get("target_sizes", 2_000_000) * 4 * _ADAPTER_COPIES * (config.loop.iterations + 1)
+    adapters = (
+        config.model.lora_rank
+        * model.get("target_sizes", 2_000_000)
+        * 4
+        * _ADAPTER_COPIES
+        * (config.loop.iterations + 1)
+    )
     return _ROOM + round(features + adapters) + chains * (_CHAIN + config.sample.max_new_tokens * _TOKEN)
 
 
@@ -139,7 +159,9 @@ def check_work(config: RunConfig, found: Forecast | None) -> Finding:
     """Tells how much will be sampled; nothing here stops a run."""
     if found is None:
         return Finding("work", "no forecast: mend the data first", note=True)
-    return Finding("work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens:,} tokens")
+    return Finding(
+        "work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens:,} tokens"
+    )
 
 
 def check_disk(folder: Path, found: Forecast | None) -> Finding:

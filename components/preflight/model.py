@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.errors import InputError, Problem
+from attrloop.components.model.sampling import require, room_for
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.shared.config import ModelConfig, RunConfig
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.model.sampling import require, room_for
+from attrloop.components.run.config import ModelConfig, RunConfig
 
 _TIMEOUT = 180  # seconds: reading a config from the hub and building a large model without weights
 
@@ -35,11 +35,15 @@ def check_model(config: ModelConfig) -> tuple[Finding, dict[str, Any]]:
         return finding, {}
     if not known["vlm"]:
         what = f"{known['model_type']!r} is not a vision-language model"
-        finding.problems.append(Problem(where, what, "Use a model that AutoModelForImageTextToText loads, e.g. Qwen/Qwen2.5-VL-3B-Instruct"))
+        finding.problems.append(
+            Problem(where, what, "Use a model that AutoModelForImageTextToText loads, e.g. Qwen/Qwen2.5-VL-3B-Instruct")
+        )
     elif "targets" not in known:
         finding.note, finding.detail = True, f"{known['model_type']}; its modules cannot be listed without the weights"
     elif not broken:
-        finding.detail = f"{known['model_type']}, {known['parameters'] / 1e6:,.1f} M parameters, LoRA on {known['targets']} modules"
+        finding.detail = (
+            f"{known['model_type']}, {known['parameters'] / 1e6:,.1f} M parameters, LoRA on {known['targets']} modules"
+        )
         finding.problems += _targets(known, config.lora_targets)
     return finding, known
 
@@ -55,7 +59,13 @@ def _regex(targets: str) -> list[Problem]:
 def _targets(known: dict[str, Any], targets: str) -> list[Problem]:
     where = f"model.lora_targets {targets!r}"
     if not known["targets"]:
-        return [Problem(where, f"hits no module of {known['model_type']}", "Correct it; it is matched against whole module names")]
+        return [
+            Problem(
+                where,
+                f"hits no module of {known['model_type']}",
+                "Correct it; it is matched against whole module names",
+            )
+        ]
     if known["in_tower"]:
         what = f"also hits the vision tower ({', '.join(known['in_tower'])} ...), which stays frozen"
         return [Problem(where, what, "Have it match the language model's modules only")]
@@ -93,7 +103,15 @@ def check_engine(config: RunConfig) -> Finding:
 def check_gpu() -> Finding:
     """A note when there is no GPU; torch is not imported for it."""
     if shutil.which("nvidia-smi") is None:
-        where = "a Mac's GPU is not used" if platform.system() == "Darwin" else "training and sampling run on the CPU, which only suits tiny models"
+        where = (
+            "a Mac's GPU is not used"
+            if platform.system() == "Darwin"
+            else "training and sampling run on the CPU, which only suits tiny models"
+        )
         return Finding("GPU", f"no NVIDIA GPU here: {where}", note=True)
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout.strip().splitlines()
+    listed = (
+        subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+        .stdout.strip()
+        .splitlines()
+    )
     return Finding("GPU", listed[0].split(" (UUID")[0] if listed else "the driver lists no GPU", note=not listed)

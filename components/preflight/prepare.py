@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.shared.config import RunConfig, load_config
-from attrloop.components.shared.schema import validate_yaml
-from attrloop.components.shared.storage import inputs
-from attrloop.components.shared.storage.store import digest
+from attrloop.components.digests import digest
+from attrloop.components.run.config import RunConfig, load_config
+from attrloop.components.storage import inputs
+from attrloop.components.validation import validate_yaml
 
 Override = str | int | float
 _NAMES = {"data_schema": ("data", "catalogue_schema"), "loop_seed": ("seed",)}
@@ -64,7 +64,7 @@ def prepare(config: str, workspace: str, **overrides: Override) -> str:
         InputError: with all problems that were found.
     """
     from attrloop.components.preflight.check import check
-    from attrloop.components.shared.workspace import Workspace
+    from attrloop.components.run.workspace import Workspace
 
     opened = Workspace.create(workspace, resolve(config, **overrides))
     check(opened.store.root)

@@ -17,7 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def probe(base: str, revision: str, targets: str) -> dict[str, Any]:
-    import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+    import attrloop.components.model.torchvision_operators  # noqa: F401
 
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -27,7 +27,11 @@ def probe(base: str, revision: str, targets: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         return {"error": " ".join(str(error).split())[:300]}
     text = config.get_text_config()
-    found = {"model_type": config.model_type, "vlm": config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, "hidden": getattr(text, "hidden_size", 0)}
+    found = {
+        "model_type": config.model_type,
+        "vlm": config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+        "hidden": getattr(text, "hidden_size", 0),
+    }
     return found | _modules(config, targets) if found["vlm"] else found
 
 
@@ -39,7 +43,9 @@ def _modules(config: Any, targets: str) -> dict[str, Any]:
     try:
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=False)
-    except Exception:  # whatever an architecture trips over on the meta device, it only means that less is known beforehand
+    except (
+        Exception
+    ):  # whatever an architecture trips over on the meta device, it only means that less is known beforehand
         return {}
     hit = {name: module for name, module in model.named_modules() if re.fullmatch(targets, name)}
     sizes = [sum(module.weight.shape) for module in hit.values() if getattr(module, "weight", None) is not None]

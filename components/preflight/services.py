@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx2
 
 from attrloop.components.annotate.key import read_key
+from attrloop.components.errors import Problem
 from attrloop.components.preflight.finding import Finding
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import Problem
-from attrloop.components.shared.storage.local import writable
-from attrloop.components.shared.tracking import clean_credentials, resolve_uri, shown_uri
+from attrloop.components.run.config import RunConfig
+from attrloop.components.storage.local import writable
+from attrloop.components.tracking.server import clean_credentials, resolve_uri, shown_uri
 
 _TIMEOUT = 10.0  # seconds
 
@@ -23,9 +23,13 @@ def check_endpoint(config: RunConfig) -> Finding:
     if not key:
         return finding
     try:
-        response = httpx2.get(f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT)
+        response = httpx2.get(
+            f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT
+        )
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        finding.problems.append(Problem(where, f"the endpoint is out of reach ({error})", "Correct annotate.base_url or start the server"))
+        finding.problems.append(
+            Problem(where, f"the endpoint is out of reach ({error})", "Correct annotate.base_url or start the server")
+        )
         return finding
     if response.status_code in (401, 403):
         remedy = f"Set the environment variable {annotate.key_env} to a valid key"
@@ -36,7 +40,9 @@ def check_endpoint(config: RunConfig) -> Finding:
     else:
         names = _models(response)
         listed = any(name == annotate.model or name.endswith(f"/{annotate.model}") for name in names)
-        finding.detail = f"{where} answers" + ("" if listed else f", but does not list {annotate.model} (it lists {', '.join(names[:5]) or 'nothing'})")
+        finding.detail = f"{where} answers" + (
+            "" if listed else f", but does not list {annotate.model} (it lists {', '.join(names[:5]) or 'nothing'})"
+        )
         finding.note = not listed
     return finding
 
@@ -61,16 +67,25 @@ def check_tracking(config: RunConfig, workspace: str) -> Finding:
             finding.problems += writable(Path(uri.removeprefix("sqlite:///")).absolute().parent, "tracking.uri")
         elif uri.startswith("file:") or "://" not in uri:
             remedy = "Use sqlite:///<path>/mlflow.db or the address of a server"
-            finding.problems.append(Problem(f"tracking.uri {shown_uri(uri)}", "MLflow no longer keeps runs in plain folders", remedy))
+            finding.problems.append(
+                Problem(f"tracking.uri {shown_uri(uri)}", "MLflow no longer keeps runs in plain folders", remedy)
+            )
         else:
             finding.detail, finding.note = f"{shown_uri(uri)} (not tried)", True
     return finding
 
 
 def _server(uri: str) -> list[Problem]:
-    where, remedy = f"tracking.uri {shown_uri(uri)}", "Start the MLflow server, or correct tracking.uri or MLFLOW_TRACKING_URI"
+    where, remedy = (
+        f"tracking.uri {shown_uri(uri)}",
+        "Start the MLflow server, or correct tracking.uri or MLFLOW_TRACKING_URI",
+    )
     try:
         status = httpx2.get(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT, follow_redirects=True).status_code
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         return [Problem(where, f"the tracking server is out of reach ({error})", remedy)]
-    return [] if status == 200 else [Problem(where, f"no healthy MLflow server: GET /health answers HTTP {status}", remedy)]
+    return (
+        []
+        if status == 200
+        else [Problem(where, f"no healthy MLflow server: GET /health answers HTTP {status}", remedy)]
+    )

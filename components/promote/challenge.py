@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.evaluate.evaluate import METRICS, PREDICTIONS, evaluate
 from attrloop.components.fetch_adapter.fetch import copy
 from attrloop.components.fetch_adapter.origin import as_trained, registered
 from attrloop.components.promote.ledger import Entry, Ledger
 from attrloop.components.register_adapter.versions import ADAPTER, adapter_digest
-from attrloop.components.shared import tracking
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import MANIFEST, Stage, open_store
-from attrloop.components.shared.workspace import LABELS, Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.state import LoopState
+from attrloop.components.run.workspace import LABELS, Workspace
+from attrloop.components.storage.store import MANIFEST, open_store
+from attrloop.components.tracking import server as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +44,11 @@ def champion(client: "MlflowClient", name: str, head: Entry | None) -> str | Non
 
 def exists(client: "MlflowClient", name: str, version: str) -> bool:
     """Whether a version is registered."""
-    return bool(client.search_model_versions(f"name = '{name}' and version_number = '{int(version)}'")) if version.isdigit() else False
+    return (
+        bool(client.search_model_versions(f"name = '{name}' and version_number = '{int(version)}'"))
+        if version.isdigit()
+        else False
+    )
 
 
 def stand_in(state: LoopState) -> str:
@@ -60,7 +65,11 @@ def predictions(ws: Workspace, path: str) -> pl.DataFrame:
         InputError: there are none.
     """
     if not ws.store.exists(f"{path}/{PREDICTIONS}"):
-        raise fail(f"{ws.store.root}/{path}", "no predictions on test", "Evaluate every stage on the test split before promoting")
+        raise fail(
+            f"{ws.store.root}/{path}",
+            "no predictions on test",
+            "Evaluate every stage on the test split before promoting",
+        )
     return pl.read_parquet(ws.store.file(f"{path}/{PREDICTIONS}"))
 
 
@@ -81,7 +90,9 @@ def evaluate_champion(workspace: str, state_json: str) -> None:
         log.warning("the champion could not be evaluated, so that nothing can be promoted in its place: %s", error)
 
 
-def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, version: str) -> pl.DataFrame:
+def champion_predictions(
+    ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, version: str
+) -> pl.DataFrame:
     """A champion's predictions on this run's test gold: reused when the champion is one of this run's stages, else decoded.
 
     The champion decodes with the base model, image bounds and prompt that it was registered with, over this run's schema and gold. What it answered is kept
@@ -91,24 +102,34 @@ def champion_predictions(ws: Workspace, state: LoopState, client: "MlflowClient"
         AttrloopError: it is registered no more, or not decoded yet and there is nothing here to decode it with.
     """
     if not exists(client, name, version):
-        raise AttrloopError(f"version {version} of {name}, the champion, is registered no more. Make another one champion: attrloop rollback RUN --to VERSION")
+        raise AttrloopError(
+            f"version {version} of {name}, the champion, is registered no more. Make another one champion: attrloop rollback RUN --to VERSION"
+        )
     tags = client.get_model_version(name, version).tags
     for outcome in state.outcomes:
         if outcome.adapter and adapter_digest(ws.store.folder(outcome.adapter)) == tags.get("adapter_digest"):
             return predictions(ws, f"evaluate/test/{outcome.stage}")
     who = f"champion-{version}"
-    made_from = {"adapter": tags.get("adapter_digest", f"version {version}"), "data": ws.data_digest, "config": ws.config.digest("evaluate")}
-    stage = Stage(ws.store, f"evaluate/test/{who}", made_from)
+    made_from = {
+        "adapter": tags.get("adapter_digest", f"version {version}"),
+        "data": ws.data_digest,
+        "config": ws.config.digest("evaluate"),
+    }
+    stage = Artifact(ws.store, f"evaluate/test/{who}", made_from)
     if stage.manifest is None:
         if find_spec("torch") is None:
             what = "became champion after this run was evaluated, or could not be evaluated then, as its log says"
-            raise AttrloopError(f"version {version} {what}. Start the same command again, or make another version champion (attrloop rollback --to).")
+            raise AttrloopError(
+                f"version {version} {what}. Start the same command again, or make another version champion (attrloop rollback --to)."
+            )
         log.info("decoding %s on this run's gold", who)
         home = _guest(ws, uri, f"models:/{name}/{version}", f"champions/{version}")
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")
         for file in (PREDICTIONS, METRICS):
             shutil.copy(home.store.file(f"evaluate/test/{who}/{file}"), stage.folder / file)
-        stage.finish("evaluation", {"predictions": pl.read_parquet(stage.folder / PREDICTIONS).height}, [PREDICTIONS, METRICS])
+        stage.finish(
+            "evaluation", {"predictions": pl.read_parquet(stage.folder / PREDICTIONS).height}, [PREDICTIONS, METRICS]
+        )
     return predictions(ws, stage.path)
 
 

@@ -4,13 +4,20 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from attrloop.components.errors import fail
 from attrloop.components.evaluate.metrics import accuracy, paired_bootstrap
 from attrloop.components.promote.ledger import Change, Verdict
-from attrloop.components.shared.config import PromoteConfig
-from attrloop.components.shared.errors import fail
+from attrloop.components.run.config import PromoteConfig
 
 
-def judge(candidate: pl.DataFrame, champion: pl.DataFrame, against: str, verticals: Iterable[str], config: PromoteConfig, seed: int) -> Verdict:
+def judge(
+    candidate: pl.DataFrame,
+    champion: pl.DataFrame,
+    against: str,
+    verticals: Iterable[str],
+    config: PromoteConfig,
+    seed: int,
+) -> Verdict:
     """Compares two sets of predictions on the same gold by paired bootstrap over listings.
 
     The candidate passes when every vertical has enough gold; the interval of the macro gain lies above 0; no vertical is significantly worse, that is, its
@@ -42,7 +49,10 @@ def judge(candidate: pl.DataFrame, champion: pl.DataFrame, against: str, vertica
     strict = paired_bootstrap(champion, candidate, config.resamples, 1 - (1 - config.confidence) / len(names), seed)
     macro = _change(found["macro"])
     if macro.count != candidate.height:
-        where, what = f"predictions of {against}", f"they cover {macro.count} of the candidate's {candidate.height} gold samples"
+        where, what = (
+            f"predictions of {against}",
+            f"they cover {macro.count} of the candidate's {candidate.height} gold samples",
+        )
         raise fail(where, what, "Evaluate both on the same gold labels")
     changes = {name: _change(entry) for name, entry in found["verticals"].items()}
     faults = [] if macro.low > 0 else [f"the macro gain over {against} is not significant ({_shown(macro)})"]

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from attrloop.components.shared.storage.store import Store
+from attrloop.components.storage.store import Store
 
 
 class Change(BaseModel):
@@ -86,7 +86,9 @@ class Ledger:
 
     def append(self, entry: Entry) -> bool:
         """Adds an entry unless one of its number exists; False when somebody else was faster."""
-        return self.store.create(f"{self.folder}/{entry.seq:08d}.json", entry.model_dump_json(indent=1, by_alias=True).encode())
+        return self.store.create(
+            f"{self.folder}/{entry.seq:08d}.json", entry.model_dump_json(indent=1, by_alias=True).encode()
+        )
 
     def _paths(self) -> list[str]:
         return [path for path in self.store.list(self.folder) if path.endswith(".json")]

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from attrloop.components.digests import digest
+from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.promote import challenge
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
-from attrloop.components.shared import tracking
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import Stage, digest, open_store, read_manifest, write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.state import LoopState
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.store import open_store
+from attrloop.components.tracking import server as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +52,7 @@ def promote(workspace: str, state_json: str) -> str:
         raise fail(f"{ws.store.root}/register", "no registered version", "Run register before promote")
     registered = json.loads(ws.store.read("register/result.json"))
     uri = tracking.resolve_uri(ws.config, ws.store.root)
-    stage = Stage(ws.store, "promote", _made_from(ws, state, uri))
+    stage = Artifact(ws.store, "promote", _made_from(ws, state, uri))
     if stage.manifest is not None:
         log.info("reusing the decision on version %s", registered["model_version"])
         return str(json.loads(ws.store.read(RESULT))["action"])
@@ -59,11 +62,22 @@ def promote(workspace: str, state_json: str) -> str:
         _require(client, uri, name, version)
         ledger = Ledger(open_store(tracking.runs_folder(ws.store.root)), name)
         gate = digest(ws.config.promote.model_dump(mode="json"), ws.data_digest)
-        entry = settle(ledger, client, version, gate, lambda champion: _verdict(ws, state, client, uri, name, champion), ws.data_digest)
+        entry = settle(
+            ledger,
+            client,
+            version,
+            gate,
+            lambda champion: _verdict(ws, state, client, uri, name, champion),
+            ws.data_digest,
+        )
         client.set_model_version_tag(name, version, "promotion", f"{entry.action}: {entry.reason}"[:1000])
         result = _result(entry, show(ledger, client))
     write_atomic(stage.folder / "result.json", json.dumps(result, indent=1).encode())
-    stage.finish("promotion", {"promoted": float(entry.action == "promote"), "seconds": time.monotonic() - began}, ["result.json"])
+    stage.finish(
+        "promotion",
+        {"promoted": float(entry.action == "promote"), "seconds": time.monotonic() - began},
+        ["result.json"],
+    )
     log.info("%s: %s", result["action"], entry.reason)
     return str(result["action"])
 
@@ -89,7 +103,14 @@ def rollback(workspace: str, to: str = "", reason: str = "", who: str = "") -> E
     return entry
 
 
-def settle(ledger: Ledger, client: "MlflowClient", version: str, gate: str, verdict_on: Callable[[str | None], Verdict], data_digest: str = "") -> Entry:
+def settle(
+    ledger: Ledger,
+    client: "MlflowClient",
+    version: str,
+    gate: str,
+    verdict_on: Callable[[str | None], Verdict],
+    data_digest: str = "",
+) -> Entry:
     """Judges a version against the champion and records the outcome, as one step among concurrent promoters: a promoter whose entry comes second has judged
     against a champion that may be gone, and judges again.
 
@@ -102,11 +123,23 @@ def settle(ledger: Ledger, client: "MlflowClient", version: str, gate: str, verd
         entries = ledger.entries()
         head = entries[-1] if entries else None
         champion = challenge.champion(client, ledger.model, head)
-        known = [e for e in entries if (e.version, e.gate) == (version, gate) and (e.action == "promote" or e.before == champion)]
+        known = [
+            e
+            for e in entries
+            if (e.version, e.gate) == (version, gate) and (e.action == "promote" or e.before == champion)
+        ]
         if known or (champion == version and head):
             return known[-1] if known else next(entry for entry in reversed(entries) if entry.after == version)
         verdict = verdict_on(champion)
-        entry = _entry(ledger, head, "promote" if verdict.passed else "refuse", version, champion, version if verdict.passed else champion, verdict.reason)
+        entry = _entry(
+            ledger,
+            head,
+            "promote" if verdict.passed else "refuse",
+            version,
+            champion,
+            version if verdict.passed else champion,
+            verdict.reason,
+        )
         entry = entry.model_copy(update={"verdict": verdict, "gate": gate, "data_digest": data_digest})
         if ledger.append(entry):
             return entry
@@ -124,7 +157,9 @@ def show(ledger: Ledger, client: "MlflowClient") -> str | None:
         if champion:
             try:
                 client.set_registered_model_alias(ledger.model, tracking.CHAMPION, champion)
-            except MlflowException as error:  # of two that make an alias at the same moment, MLflow's database refuses one
+            except (
+                MlflowException
+            ) as error:  # of two that make an alias at the same moment, MLflow's database refuses one
                 clashes += 1
                 if error.error_code != "BAD_REQUEST" or clashes > _CLASHES:
                     raise
@@ -141,19 +176,29 @@ def _roll_back(ledger: Ledger, client: "MlflowClient", uri: str, to: str, reason
         head = entries[-1] if entries else None
         champion = challenge.champion(client, ledger.model, head)
         if not champion and not to:
-            raise AttrloopError(f"there is no champion of {ledger.model} to roll back from: name the version to make champion")
-        target = to or next((e.before for e in reversed(entries) if e.action == "promote" and e.after == champion), None)
+            raise AttrloopError(
+                f"there is no champion of {ledger.model} to roll back from: name the version to make champion"
+            )
+        target = to or next(
+            (e.before for e in reversed(entries) if e.action == "promote" and e.after == champion), None
+        )
         if not target:
-            raise AttrloopError(f"version {champion} of {ledger.model} replaced no other: name the version to go back to")
+            raise AttrloopError(
+                f"version {champion} of {ledger.model} replaced no other: name the version to go back to"
+            )
         if head and target == champion:
             return head
         _require(client, uri, ledger.model, target)
-        entry = _entry(ledger, head, "rollback", target, champion, target, reason or "rolled back by hand").model_copy(update={"actor": who})
+        entry = _entry(ledger, head, "rollback", target, champion, target, reason or "rolled back by hand").model_copy(
+            update={"actor": who}
+        )
         if ledger.append(entry):
             return entry
 
 
-def _entry(ledger: Ledger, head: Entry | None, action: str, version: str, before: str | None, after: str | None, reason: str) -> Entry:
+def _entry(
+    ledger: Ledger, head: Entry | None, action: str, version: str, before: str | None, after: str | None, reason: str
+) -> Entry:
     return Entry.model_validate(
         {
             "seq": head.seq + 1 if head else 1,
@@ -172,7 +217,9 @@ def _entry(ledger: Ledger, head: Entry | None, action: str, version: str, before
 
 def _require(client: "MlflowClient", uri: str, name: str, version: str) -> None:
     if not challenge.exists(client, name, version):
-        raise AttrloopError(f"there is no version {version} of {name} at {tracking.shown_uri(uri)}: register it there, or set another tracking.uri")
+        raise AttrloopError(
+            f"there is no version {version} of {name} at {tracking.shown_uri(uri)}: register it there, or set another tracking.uri"
+        )
 
 
 def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
@@ -181,7 +228,9 @@ def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
     return {**{path: manifest.digest for path, manifest in found.items() if manifest}, **settings}
 
 
-def _verdict(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, champion: str | None) -> Verdict:
+def _verdict(
+    ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, name: str, champion: str | None
+) -> Verdict:
     candidate = challenge.predictions(ws, f"evaluate/test/{state.best.stage}")
     if champion is None:
         against = challenge.stand_in(state)

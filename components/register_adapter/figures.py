@@ -4,16 +4,21 @@ import json
 from math import isfinite
 from typing import Any
 
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Manifest, read_manifest
-from attrloop.components.shared.tracking import slugs
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.errors import fail
+from attrloop.components.run.artifact import Manifest, read_manifest
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.tracking.server import slugs
 
 SPLITS = ("test", "validation")
 _LONGEST = 250  # characters of a parameter's value: longer ones are cut, the artifact config.json has them whole
-_SECTIONS = {"base": ("model", "prompt", "evaluate"), "sft": ("model", "prompt", "sft"), "start": ("model", "prompt"), "iteration": ("sample", "mine", "dpo")}
+_SECTIONS = {
+    "base": ("model", "prompt", "evaluate"),
+    "sft": ("model", "prompt", "sft"),
+    "start": ("model", "prompt"),
+    "iteration": ("sample", "mine", "dpo"),
+}
 
 
 def read_json(ws: Workspace, path: str) -> dict[str, Any]:
@@ -27,10 +32,17 @@ def scores(ws: Workspace, state: LoopState) -> dict[str, dict[str, dict[str, Any
     Raises:
         InputError: no split was evaluated for all stages.
     """
-    found = {split: {o.stage: read_json(ws, f"evaluate/{split}/{o.stage}/metrics.json") for o in state.outcomes} for split in SPLITS}
+    found = {
+        split: {o.stage: read_json(ws, f"evaluate/{split}/{o.stage}/metrics.json") for o in state.outcomes}
+        for split in SPLITS
+    }
     kept = [split for split in SPLITS if all(found[split].values())]
     if not kept:
-        raise fail(f"{ws.store.root}/evaluate", "no gold split was evaluated for every stage", "Evaluate the stages before registering the best")
+        raise fail(
+            f"{ws.store.root}/evaluate",
+            "no gold split was evaluated for every stage",
+            "Evaluate the stages before registering the best",
+        )
     return {o.stage: {split: found[split][o.stage] for split in kept} for o in state.outcomes}
 
 
@@ -50,7 +62,10 @@ def figures(evaluated: dict[str, dict[str, Any]]) -> dict[str, float]:
     flat |= {f"accuracy/{short[vertical]}": entry["accuracy"] for vertical, entry in head["verticals"].items()}
     if "validation" in evaluated:
         verticals = evaluated["validation"]["verticals"]
-        flat |= {f"validation_accuracy/{slug}": verticals[vertical]["accuracy"] for vertical, slug in slugs(verticals).items()}
+        flat |= {
+            f"validation_accuracy/{slug}": verticals[vertical]["accuracy"]
+            for vertical, slug in slugs(verticals).items()
+        }
     for split, found in evaluated.items():
         flat |= {f"{split}/{key}": value for key, value in found.items() if isinstance(value, int | float)}
         low, high = found["macro_accuracy_interval"]
@@ -60,7 +75,11 @@ def figures(evaluated: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 def manifests(ws: Workspace, stage: str) -> dict[str, Manifest]:
     """The finished folders of a stage of the loop, by what was done: `train`, or `chains`, `pairs`, `dpo`; and `validation`, `test`."""
-    folders = {"train": stage, **{part: f"{stage}/{part}" for part in ("chains", "pairs", "dpo")}, **{split: f"evaluate/{split}/{stage}" for split in SPLITS}}
+    folders = {
+        "train": stage,
+        **{part: f"{stage}/{part}" for part in ("chains", "pairs", "dpo")},
+        **{split: f"evaluate/{split}/{stage}" for split in SPLITS},
+    }
     found = {name: read_manifest(ws.store, folder) for name, folder in folders.items()}
     return {name: manifest for name, manifest in found.items() if manifest}
 
@@ -87,7 +106,11 @@ def curve(ws: Workspace, stage: str) -> list[tuple[int, dict[str, float]]]:
     for path in (f"{stage}/metrics.jsonl", f"{stage}/dpo/metrics.jsonl"):
         if ws.store.exists(path):
             rows = [json.loads(line) for line in ws.store.read(path).splitlines() if line.strip()]
-            return [(int(row["step"]), _finite({_train_name(key): row[key] for key in row if key != "step"})) for row in rows if "step" in row]
+            return [
+                (int(row["step"]), _finite({_train_name(key): row[key] for key in row if key != "step"}))
+                for row in rows
+                if "step" in row
+            ]
     return []
 
 
@@ -118,8 +141,14 @@ def summary(state: LoopState, evaluated: dict[str, dict[str, dict[str, Any]]]) -
     split = next(iter(evaluated[best]))
     heads = {stage: by_split[split] for stage, by_split in evaluated.items()}
     line = ", ".join(f"{stage} {head['macro_accuracy']:.3f}" for stage, head in heads.items() if stage != best)
-    lines = [f"Best stage on validation: **{best}**. Macro accuracy on {split} **{heads[best]['macro_accuracy']:.3f}** ({line}).", ""]
-    lines += [_row("", [f"**{stage}**" if stage == best else stage for stage in heads]), _row("---", ["---:"] * len(heads), "")]
+    lines = [
+        f"Best stage on validation: **{best}**. Macro accuracy on {split} **{heads[best]['macro_accuracy']:.3f}** ({line}).",
+        "",
+    ]
+    lines += [
+        _row("", [f"**{stage}**" if stage == best else stage for stage in heads]),
+        _row("---", ["---:"] * len(heads), ""),
+    ]
     for vertical in heads[best]["verticals"]:
         cells = [head["verticals"].get(vertical, {}).get("accuracy") for head in heads.values()]
         lines.append(_row(vertical, ["" if cell is None else f"{cell:.3f}" for cell in cells]))
@@ -127,7 +156,9 @@ def summary(state: LoopState, evaluated: dict[str, dict[str, dict[str, Any]]]) -
 
 
 def _row(name: str, cells: list[str], gap: str = "&emsp;") -> str:
-    return " | ".join([f"| {name}", *(f"{gap}{cell}" for cell in cells)]) + " |"  # MLflow's page leaves no room between columns
+    return (
+        " | ".join([f"| {name}", *(f"{gap}{cell}" for cell in cells)]) + " |"
+    )  # MLflow's page leaves no room between columns
 
 
 def origin(ws: Workspace, state: LoopState, outcome: Outcome) -> Outcome | None:

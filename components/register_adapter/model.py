@@ -16,13 +16,13 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from attrloop.components.shared.config import DataConfig, ModelConfig
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.prompts import Prompt, answer_of, question, rationale_of
-from attrloop.components.shared.records import Listing
-from attrloop.components.shared.schema import Schema
-from attrloop.components.shared.storage.store import digest
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.catalogue.prompts import Prompt, answer_of, question, rationale_of
+from attrloop.components.catalogue.records import Listing
+from attrloop.components.catalogue.schema import Schema
+from attrloop.components.digests import digest
+from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.run.config import DataConfig, ModelConfig
 
 _COLUMNS = ["answer", "confidence", "rationale"]
 _LONGEST_PATH = 1024
@@ -38,13 +38,17 @@ class RequestImages(ImageReader):
     def data(self, reference: str) -> bytes:
         value = self.values[reference]
         head, _, body = value.partition(",") if value.startswith("data:") else ("", "", value)
-        if not head and len(value) < _LONGEST_PATH and os.path.isfile(value):  # asked first: a path can happen to be valid base64
+        if (
+            not head and len(value) < _LONGEST_PATH and os.path.isfile(value)
+        ):  # asked first: a path can happen to be valid base64
             return super().data(value)
         try:
             data = base64.b64decode("".join(body.split()), validate=True)
         except binascii.Error as error:
             if head or len(value) >= _LONGEST_PATH:
-                raise fail(reference, f"not valid base64 ({error})", "Give a path, or the whole image file in base64") from error
+                raise fail(
+                    reference, f"not valid base64 ({error})", "Give a path, or the whole image file in base64"
+                ) from error
             return super().data(value)
         if len(data) > self.limits.max_image_bytes:
             raise fail(reference, f"larger than {self.limits.max_image_bytes:,} bytes", "Shrink the image")
@@ -61,15 +65,19 @@ class AttributeModel(PythonModel):
         """Loads base model, processor and adapter."""
         from pathlib import Path
 
-        from attrloop.components.shared.model.vlm import Vlm
+        from attrloop.components.model.vlm import Vlm
 
         config = dict(context.model_config)
         self.schema, self.config, self.lock = Schema.model_validate(config["schema"]), config, threading.Lock()
-        settings = ModelConfig.model_validate({key: value for key, value in config.items() if key in ModelConfig.model_fields})
+        settings = ModelConfig.model_validate(
+            {key: value for key, value in config.items() if key in ModelConfig.model_fields}
+        )
         self.vlm = Vlm.load(settings, RequestImages([]))
         self.vlm.use(Path(context.artifacts["adapter"]))
 
-    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Predicts row by row.
 
         Args:
@@ -84,17 +92,28 @@ class AttributeModel(PythonModel):
         Raises:
             InputError: an unknown vertical or attribute, or an image that cannot be read.
         """
-        from attrloop.components.shared.model.features import FeatureCache
+        from attrloop.components.model.features import FeatureCache
 
         rows = [self._asked(k, row) for k, row in enumerate(model_input.to_dict("records"))]
-        prompts = [Prompt(question(listing, name, self.schema.attribute(listing.vertical, name), **self._shown()), listing.images) for listing, name in rows]
+        prompts = [
+            Prompt(
+                question(listing, name, self.schema.attribute(listing.vertical, name), **self._shown()), listing.images
+            )
+            for listing, name in rows
+        ]
         found: dict[int, list[Any]] = {}
         with self.lock:  # a server calls from several threads; the model decodes one batch at a time
             self.vlm.images = RequestImages([str(value) for value in model_input["image"]])
-            self.vlm.cache = FeatureCache(None)  # of this request only: a server's memory must not grow with the images it sees
+            self.vlm.cache = FeatureCache(
+                None
+            )  # of this request only: a server's memory must not grow with the images it sees
             for k, (made,) in self.vlm.generate(prompts, self.config["max_new_tokens"], self.config["batch_size"]):
                 attribute = self.schema.attribute(rows[k][0].vertical, rows[k][1])
-                found[k] = [answer_of(made.text, attribute), min(1.0, exp(made.answer_logprob)), rationale_of(made.text)]
+                found[k] = [
+                    answer_of(made.text, attribute),
+                    min(1.0, exp(made.answer_logprob)),
+                    rationale_of(made.text),
+                ]
         if len(found) != len(rows):
             raise AttrloopError(f"the model answered {len(found)} of {len(rows)} rows")
         return pd.DataFrame([found[k] for k in range(len(rows))], columns=_COLUMNS, index=model_input.index)
@@ -109,7 +128,9 @@ class AttributeModel(PythonModel):
         attributes = self.schema.verticals[vertical].attributes
         if name not in attributes:
             raise fail(f"row {k}", f"{vertical} has no attribute {name!r}", f"Use one of: {', '.join(attributes)}")
-        return Listing(id=f"row-{k}", vertical=vertical, images=(f"row {k}",), title=title if isinstance(title, str) else None), name
+        return Listing(
+            id=f"row-{k}", vertical=vertical, images=(f"row {k}",), title=title if isinstance(title, str) else None
+        ), name
 
 
 set_model(AttributeModel())

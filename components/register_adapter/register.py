@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrloop.components.digests import digest
 from attrloop.components.register_adapter import figures, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
-from attrloop.components.shared import tracking
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Stage, digest, read_manifest, write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
+from attrloop.components.tracking import server as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +45,7 @@ def register(workspace: str, state_json: str) -> str:
     began = time.monotonic()
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
     uri = tracking.resolve_uri(ws.config, ws.store.root)
-    stage = Stage(ws.store, RESULT.rpartition("/")[0], _made_from(ws, state, uri))
+    stage = Artifact(ws.store, RESULT.rpartition("/")[0], _made_from(ws, state, uri))
     if stage.manifest is not None:
         number = json.loads(ws.store.read(RESULT))["model_version"]
         log.info("reusing version %s of %s", number, ws.config.tracking.model_name)
@@ -53,7 +55,9 @@ def register(workspace: str, state_json: str) -> str:
     with tracking.explained(uri):
         result = _Loop.of(ws, state, client, uri, evaluated, digest(stage.made_from)).track()
     write_atomic(stage.folder / "result.json", json.dumps(result, indent=1).encode())
-    stage.finish("registration", {"model_version": result["model_version"], "seconds": time.monotonic() - began}, ["result.json"])
+    stage.finish(
+        "registration", {"model_version": result["model_version"], "seconds": time.monotonic() - began}, ["result.json"]
+    )
     return str(result["model_version"])
 
 
@@ -79,9 +83,17 @@ def workspace_key(ws: Workspace) -> str:
 
 
 def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
-    folders = [f"evaluate/{split}/{o.stage}" for split in figures.SPLITS for o in state.outcomes] + [state.best.adapter.removesuffix("/adapter")]
+    folders = [f"evaluate/{split}/{o.stage}" for split in figures.SPLITS for o in state.outcomes] + [
+        state.best.adapter.removesuffix("/adapter")
+    ]
     digests = {folder: manifest.digest for folder in folders if (manifest := read_manifest(ws.store, folder))}
-    return {**digests, "state": digest(state.model_dump_json()), "config": ws.config.digest(), "data": ws.data_digest, "uri": digest(uri)}
+    return {
+        **digests,
+        "state": digest(state.model_dump_json()),
+        "config": ws.config.digest(),
+        "data": ws.data_digest,
+        "uri": digest(uri),
+    }
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,33 @@ class _Loop:
     runs: Runs
 
     @staticmethod
-    def of(ws: Workspace, state: LoopState, client: "MlflowClient", uri: str, evaluated: dict[str, dict[str, dict[str, Any]]], inputs: str) -> "_Loop":
+    def of(
+        ws: Workspace,
+        state: LoopState,
+        client: "MlflowClient",
+        uri: str,
+        evaluated: dict[str, dict[str, dict[str, Any]]],
+        inputs: str,
+    ) -> "_Loop":
         joined = tracking.injected_run(uri)
-        experiment = client.get_run(joined).info.experiment_id if joined else tracking.experiment(client, uri, ws.config.tracking.experiment)
-        tags = {"data_digest": ws.data_digest, "code_digest": tracking.code_digest(), "config_digest": ws.config.digest()}
-        return _Loop(ws, state, client, uri, evaluated, Runs(client, experiment, {WORKSPACE: workspace_key(ws), INPUTS: inputs}, tags))
+        experiment = (
+            client.get_run(joined).info.experiment_id
+            if joined
+            else tracking.experiment(client, uri, ws.config.tracking.experiment)
+        )
+        tags = {
+            "data_digest": ws.data_digest,
+            "code_digest": tracking.code_digest(),
+            "config_digest": ws.config.digest(),
+        }
+        return _Loop(
+            ws,
+            state,
+            client,
+            uri,
+            evaluated,
+            Runs(client, experiment, {WORKSPACE: workspace_key(ws), INPUTS: inputs}, tags),
+        )
 
     def track(self) -> dict[str, Any]:
         """Writes everything and says where it is."""
@@ -130,9 +164,15 @@ class _Loop:
         run, best = parent.info.run_id, self.state.best.stage
         note = {"mlflow.note.content": figures.summary(self.state, self.evaluated), "best_stage": best}
         self.runs.log(run, figures.parameters(self.ws.config), note)
-        by_stage = [(step, figures.figures(self.evaluated[outcome.stage])) for step, outcome in enumerate(self.state.outcomes)]
+        by_stage = [
+            (step, figures.figures(self.evaluated[outcome.stage])) for step, outcome in enumerate(self.state.outcomes)
+        ]
         self.runs.measure(parent, by_stage)
-        chosen = {f"best/{key.replace('/', '_')}": value for key, value in by_stage[self.state.outcomes.index(self.state.best)][1].items() if key in _BEST}
+        chosen = {
+            f"best/{key.replace('/', '_')}": value
+            for key, value in by_stage[self.state.outcomes.index(self.state.best)][1].items()
+            if key in _BEST
+        }
         self.runs.measure(parent, [(0, chosen)])
         self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         with tempfile.TemporaryDirectory() as folder:
@@ -150,22 +190,37 @@ class _Loop:
         stage, best = outcome.stage, outcome == self.state.best
         child = self.runs.child(parent, stage, start, self._tags(outcome))
         run, measured = child.info.run_id, figures.figures(self.evaluated[stage])
-        model = versions.log_model(self.client, self.uri, run, self.ws.store.folder(outcome.adapter), versions.model_config(self.ws)) if best else None
+        model = (
+            versions.log_model(
+                self.client, self.uri, run, self.ws.store.folder(outcome.adapter), versions.model_config(self.ws)
+            )
+            if best
+            else None
+        )
         self.runs.log(run, figures.parameters(self.ws.config, stage))
         self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         self.runs.measure(child, [(0, measured)], model)
         self.runs.measure(child, [(0, figures.effort(self.ws, stage)), *figures.curve(self.ws, stage)])
-        self._artifacts(run, [f"evaluate/{split}/{stage}/metrics.json" for split in figures.SPLITS] + [f"{stage}/pairs/report.json"])
+        self._artifacts(
+            run, [f"evaluate/{split}/{stage}/metrics.json" for split in figures.SPLITS] + [f"{stage}/pairs/report.json"]
+        )
         self.client.set_terminated(run, "FINISHED", end)
         return run
 
     def _version(self, run: str) -> int:
         """Number of the best adapter's version."""
         best, name = self.state.best, self.ws.config.tracking.model_name
-        model = versions.log_model(self.client, self.uri, run, self.ws.store.folder(best.adapter), versions.model_config(self.ws))
-        macros = {f"{split}_macro_accuracy": f"{found['macro_accuracy']:.4f}" for split, found in self.evaluated[best.stage].items()}
+        model = versions.log_model(
+            self.client, self.uri, run, self.ws.store.folder(best.adapter), versions.model_config(self.ws)
+        )
+        macros = {
+            f"{split}_macro_accuracy": f"{found['macro_accuracy']:.4f}"
+            for split, found in self.evaluated[best.stage].items()
+        }
         own = {"stage": best.stage, "run_id": run, "workspace": self.runs.keys[WORKSPACE]}
-        number = versions.register_version(self.client, self.uri, name, model, {**self.runs.tags, **self._tags(best), **own, **macros})
+        number = versions.register_version(
+            self.client, self.uri, name, model, {**self.runs.tags, **self._tags(best), **own, **macros}
+        )
         self.client.update_model_version(name, str(number), figures.summary(self.state, self.evaluated))
         return number
 
@@ -176,7 +231,11 @@ class _Loop:
         """A stage's ancestry."""
         if not outcome.adapter:
             return {}
-        tags = {"adapter": outcome.adapter, "adapter_digest": self._digest(outcome), "parent_adapter": f"base {self.ws.config.model.base}"}
+        tags = {
+            "adapter": outcome.adapter,
+            "adapter_digest": self._digest(outcome),
+            "parent_adapter": f"base {self.ws.config.model.base}",
+        }
         source = figures.origin(self.ws, self.state, outcome)
         if source:
             tags |= {"parent_adapter": source.adapter, "parent_adapter_digest": self._digest(source)}

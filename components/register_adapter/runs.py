@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 
-from attrloop.components.shared.tracking import actor, git_sha, injected_run
+from attrloop.components.tracking.server import actor, git_sha, injected_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,8 +62,14 @@ class Runs:
         return self.find(stage) or self._create(stage, stage, start, {"mlflow.parentRunId": parent.info.run_id, **tags})
 
     def _create(self, name: str, stage: str, start: int, tags: dict[str, str]) -> Run:
-        known = {"mlflow.user": actor(), "mlflow.source.name": "attrloop", **({"mlflow.source.git.commit": git_sha()} if git_sha() else {})}
-        return self.client.create_run(self.experiment, start, {**known, **self.tags, **tags, **self.keys, STAGE: stage}, name)
+        known = {
+            "mlflow.user": actor(),
+            "mlflow.source.name": "attrloop",
+            **({"mlflow.source.git.commit": git_sha()} if git_sha() else {}),
+        }
+        return self.client.create_run(
+            self.experiment, start, {**known, **self.tags, **tags, **self.keys, STAGE: stage}, name
+        )
 
     def log(self, run: str, params: dict[str, str] | None = None, tags: dict[str, str] | None = None) -> None:
         """Writes parameters and tags."""
@@ -76,7 +82,9 @@ class Runs:
 
     def read(self, run: str, source: str, digest: str) -> None:
         """Names the data that a run is about."""
-        data = Dataset(Path(source).name, digest, "gs" if source.startswith("gs://") else "local", json.dumps({"uri": source}))
+        data = Dataset(
+            Path(source).name, digest, "gs" if source.startswith("gs://") else "local", json.dumps({"uri": source})
+        )
         self.client.log_inputs(run, [DatasetInput(data)])
 
     def measure(self, run: Run, points: Iterable[tuple[int, dict[str, float]]], model_id: str | None = None) -> None:
@@ -86,6 +94,10 @@ class Runs:
             points: (step, metrics).
             model_id: the logged model that they also describe.
         """
-        rows = [Metric(key, value, run.info.start_time, step, model_id=model_id) for step, flat in points for key, value in flat.items()]
+        rows = [
+            Metric(key, value, run.info.start_time, step, model_id=model_id)
+            for step, flat in points
+            for key, value in flat.items()
+        ]
         for start in range(0, len(rows), _BATCH * 5):
             self.client.log_batch(run.info.run_id, metrics=rows[start : start + _BATCH * 5])

@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrloop.components.shared import tracking
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.model.requirements import read_requirements
-from attrloop.components.shared.storage.store import digest, file_digest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.digests import digest, file_digest
+from attrloop.components.errors import fail
+from attrloop.components.model.requirements import read_requirements
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.tracking import server as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +85,11 @@ def _signature() -> Any:
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     asked: list[ColSpec | TensorSpec] = [ColSpec("string", name) for name in ("image", "vertical", "attribute")]
-    answered: list[ColSpec | TensorSpec] = [ColSpec("string", "answer", required=False), ColSpec("double", "confidence"), ColSpec("string", "rationale")]
+    answered: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "answer", required=False),
+        ColSpec("double", "confidence"),
+        ColSpec("string", "rationale"),
+    ]
     return ModelSignature(Schema([*asked, ColSpec("string", "title", required=False)]), Schema(answered))
 
 
@@ -100,11 +104,19 @@ def register_version(client: "MlflowClient", uri: str, name: str, model: str, ta
     import mlflow
 
     digests = client.get_logged_model(model).tags
-    known = [v for v in versions_of(client, name, digests["adapter_digest"]) if v.tags.get("model_digest") == digests["model_digest"]]
+    known = [
+        v
+        for v in versions_of(client, name, digests["adapter_digest"])
+        if v.tags.get("model_digest") == digests["model_digest"]
+    ]
     if known:
         number = int(known[0].version)
     else:
         with tracking.fluent(uri):
-            number = int(mlflow.register_model(f"models:/{model}", name, tags={**tags, "model_digest": digests["model_digest"]}).version)
+            number = int(
+                mlflow.register_model(
+                    f"models:/{model}", name, tags={**tags, "model_digest": digests["model_digest"]}
+                ).version
+            )
     client.set_registered_model_alias(name, tracking.CANDIDATE, str(number))
     return number

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from attrloop.components.shared import prompts
-from attrloop.components.shared.config import SampleConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.model.sampling import Sampler, open_sampler
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.shares import parse_share, shares
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace, progress
+from attrloop.components.catalogue import prompts
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.model.sampling import Sampler, open_sampler
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.config import SampleConfig
+from attrloop.components.run.progress import progress
+from attrloop.components.run.shares import parse_share, shares
+from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -77,24 +78,39 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     return output.path
 
 
-def _begin(ws: Workspace, stage: str, adapter: str) -> Stage:
-    upstream = {name: read_manifest(ws.store, path) for name, path in (("labels", "annotate"), ("adapter", adapter.removesuffix("/adapter")))}
+def _begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
+    upstream = {
+        name: read_manifest(ws.store, path)
+        for name, path in (("labels", "annotate"), ("adapter", adapter.removesuffix("/adapter")))
+    }
     made_from = {name: manifest.digest if manifest else "" for name, manifest in upstream.items()}
-    return Stage(ws.store, f"{stage}/chains", made_from | {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest})
+    return Artifact(
+        ws.store,
+        f"{stage}/chains",
+        made_from | {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest},
+    )
 
 
 def _parts(ws: Workspace) -> dict[str, list[Listing]]:
     """The listings of every part, by its file name, in order."""
     listings, size = listings_to_sample(ws), ws.config.sample.shard_size
-    return {f"part-{number:05d}.parquet": listings[start : start + size] for number, start in enumerate(range(0, len(listings), size))}
+    return {
+        f"part-{number:05d}.parquet": listings[start : start + size]
+        for number, start in enumerate(range(0, len(listings), size))
+    }
 
 
-def _finish(ws: Workspace, output: Stage, parts: dict[str, list[Listing]], started: float) -> None:
+def _finish(ws: Workspace, output: Artifact, parts: dict[str, list[Listing]], started: float) -> None:
     folder = ws.store.folder(output.path)  # what other workers have made too
     total = sum(map(len, parts.values()))
     sampled = pl.scan_parquet([folder / name for name in parts]).select(pl.col("listing").n_unique()).collect().item()
     _check_skipped(total - sampled, total, ws.config.data.max_bad_images)
-    counts = {"listings": sampled, "skipped": total - sampled, "shards": len(parts), "seconds": time.monotonic() - started}
+    counts = {
+        "listings": sampled,
+        "skipped": total - sampled,
+        "shards": len(parts),
+        "seconds": time.monotonic() - started,
+    }
     output.finish("chains", counts, parts)
 
 
@@ -133,11 +149,16 @@ def readable(sampler: Sampler, listings: list[Listing]) -> list[Listing]:
 
 def _check_skipped(skipped: int, total: int, bound: float) -> None:
     if skipped > bound * total:
-        raise AttrloopError(f"{skipped} of {total} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images.")
+        raise AttrloopError(
+            f"{skipped} of {total} listings have images that cannot be read (see the log). Mend them or raise data.max_bad_images."
+        )
 
 
-def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: str, output: Stage, name: str) -> None:
-    rows = sorted(sample_listings(ws, sampler, readable(sampler, shard), stage), key=lambda row: (row.listing, row.attribute, row.view, row.chain))
+def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: str, output: Artifact, name: str) -> None:
+    rows = sorted(
+        sample_listings(ws, sampler, readable(sampler, shard), stage),
+        key=lambda row: (row.listing, row.attribute, row.view, row.chain),
+    )
     temporary = output.folder / f".tmp-{name}"
     to_frame(rows, Chain).write_parquet(temporary)
     temporary.rename(output.folder / name)
@@ -156,9 +177,13 @@ def sample_listings(ws: Workspace, sampler: Sampler, listings: list[Listing], st
     for count, tasks in groups.items():
         if not count:
             continue
-        batch = [Prompt(ws.question(listing, attribute), prompts.shown(listing, view)) for listing, attribute, view in tasks]
+        batch = [
+            Prompt(ws.question(listing, attribute), prompts.shown(listing, view)) for listing, attribute, view in tasks
+        ]
         keys = [f"{ws.config.seed}/{stage}/{listing.id}/{attribute}/{view}" for listing, attribute, view in tasks]
-        made = sampler.generate(batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p)
+        made = sampler.generate(
+            batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p
+        )
         for k, generations in made:
             listing, name, view = tasks[k]
             closed_list = ws.schema.attribute(listing.vertical, name)

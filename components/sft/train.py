@@ -3,11 +3,11 @@
 import logging
 import time
 
-from attrloop.components.shared import prompts
-from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue import prompts
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.errors import AttrloopError
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
 ADAPTER, _CHECKPOINTS = "sft/adapter", "sft/checkpoints"
@@ -27,8 +27,12 @@ def train(workspace: str) -> str:
     """
     ws = Workspace.open(workspace)
     labels = read_manifest(ws.store, "annotate")
-    made_from = {"labels": labels.digest if labels else "", "config": ws.config.digest("model", "prompt", "sft"), "data": ws.data_digest}
-    stage = Stage(ws.store, "sft", made_from)
+    made_from = {
+        "labels": labels.digest if labels else "",
+        "config": ws.config.digest("model", "prompt", "sft"),
+        "data": ws.data_digest,
+    }
+    stage = Artifact(ws.store, "sft", made_from)
     if stage.manifest is not None:
         log.info("reusing %s", ADAPTER)
         ws.store.remove(_CHECKPOINTS)  # a kill between finishing and tidying leaves them
@@ -36,9 +40,11 @@ def train(workspace: str) -> str:
     started = time.monotonic()
     rows = training_rows(ws)
     if not rows:
-        raise AttrloopError("There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels.")
+        raise AttrloopError(
+            "There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels."
+        )
+    from attrloop.components.model.processes import processes_for, spread
     from attrloop.components.sft.trainer import fit  # torch: not needed where everything is reused
-    from attrloop.components.shared.model.processes import processes_for, spread
 
     spread(fit, processes_for(ws.config.sft.batch_size), ws, stage, rows)
     stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
@@ -53,5 +59,8 @@ def training_rows(ws: Workspace) -> list[tuple[Prompt, str]]:
         listing = ws.listings[label.listing]
         text = ws.question(listing, label.attribute)
         target = prompts.completion(label.rationale, label.value)
-        rows += [(Prompt(text, prompts.shown(listing, view)), target) for view in prompts.views_of(listing, ws.config.sft.views)]
+        rows += [
+            (Prompt(text, prompts.shown(listing, view)), target)
+            for view in prompts.views_of(listing, ws.config.sft.views)
+        ]
     return rows

@@ -2,21 +2,21 @@
 
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from attrloop.components.shared.model.features import noisy
-from attrloop.components.shared.model.logprobs import completion_logprobs
-from attrloop.components.shared.model.training import rows_dataset, run_trainer, trainer_arguments
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.model.features import noisy
+from attrloop.components.model.logprobs import completion_logprobs
+from attrloop.components.model.training import rows_dataset, run_trainer, trainer_arguments
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.workspace import Workspace
 
 
-def fit(ws: Workspace, stage: Stage, rows: list[tuple[Prompt, str]]) -> None:
+def fit(ws: Workspace, stage: Artifact, rows: list[tuple[Prompt, str]]) -> None:
     """Trains a fresh adapter on (prompt, target text) rows and writes it to the stage's folder.
 
     Raises:
@@ -49,6 +49,10 @@ class CompletionTrainer(SFTTrainer):
         self.noise = noise
         self.model_accepts_loss_kwargs = False  # the loss is a mean: accumulated steps are averaged by the trainer
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
-        tokens = self.accelerator.reduce(inputs["completion_mask"].sum().float(), "mean")  # of all processes, whose losses are averaged
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        tokens = self.accelerator.reduce(
+            inputs["completion_mask"].sum().float(), "mean"
+        )  # of all processes, whose losses are averaged
         return -completion_logprobs(model, noisy(inputs, self.noise)).sum() / tokens

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from attrloop.components.shared.errors import AttrloopError, Problem
+from attrloop.components.errors import AttrloopError, Problem
 from manifests.check.build import OVERLAYS, ROOT, build, schema_problems
 from manifests.check.invariants import INVARIANTS
 from manifests.check.settings import placeholders, wrong_settings
@@ -24,9 +24,19 @@ def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m manifests.check", description="Builds and checks the overlays, offline.")
-    parser.add_argument("overlays", nargs="*", type=Path, default=[ROOT / "overlays" / name for name in OVERLAYS], help="folders; default: local and gke")
-    parser.add_argument("--deployable", action="store_true", help="placeholders are errors too: what you check before you apply")
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.check", description="Builds and checks the overlays, offline."
+    )
+    parser.add_argument(
+        "overlays",
+        nargs="*",
+        type=Path,
+        default=[ROOT / "overlays" / name for name in OVERLAYS],
+        help="folders; default: local and gke",
+    )
+    parser.add_argument(
+        "--deployable", action="store_true", help="placeholders are errors too: what you check before you apply"
+    )
     given = parser.parse_args(arguments)
     try:
         found = [(overlay, problem) for overlay in given.overlays for problem in problems_of(overlay, given.deployable)]

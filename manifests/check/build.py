@@ -9,7 +9,7 @@ import kubernetes_validate
 import yaml
 from pydantic import ValidationError
 
-from attrloop.components.shared.errors import AttrloopError, Problem
+from attrloop.components.errors import AttrloopError, Problem
 from manifests.check.crds import RESOURCES
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,13 @@ def _schema_problems(document: Document) -> list[Problem]:
     except kubernetes_validate.ValidationError as error:
         return [Problem(f"{where}: {'.'.join(map(str, error.absolute_path))}", error.message[:300], remedy)]
     except kubernetes_validate.SchemaNotFoundError:
-        return [Problem(where, f"{document['apiVersion']} knows no {document['kind']}", "Correct it, or describe a custom resource in manifests/check/crds.py")]
+        return [
+            Problem(
+                where,
+                f"{document['apiVersion']} knows no {document['kind']}",
+                "Correct it, or describe a custom resource in manifests/check/crds.py",
+            )
+        ]
     return []
 
 
@@ -71,9 +77,9 @@ def of_kind(documents: list[Document], *kinds: str) -> list[Document]:
 
 def pods(documents: list[Document]) -> list[tuple[Document, Document]]:
     """Every workload with its pod template."""
-    return [(one, one["spec"]["template"]) for one in of_kind(documents, "Deployment", "StatefulSet", "DaemonSet", "Job")] + [
-        (one, one["spec"]["jobTemplate"]["spec"]["template"]) for one in of_kind(documents, "CronJob")
-    ]
+    return [
+        (one, one["spec"]["template"]) for one in of_kind(documents, "Deployment", "StatefulSet", "DaemonSet", "Job")
+    ] + [(one, one["spec"]["jobTemplate"]["spec"]["template"]) for one in of_kind(documents, "CronJob")]
 
 
 def containers(documents: list[Document]) -> list[tuple[str, Document, Document]]:

@@ -211,7 +211,12 @@ class PrometheusRuleSpec(Strict):
 
 
 def _resource(api_version: str, kind: str, metadata: type[Metadata], spec: type[Strict]) -> type[Strict]:
-    fields: dict[str, Any] = {"api_version": (Literal[api_version], ...), "kind": (Literal[kind], ...), "metadata": (metadata, ...), "spec": (spec, ...)}
+    fields: dict[str, Any] = {
+        "api_version": (Literal[api_version], ...),
+        "kind": (Literal[kind], ...),
+        "metadata": (metadata, ...),
+        "spec": (spec, ...),
+    }
     return create_model(kind, __base__=Strict, **fields)
 
 

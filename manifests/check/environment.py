@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from attrloop.components.shared.errors import Problem
+from attrloop.components.errors import Problem
 from manifests.check.build import ROOT, Document, containers, name_of, of_kind
 
 _SECRETIVE = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API[-_]?KEY|PRIVATE", re.IGNORECASE)
@@ -14,21 +14,38 @@ _EXPANDED = re.compile(r"(?<!\$)\$\((\w+)\)")
 _ANYTHING = {"HOME", "XDG_CACHE_HOME", "TMPDIR"}
 # Of programs that are not Python packages of ours to ask; from their documentation.
 _POSTGRES = {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"}
-_VLLM = {"VLLM_API_KEY", "VLLM_CACHE_ROOT", "VLLM_NO_USAGE_STATS", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN", "TRITON_CACHE_DIR"}
+_VLLM = {
+    "VLLM_API_KEY",
+    "VLLM_CACHE_ROOT",
+    "VLLM_NO_USAGE_STATS",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "TRITON_CACHE_DIR",
+}
 
 
 def by_reference(documents: list[Document]) -> Iterator[Problem]:
     """No secret is in a manifest: none as a resource, none as a value of a variable, none inside a URL."""
-    yield from (Problem(name_of(one), "a secret in the manifests", "Let the operator make it, or make it by hand") for one in of_kind(documents, "Secret"))
+    yield from (
+        Problem(name_of(one), "a secret in the manifests", "Let the operator make it, or make it by hand")
+        for one in of_kind(documents, "Secret")
+    )
     for where, _, container in containers(documents):
         for entry in container.get("env", []):
             if "value" in entry and (_SECRETIVE.search(entry["name"]) or _WITH_PASSWORD.search(entry["value"])):
                 yield Problem(f"{where}: {entry['name']}", "a secret as a value", "Use valueFrom.secretKeyRef")
         for argument in [*container.get("command", []), *container.get("args", [])]:
-            if _WITH_PASSWORD.search(argument) or re.search(rf"--\S*({_SECRETIVE.pattern})\S*[= ](?!\$\()", argument, re.IGNORECASE):
+            if _WITH_PASSWORD.search(argument) or re.search(
+                rf"--\S*({_SECRETIVE.pattern})\S*[= ](?!\$\()", argument, re.IGNORECASE
+            ):
                 yield Problem(where, "a secret in the command", "Use a variable with valueFrom.secretKeyRef")
     for one in of_kind(documents, "ConfigMap"):
-        yield from (Problem(f"{name_of(one)}: {key}", "a secret in a ConfigMap", "Use a secret") for key in one.get("data", {}) if _SECRETIVE.search(key))
+        yield from (
+            Problem(f"{name_of(one)}: {key}", "a secret in a ConfigMap", "Use a secret")
+            for key in one.get("data", {})
+            if _SECRETIVE.search(key)
+        )
 
 
 def known_variables(documents: list[Document]) -> Iterator[Problem]:
@@ -42,9 +59,15 @@ def known_variables(documents: list[Document]) -> Iterator[Problem]:
                 yield Problem(f"{where}: {name}", "has no value", "Set it in the overlay")
             if name not in known | set(_EXPANDED.findall(str(entries))):
                 yield Problem(f"{where}: {name}", "nothing in the image reads it", "Correct the name")
-            yield from (Problem(f"{where}: {name}", f"$({other}) is not set before it", "Move it up") for other in sorted(mentioned - before))
+            yield from (
+                Problem(f"{where}: {name}", f"$({other}) is not set before it", "Move it up")
+                for other in sorted(mentioned - before)
+            )
         commands = set(_EXPANDED.findall(str([*container.get("command", []), *container.get("args", [])])))
-        yield from (Problem(where, f"$({name}) is not set", "Add the variable") for name in sorted(commands - {entry["name"] for entry in entries}))
+        yield from (
+            Problem(where, f"$({name}) is not set", "Add the variable")
+            for name in sorted(commands - {entry["name"] for entry in entries})
+        )
 
 
 def _read_by(image: str) -> set[str]:
@@ -55,7 +78,11 @@ def _read_by(image: str) -> set[str]:
 
 @cache
 def _ours() -> set[str]:
-    source = "\n".join(file.read_text(encoding="utf-8") for folder in ("components", "pipelines") for file in Path(ROOT.parent, folder).rglob("*.py"))
+    source = "\n".join(
+        file.read_text(encoding="utf-8")
+        for folder in ("components", "pipelines")
+        for file in Path(ROOT.parent, folder).rglob("*.py")
+    )
     return set(re.findall(r"""["']([A-Z][A-Z0-9]*_[A-Z0-9_]+)["']""", source))
 
 

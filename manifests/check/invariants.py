@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from attrloop.components.shared.errors import Problem
+from attrloop.components.errors import Problem
 from manifests.check.build import UNSET, Document, containers, name_of, of_kind
 from manifests.check.environment import by_reference, known_variables
 from manifests.check.references import disruptions, references, selectors
@@ -23,9 +23,14 @@ def unprivileged(documents: list[Document]) -> Iterator[Problem]:
             "may gain privileges": own.get("allowPrivilegeEscalation") is not False or own.get("privileged", False),
             "has capabilities": own.get("capabilities") != {"drop": ["ALL"]},
             "runs without seccomp": context.get("seccompProfile") != {"type": "RuntimeDefault"},
-            "reaches into the node": any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")) or any("hostPath" in v for v in pod.get("volumes", [])),
+            "reaches into the node": any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+            or any("hostPath" in v for v in pod.get("volumes", [])),
         }
-        yield from (Problem(where, what, "Set the security context as in mlflow.yaml") for what, is_wrong in wrong.items() if is_wrong)
+        yield from (
+            Problem(where, what, "Set the security context as in mlflow.yaml")
+            for what, is_wrong in wrong.items()
+            if is_wrong
+        )
 
 
 def limited(documents: list[Document]) -> Iterator[Problem]:
@@ -42,10 +47,16 @@ def limited(documents: list[Document]) -> Iterator[Problem]:
 def writable(documents: list[Document]) -> Iterator[Problem]:
     """Whatever writes to the volume of a claim has it given to its group; a new one is root's."""
     for where, pod, container in containers(documents):
-        scratch = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" not in volume}  # a stateful set's claims are no volumes
+        scratch = {
+            volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" not in volume
+        }  # a stateful set's claims are no volumes
         context = pod.get("securityContext", {})
         for mount in container.get("volumeMounts", []):
-            if mount["name"] not in scratch and not mount.get("readOnly") and context.get("fsGroup", 0) != context.get("runAsGroup"):
+            if (
+                mount["name"] not in scratch
+                and not mount.get("readOnly")
+                and context.get("fsGroup", 0) != context.get("runAsGroup")
+            ):
                 yield Problem(where, f"may not write to {mount['name']}", "Give the pod its runAsGroup as fsGroup")
 
 
@@ -64,13 +75,22 @@ def default_deny(documents: list[Document]) -> Iterator[Problem]:
         for policy in of_kind(documents, "NetworkPolicy")
         if policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     }
-    yield from (Problem(f"Namespace/{name}", "no policy denies by default", "Add default-deny to network.yaml") for name in sorted(declared - denying))
+    yield from (
+        Problem(f"Namespace/{name}", "no policy denies by default", "Add default-deny to network.yaml")
+        for name in sorted(declared - denying)
+    )
     for document in documents:
         if (namespace := document["metadata"].get("namespace", "")) and namespace not in declared:
-            yield Problem(name_of(document), "its namespace is not in the manifests", f"Use one of: {', '.join(sorted(declared))}")
+            yield Problem(
+                name_of(document), "its namespace is not in the manifests", f"Use one of: {', '.join(sorted(declared))}"
+            )
         level = document["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
         if document["kind"] == "Namespace" and level not in ("baseline", "restricted"):
-            yield Problem(name_of(document), "enforces no pod security level", "Label it pod-security.kubernetes.io/enforce: restricted")
+            yield Problem(
+                name_of(document),
+                "enforces no pod security level",
+                "Label it pod-security.kubernetes.io/enforce: restricted",
+            )
 
 
 INVARIANTS: tuple[Callable[[list[Document]], Iterator[Problem]], ...] = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from attrloop.components.shared.errors import Problem
+from attrloop.components.errors import Problem
 from manifests.check.build import Document, name_of, of_kind
 
 RUNS = "attrloop-runs"
@@ -25,11 +25,21 @@ def narrow_rights(documents: list[Document]) -> Iterator[Problem]:
             if any("*" in value for values in rule.values() for value in values):
                 yield Problem(name_of(role), "a wildcard", "Name what is needed")
             if "secrets" in rule.get("resources", []) and (rule["verbs"] != ["get"] or not rule.get("resourceNames")):
-                yield Problem(name_of(role), "rights on secrets", "Mount the one that is needed, or allow to get it by its name")
+                yield Problem(
+                    name_of(role), "rights on secrets", "Mount the one that is needed, or allow to get it by its name"
+                )
     for binding in of_kind(documents, "RoleBinding", "ClusterRoleBinding"):
         ref, namespace = binding["roleRef"], binding["metadata"].get("namespace")
-        if not any((role["kind"], role["metadata"]["name"], role["metadata"].get("namespace")) == (ref["kind"], ref["name"], namespace) for role in documents):
-            yield Problem(name_of(binding), f"binds {ref['kind']} {ref['name']}, which is not in the manifests", "Bind a role of its own namespace")
+        if not any(
+            (role["kind"], role["metadata"]["name"], role["metadata"].get("namespace"))
+            == (ref["kind"], ref["name"], namespace)
+            for role in documents
+        ):
+            yield Problem(
+                name_of(binding),
+                f"binds {ref['kind']} {ref['name']}, which is not in the manifests",
+                "Bind a role of its own namespace",
+            )
 
 
 def steps_rights(documents: list[Document]) -> Iterator[Problem]:
@@ -41,16 +51,26 @@ def steps_rights(documents: list[Document]) -> Iterator[Problem]:
         has = rights(documents, name)
         for missing in sorted(_STEP - has):
             yield Problem(
-                name_of(account), f"may not {missing[3]} {' '.join(filter(None, missing[1:3]))}, as Kubeflow does in its name", "Allow it in the role step"
+                name_of(account),
+                f"may not {missing[3]} {' '.join(filter(None, missing[1:3]))}, as Kubeflow does in its name",
+                "Allow it in the role step",
             )
         for more in sorted(has - _STEP):
-            yield Problem(name_of(account), f"may {more[3]} {' '.join(filter(None, more[1:3]))}, which no step needs", "Leave it out of the role step")
+            yield Problem(
+                name_of(account),
+                f"may {more[3]} {' '.join(filter(None, more[1:3]))}, which no step needs",
+                "Leave it out of the role step",
+            )
 
 
 def rights(documents: list[Document], account: str) -> set[tuple[str, str, str, str]]:
     """What an account of the runs' namespace may do there: API group, resource, name ("" for every one), verb."""
     subject = {"kind": "ServiceAccount", "name": account, "namespace": RUNS}
-    bound = {one["roleRef"]["name"] for one in of_kind(documents, "RoleBinding") if one["metadata"]["namespace"] == RUNS and subject in one["subjects"]}
+    bound = {
+        one["roleRef"]["name"]
+        for one in of_kind(documents, "RoleBinding")
+        if one["metadata"]["namespace"] == RUNS and subject in one["subjects"]
+    }
     return {
         (group, resource, name, verb)
         for role in of_kind(documents, "Role")
@@ -67,4 +87,8 @@ def known_to_kubeflow(documents: list[Document]) -> Iterator[Problem]:
     """The runs' namespace keeps the label of a Kubeflow Profile, by which the network policy of Kubeflow's object store lets steps in."""
     for one in of_kind(documents, "Namespace"):
         if one["metadata"]["name"] == RUNS and one["metadata"].get("labels", {}).get(_PART_OF) != _PROFILE:
-            yield Problem(name_of(one), f"is not labelled {_PART_OF}: {_PROFILE}", "Label it so in namespaces.yaml, and have no transformer replace that")
+            yield Problem(
+                name_of(one),
+                f"is not labelled {_PART_OF}: {_PROFILE}",
+                "Label it so in namespaces.yaml, and have no transformer replace that",
+            )

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.shared.errors import Problem
+from attrloop.components.errors import Problem
 from manifests.check.build import ROOT, UNSET, Document, containers, name_of
 
 IMAGES = ROOT / "components/images/kustomization.yaml"
@@ -25,7 +25,10 @@ def _network(value: str) -> bool:
 
 
 FORMS: dict[str, tuple[Callable[[str], bool], str]] = {
-    "project": (_like(r"([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"), "the id of a project, such as my-project-1"),
+    "project": (
+        _like(r"([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"),
+        "the id of a project, such as my-project-1",
+    ),
     "iamDomain": (_like(r"[a-z][a-z0-9.-]*\.iam\.gserviceaccount\.com"), "<project>.iam.gserviceaccount.com"),
     "artifacts": (_like(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\s]+)+"), "gs://<bucket>/<folder>"),
     "clusterName": (_like(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"), "the name of a cluster"),
@@ -51,12 +54,35 @@ def wrong_settings(overlay: Path) -> list[Problem]:
 
 def placeholders(documents: list[Document], overlay: Path) -> list[Problem]:
     """Every value that is still to be replaced before the documents can be applied."""
-    images = sorted({container["image"] for _, _, container in containers(documents) if UNSET in container["image"] or NO_REGISTRY in container["image"]})
-    found = [Problem(f"{IMAGES}: {image.partition('@')[0].rpartition('/')[2]}", f"placeholder {image}", "Give newName and digest") for image in images]
-    unset = [Problem(where, f"placeholder {value}", f"Give {FORMS[key][1]}") for where, key, value in _settings(overlay) if UNSET in value]
+    images = sorted(
+        {
+            container["image"]
+            for _, _, container in containers(documents)
+            if UNSET in container["image"] or NO_REGISTRY in container["image"]
+        }
+    )
+    found = [
+        Problem(
+            f"{IMAGES}: {image.partition('@')[0].rpartition('/')[2]}", f"placeholder {image}", "Give newName and digest"
+        )
+        for image in images
+    ]
+    unset = [
+        Problem(where, f"placeholder {value}", f"Give {FORMS[key][1]}")
+        for where, key, value in _settings(overlay)
+        if UNSET in value
+    ]
     if not unset:  # what no setting explains
-        texts = ((document, path, text) for document in documents for path, text in _texts(document) if UNSET in text and text not in images)
-        unset = [Problem(f"{name_of(document)}: {path}", f"placeholder {text}", f"Set it in {overlay}") for document, path, text in texts]
+        texts = (
+            (document, path, text)
+            for document in documents
+            for path, text in _texts(document)
+            if UNSET in text and text not in images
+        )
+        unset = [
+            Problem(f"{name_of(document)}: {path}", f"placeholder {text}", f"Set it in {overlay}")
+            for document, path, text in texts
+        ]
     return found + unset
 
 

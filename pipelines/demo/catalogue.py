@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from attrloop.components.shared.storage.store import write_atomic
+from attrloop.components.storage.files import write_atomic
 from attrloop.pipelines.demo.renderer import render
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product, values_of
 
@@ -49,11 +49,18 @@ def write_catalogue(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> 
     listings = [{"id": id_, "vertical": vertical, "images": images} for id_, vertical, images, _ in rows]
     gold = [
         {"listing": id_, "attribute": FAMILIES[family].attribute, "value": value, "source": "human", "split": split}
-        for split, (first, last) in {"validation": (0, sizes.validation), "test": (sizes.validation, sizes.validation + sizes.test)}.items()
+        for split, (first, last) in {
+            "validation": (0, sizes.validation),
+            "test": (sizes.validation, sizes.validation + sizes.test),
+        }.items()
         for id_, _, _, values in rows[first:last]
         for family, value in values.items()
     ]
-    truth = [{"listing": id_, "attribute": FAMILIES[family].attribute, "value": value} for id_, _, _, values in rows for family, value in values.items()]
+    truth = [
+        {"listing": id_, "attribute": FAMILIES[family].attribute, "value": value}
+        for id_, _, _, values in rows
+        for family, value in values.items()
+    ]
     write_atomic(folder / "schema.yaml", yaml.safe_dump(schema(), sort_keys=False).encode())
     for name, records in (("listings", listings), ("labels", gold), ("truth", truth)):
         write_atomic(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
@@ -67,7 +74,11 @@ def schema() -> dict[str, object]:
         "verticals": {
             vertical: {
                 "attributes": {
-                    FAMILIES[family].attribute: {"description": FAMILIES[family].description, "values": values_of(vertical, family)} for family in families
+                    FAMILIES[family].attribute: {
+                        "description": FAMILIES[family].description,
+                        "values": values_of(vertical, family),
+                    }
+                    for family in families
                 }
             }
             for vertical, families in VERTICALS.items()

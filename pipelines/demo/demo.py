@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from attrloop.components.shared.config import (
+from attrloop.components.run.config import (
     AnnotateConfig,
     DataConfig,
     DpoConfig,
@@ -53,6 +53,8 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
         mine=MineConfig(pairs_per_sample=4, balance=3.0),
         dpo=DpoConfig(learning_rate=2e-3, epochs=2, batch_size=32, beta=0.1, nll=2.0),
         evaluate=EvaluateConfig(batch_size=200, max_new_tokens=16),
-        loop=LoopConfig(iterations=3, min_gain=0.01),  # less is within chance on this validation split, and not worth a minute
+        loop=LoopConfig(
+            iterations=3, min_gain=0.01
+        ),  # less is within chance on this validation split, and not worth a minute
         tracking=TrackingConfig(experiment="attrloop-demo", model_name="demo-attribute-adapter"),
     )

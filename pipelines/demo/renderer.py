@@ -17,7 +17,10 @@ _CANVAS = 2 * IMAGE_SIZE
 
 
 def _ring(radius_x: float, radius_y: float, corners: int) -> list[tuple[float, float]]:
-    return [(radius_x * math.cos(2 * math.pi * k / corners), radius_y * math.sin(2 * math.pi * k / corners)) for k in range(corners)]
+    return [
+        (radius_x * math.cos(2 * math.pi * k / corners), radius_y * math.sin(2 * math.pi * k / corners))
+        for k in range(corners)
+    ]
 
 
 # Outlines as corners in units of the half width and half height, y downwards.
@@ -169,7 +172,9 @@ def _outer_edge(draw: ImageDraw.ImageDraw, shape: _Shape, edge: str, rng: np.ran
         bottom = max(y for _, y in shape.outline)
         xs = [x for x, _ in shape.outline]
         for x in np.arange(min(xs) + 3, max(xs) - 2, 5):
-            draw.line([x, bottom - 6, x + rng.uniform(-1, 1), bottom + 10 * shape.scale], fill=shape.ink, width=shape.line)
+            draw.line(
+                [x, bottom - 6, x + rng.uniform(-1, 1), bottom + 10 * shape.scale], fill=shape.ink, width=shape.line
+            )
         return
     r = 4.5 * shape.scale
     for (x0, y0), (x1, y1) in zip(shape.outline, shape.outline[1:] + shape.outline[:1], strict=True):
@@ -190,7 +195,9 @@ def _grips(draw: ImageDraw.ImageDraw, shape: _Shape, count: int) -> None:
 def _neck(cut: ImageDraw.ImageDraw, shape: _Shape, upper: str) -> None:
     reach, depth = shape.width * 0.32, shape.height * 0.42
     if upper == "notched":
-        cut.polygon([(shape.x - reach, shape.top - 1), (shape.x + reach, shape.top - 1), (shape.x, shape.top + depth)], fill=0)
+        cut.polygon(
+            [(shape.x - reach, shape.top - 1), (shape.x + reach, shape.top - 1), (shape.x, shape.top + depth)], fill=0
+        )
     else:
         cut.ellipse([shape.x - reach, shape.top - depth, shape.x + reach, shape.top + depth * 0.8], fill=0)
 
@@ -198,7 +205,11 @@ def _neck(cut: ImageDraw.ImageDraw, shape: _Shape, upper: str) -> None:
 def _collar(draw: ImageDraw.ImageDraw, shape: _Shape) -> None:
     reach, top = shape.width * 0.42, shape.top
     for side in (-1, 1):
-        wing = [(shape.x, top), (shape.x + side * reach, top - 5 * shape.scale), (shape.x + side * reach * 0.7, top + 15 * shape.scale)]
+        wing = [
+            (shape.x, top),
+            (shape.x + side * reach, top - 5 * shape.scale),
+            (shape.x + side * reach * 0.7, top + 15 * shape.scale),
+        ]
         draw.polygon(wing, fill=shape.ink)
 
 
@@ -221,7 +232,11 @@ def _surface(shape: _Shape, pattern: str | None, rng: np.random.Generator) -> Im
         lines([[0, q, size, q] for q in steps])
     if pattern == "zigzag":
         for q in steps:
-            draw.line([(p, q + (4 if (p // 6) % 2 else -4) * shape.scale) for p in range(0, size, 6)], fill=shape.ink, width=shape.line)
+            draw.line(
+                [(p, q + (4 if (p // 6) % 2 else -4) * shape.scale) for p in range(0, size, 6)],
+                fill=shape.ink,
+                width=shape.line,
+            )
     if pattern == "dotted":
         for i, q in enumerate(steps):
             for p in range(steps.start + (i % 2) * period // 2, size, period):
@@ -229,20 +244,33 @@ def _surface(shape: _Shape, pattern: str | None, rng: np.random.Generator) -> Im
     if pattern == "floral":
         petal = shape.line * 0.9
         for _ in range(26):
-            x, y = rng.uniform(shape.x - shape.width, shape.x + shape.width), rng.uniform(shape.y - shape.height, shape.y + shape.height)
+            x, y = (
+                rng.uniform(shape.x - shape.width, shape.x + shape.width),
+                rng.uniform(shape.y - shape.height, shape.y + shape.height),
+            )
             for k in range(5):
-                disc(x + 1.6 * petal * math.cos(k * 2 * math.pi / 5), y + 1.6 * petal * math.sin(k * 2 * math.pi / 5), petal)
+                disc(
+                    x + 1.6 * petal * math.cos(k * 2 * math.pi / 5),
+                    y + 1.6 * petal * math.sin(k * 2 * math.pi / 5),
+                    petal,
+                )
     return image
 
 
 def _badge(draw: ImageDraw.ImageDraw, shape: _Shape, placement: str, rng: np.random.Generator) -> None:
     u, v = {"center": (0, 0.05), "left": (-0.38, 0.1), "right": (0.38, 0.1), "hem": (0, 0.58)}[placement]
-    x, y, r = shape.x + u * shape.width + rng.uniform(-2, 2), shape.y + v * shape.height + rng.uniform(-2, 2), 6.5 * shape.scale
+    x, y, r = (
+        shape.x + u * shape.width + rng.uniform(-2, 2),
+        shape.y + v * shape.height + rng.uniform(-2, 2),
+        6.5 * shape.scale,
+    )
     draw.rectangle([x - r, y - r, x + r, y + r], fill=shape.badge)
 
 
 def _photograph(image: Image.Image, background: Colour, style: Style, rng: np.random.Generator) -> np.ndarray:
-    image = image.rotate(rng.uniform(-style.rotation, style.rotation), fillcolor=background, resample=Image.Resampling.BILINEAR)
+    image = image.rotate(
+        rng.uniform(-style.rotation, style.rotation), fillcolor=background, resample=Image.Resampling.BILINEAR
+    )
     blur = rng.uniform(*style.blur)
     if blur > 0.1:
         image = image.filter(ImageFilter.GaussianBlur(blur))

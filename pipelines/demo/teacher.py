@@ -26,9 +26,9 @@ import httpx2
 import numpy as np
 from PIL import Image
 
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.schema import SEPARATOR
-from attrloop.components.shared.storage.store import digest
+from attrloop.components.catalogue.schema import SEPARATOR
+from attrloop.components.digests import digest
+from attrloop.components.errors import AttrloopError, fail
 from attrloop.pipelines.demo.world import FAMILIES
 
 MODEL = "demo-teacher"
@@ -122,15 +122,23 @@ def completion(teacher: Teacher, body: dict[str, Any]) -> dict[str, Any]:
         LookupError, ValueError: a body without pictures or without a JSON schema for the reply.
     """
     schema = body["response_format"]["json_schema"]["schema"]
-    parts = [part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]]
-    pictures = [base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in parts if part["type"] == "image_url"]
+    parts = [
+        part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]
+    ]
+    pictures = [
+        base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in parts if part["type"] == "image_url"
+    ]
     if not pictures:
         raise ValueError("no picture")
     answers = teacher.answer(pictures, schema)
     content = None if answers is None else json.dumps(answers)
     text = "".join(part.get("text", "") for part in parts) + json.dumps(schema)
     usage = {"prompt_tokens": len(text) // 4 + 85 * len(pictures), "completion_tokens": len(content or "") // 4 + 8}
-    message = {"role": "assistant", "content": content, "refusal": "I do not know this product." if content is None else None}
+    message = {
+        "role": "assistant",
+        "content": content,
+        "refusal": "I do not know this product." if content is None else None,
+    }
     return {
         "id": "chatcmpl-" + digest(body["messages"]),
         "object": "chat.completion",
@@ -157,7 +165,10 @@ def application(teacher: Teacher) -> Any:
         try:
             return completion(teacher, body)
         except (LookupError, ValueError, TypeError, OSError) as error:
-            return JSONResponse({"error": {"message": f"{type(error).__name__}: {error}", "type": "invalid_request_error"}}, status_code=400)
+            return JSONResponse(
+                {"error": {"message": f"{type(error).__name__}: {error}", "type": "invalid_request_error"}},
+                status_code=400,
+            )
 
     return app
 
@@ -170,7 +181,13 @@ def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: fl
         AttrloopError: it did not start within `wait_s` seconds.
     """
     options = {"--catalogue": catalogue, "--port": 0, "--error-rate": error_rate, "--seed": seed}
-    command = [sys.executable, "-m", __spec__.name, "--until-stdin-closes", *(str(part) for pair in options.items() for part in pair)]
+    command = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        "--until-stdin-closes",
+        *(str(part) for pair in options.items() for part in pair),
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         killer = threading.Timer(wait_s, process.kill)
@@ -191,11 +208,15 @@ def main() -> None:
     import uvicorn
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--catalogue", type=Path, required=True, help="folder with listings.jsonl, its images and truth.jsonl")
+    parser.add_argument(
+        "--catalogue", type=Path, required=True, help="folder with listings.jsonl, its images and truth.jsonl"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the URL is printed on the first line")
     parser.add_argument("--error-rate", type=float, default=0.05, help="share of wrong answers")
     parser.add_argument("--seed", type=int, default=0, help="decides which answers are wrong")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="end when the process that started this one does")
+    parser.add_argument(
+        "--until-stdin-closes", action="store_true", help="end when the process that started this one does"
+    )
     options = parser.parse_args()
     try:
         app = application(Teacher(options.catalogue, options.error_rate, options.seed))

@@ -4,8 +4,8 @@ import os
 import re
 from typing import Any
 
-from attrloop.components.shared.errors import fail
-from attrloop.components.shared.secrets import secret
+from attrloop.components.errors import fail
+from attrloop.components.secrets import secret
 
 FORMS = "token:VARIABLE, cookie:VARIABLE, iap:CLIENT_ID, service-account or service-account:FILE"
 
@@ -27,7 +27,11 @@ def credentials(auth: str) -> dict[str, Any]:
     kind, _, name = auth.partition(":")
     if kind in ("token", "cookie") and name:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise fail(f"--auth {kind}:...", "what follows the colon names no environment variable", f"Put the {kind} into one and give its name")
+            raise fail(
+                f"--auth {kind}:...",
+                "what follows the colon names no environment variable",
+                f"Put the {kind} into one and give its name",
+            )
         if not (value := secret(name)):
             raise fail(f"--auth {auth}", f"the environment variable {name} is not set", f"export {name}=...")
         return {"existing_token" if kind == "token" else "cookies": value}
@@ -46,6 +50,8 @@ def _service_account(auth: str, file: str) -> Any:
     path = file or os.environ.get(client.KF_PIPELINES_SA_TOKEN_ENV) or client.KF_PIPELINES_SA_TOKEN_PATH
     if not os.path.isfile(path):
         raise fail(
-            f"--auth {auth}", f"there is no service account token at {path}", "Project one into the pod (audience pipelines.kubeflow.org), or give its path"
+            f"--auth {auth}",
+            f"there is no service account token at {path}",
+            "Project one into the pod (audience pipelines.kubeflow.org), or give its path",
         )
     return client.ServiceAccountTokenVolumeCredentials(path=path)

@@ -15,8 +15,8 @@ from google.auth.exceptions import GoogleAuthError
 from kfp_server_api import ApiException, Configuration
 from urllib3.exceptions import HTTPError, LocationValueError
 
-from attrloop.components.shared.errors import AttrloopError, fail
-from attrloop.components.shared.tracking import shown_uri
+from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.tracking.server import shown_uri
 from attrloop.pipelines.submit.auth import credentials
 
 T = TypeVar("T")
@@ -38,10 +38,16 @@ class _Client(kfp.Client):
     def _load_config(self, host: str | None, *given: Any) -> Configuration:
         config = super()._load_config(host, *given)
         if not host and config.host == Configuration().host:  # the official client would try this very machine
-            raise fail("--host", "no server is named, and there is no pod's cluster or kubeconfig to find one in", "Give --host or KF_PIPELINES_ENDPOINT")
+            raise fail(
+                "--host",
+                "no server is named, and there is no pod's cluster or kubeconfig to find one in",
+                "Give --host or KF_PIPELINES_ENDPOINT",
+            )
         address, refresh = config.host.rstrip("/"), config.refresh_api_key_hook
 
-        def keep_address(config: Configuration) -> None:  # a kubeconfig's hook sets the host anew, to that of the cluster itself
+        def keep_address(
+            config: Configuration,
+        ) -> None:  # a kubeconfig's hook sets the host anew, to that of the cluster itself
             if refresh:
                 refresh(config)
             config.host = address
@@ -84,7 +90,11 @@ class Kubeflow:
         self._auth, self._timeout, self._tell = auth, timeout, tell
         self._client: kfp.Client | None = None
         if host and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", host):
-            raise fail(f"--host {shown_uri(host)}", "not the address of a server", "Give http(s)://HOST[:PORT][/PATH] and nothing after it")
+            raise fail(
+                f"--host {shown_uri(host)}",
+                "not the address of a server",
+                "Give http(s)://HOST[:PORT][/PATH] and nothing after it",
+            )
         credentials(auth)
 
     def call(self, what: str, do: Callable[[kfp.Client], T], repeat: tuple[int, ...] = ()) -> T:
@@ -112,7 +122,9 @@ class Kubeflow:
 
         def on_error(error: Exception) -> None:
             if not told and not (isinstance(error, ApiException) and error.status in repeat):
-                told.append(f"Kubeflow at {self._shown()} did not {what}: {_reason(error)}. Trying again for up to {self.patience:.0f} s")
+                told.append(
+                    f"Kubeflow at {self._shown()} did not {what}: {_reason(error)}. Trying again for up to {self.patience:.0f} s"
+                )
                 self._tell(told[0])
 
         retrying = Retry(
@@ -125,14 +137,22 @@ class Kubeflow:
         try:
             return retrying(attempt)()
         except RetryError as error:
-            raise Unreachable(f"Kubeflow at {self._shown()} did not {what} within {self.patience:.0f} s: {_reason(error.cause)}. Check --host.") from error
+            raise Unreachable(
+                f"Kubeflow at {self._shown()} did not {what} within {self.patience:.0f} s: {_reason(error.cause)}. Check --host."
+            ) from error
         except ApiException as error:
             where = f"Kubeflow at {self._shown()} refused to {what}: {_reason(error)}."
-            raise (Unreachable(f"{where} Check --auth and --namespace.") if error.status in _DENIED else AttrloopError(where)) from error
+            raise (
+                Unreachable(f"{where} Check --auth and --namespace.")
+                if error.status in _DENIED
+                else AttrloopError(where)
+            ) from error
         except (GoogleAuthError, HTTPError) as error:
             raise Unreachable(f"could not {what} at {self._shown()}: {error}. Check --host and --auth.") from error
 
-    def ensure(self, what: str, find: Callable[[kfp.Client], T | None], make: Callable[[kfp.Client], T]) -> tuple[T, bool]:
+    def ensure(
+        self, what: str, find: Callable[[kfp.Client], T | None], make: Callable[[kfp.Client], T]
+    ) -> tuple[T, bool]:
         """Finds a thing or makes it; looks again after every failure, so that an answer that was lost does not make it twice.
 
         Returns:
@@ -161,14 +181,23 @@ class Kubeflow:
     def _connect(self) -> kfp.Client:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            client = _Client(self._goes_to, host=self._host or None, namespace=self.namespace or "kubeflow", **credentials(self._auth))
+            client = _Client(
+                self._goes_to,
+                host=self._host or None,
+                namespace=self.namespace or "kubeflow",
+                **credentials(self._auth),
+            )
         api = client._run_api.api_client
         send = api.request
 
         def request(*given: Any, **named: Any) -> Any:
             try:
-                response = send(*given, **(named | {"_request_timeout": named.get("_request_timeout") or self._timeout}))
-                if "html" in (response.getheader("Content-Type") or ""):  # the client would take it for an answer that says nothing
+                response = send(
+                    *given, **(named | {"_request_timeout": named.get("_request_timeout") or self._timeout})
+                )
+                if "html" in (
+                    response.getheader("Content-Type") or ""
+                ):  # the client would take it for an answer that says nothing
                     raise ApiException(status=401, reason="a web page in place of an answer, such as one to log in on")
                 return response
             except ApiException as error:
@@ -211,7 +240,9 @@ def _reason(error: BaseException | None) -> str:
     text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
         said = json.loads(text)
-        text = said.get("error_details") or said.get("error_message") or said.get("message") or said.get("error") or text
+        text = (
+            said.get("error_details") or said.get("error_message") or said.get("message") or said.get("error") or text
+        )
     except (ValueError, AttributeError):
         pass
     return f"{error.status} {error.reason}: {text.strip()[:500]}".rstrip(": ")

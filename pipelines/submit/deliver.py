@@ -4,11 +4,16 @@ from typing import Any
 
 from kfp_server_api import ApiException
 
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow, named
 from attrloop.pipelines.submit.submission import Submission
 
-_OVER = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")  # a run that ended so is not joined: the same command again makes another attempt
+_OVER = (
+    "FAILED",
+    "CANCELED",
+    "CANCELING",
+    "SKIPPED",
+)  # a run that ended so is not joined: the same command again makes another attempt
 
 
 def ensure_version(kubeflow: Kubeflow, submission: Submission) -> tuple[Any, bool]:
@@ -20,7 +25,9 @@ def ensure_version(kubeflow: Kubeflow, submission: Submission) -> tuple[Any, boo
     name, file = submission.compiled.name, str(submission.file)
 
     def find_pipeline(client: Any) -> Any | None:
-        return next(iter(named(client.list_pipelines, "pipelines", name, namespace=client.get_user_namespace() or None)), None)
+        return next(
+            iter(named(client.list_pipelines, "pipelines", name, namespace=client.get_user_namespace() or None)), None
+        )
 
     def upload_pipeline(client: Any) -> Any:
         return client.upload_pipeline(file, pipeline_name=name, namespace=client.get_user_namespace() or None)
@@ -29,8 +36,15 @@ def ensure_version(kubeflow: Kubeflow, submission: Submission) -> tuple[Any, boo
     pipeline_id, about = pipeline.pipeline_id, f"attrloop {submission.revision}"
     return kubeflow.ensure(
         f"take version {submission.version} of {name}",
-        lambda client: next(iter(named(client.list_pipeline_versions, "pipeline_versions", submission.version, pipeline_id=pipeline_id)), None),
-        lambda client: client.upload_pipeline_version(file, submission.version, pipeline_id=pipeline_id, description=about),
+        lambda client: next(
+            iter(
+                named(client.list_pipeline_versions, "pipeline_versions", submission.version, pipeline_id=pipeline_id)
+            ),
+            None,
+        ),
+        lambda client: client.upload_pipeline_version(
+            file, submission.version, pipeline_id=pipeline_id, description=about
+        ),
     )
 
 
@@ -38,13 +52,17 @@ def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:
     """Id of the experiment, made when there is none."""
     found, _ = kubeflow.ensure(
         f"make the experiment {name}",
-        lambda client: next(iter(named(client.list_experiments, "experiments", name, namespace=client.get_user_namespace())), None),
+        lambda client: next(
+            iter(named(client.list_experiments, "experiments", name, namespace=client.get_user_namespace())), None
+        ),
         lambda client: client.create_experiment(name, namespace=client.get_user_namespace() or None),
     )
     return found.experiment_id
 
 
-def ensure_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str, version: Any, run_as: str = "") -> tuple[Any, bool]:
+def ensure_run(
+    kubeflow: Kubeflow, submission: Submission, experiment_id: str, version: Any, run_as: str = ""
+) -> tuple[Any, bool]:
     """The run of a submission: the one that is under way or succeeded, else a new one.
 
     The server cannot be asked to create a run only once. Where two submitters did so at the same moment, both keep the older one and stop the
@@ -77,7 +95,9 @@ def ensure_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str, v
             service_account=run_as or None,
         )
 
-    run, made = kubeflow.ensure("start the run", lambda client: next(iter(_alive(client, submission, experiment_id)), None), start)
+    run, made = kubeflow.ensure(
+        "start the run", lambda client: next(iter(_alive(client, submission, experiment_id)), None), start
+    )
     kept = current_run(kubeflow, submission, experiment_id) or run
     return kept, made and kept.run_id == run.run_id
 
@@ -97,17 +117,33 @@ def current_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str) 
 
 def _in_the_way(client: Any, submission: Submission) -> Any | None:
     """A run that is under way in the submission's workspace and not its own, in whatever experiment."""
-    latest = client.list_runs(page_size=100, sort_by="created_at desc", namespace=client.get_user_namespace() or None).runs or []
+    latest = (
+        client.list_runs(page_size=100, sort_by="created_at desc", namespace=client.get_user_namespace() or None).runs
+        or []
+    )
     others = (run for run in latest if run.display_name != submission.run and run.state not in (*_OVER, "SUCCEEDED"))
     place = submission.arguments.get("workspace")
-    return next((run for run in others if place and ((run.runtime_config and run.runtime_config.parameters) or {}).get("workspace") == place), None)
+    return next(
+        (
+            run
+            for run in others
+            if place and ((run.runtime_config and run.runtime_config.parameters) or {}).get("workspace") == place
+        ),
+        None,
+    )
 
 
 def _alive(client: Any, submission: Submission, experiment_id: str) -> list[Any]:
-    return [run for run in named(client.list_runs, "runs", submission.run, experiment_id=experiment_id) if run.state not in _OVER]
+    return [
+        run
+        for run in named(client.list_runs, "runs", submission.run, experiment_id=experiment_id)
+        if run.state not in _OVER
+    ]
 
 
-def ensure_schedule(kubeflow: Kubeflow, submission: Submission, name: str, cron: str, experiment_id: str, version: Any, run_as: str = "") -> tuple[Any, str]:
+def ensure_schedule(
+    kubeflow: Kubeflow, submission: Submission, name: str, cron: str, experiment_id: str, version: Any, run_as: str = ""
+) -> tuple[Any, str]:
     """The recurring run of a name, with exactly this content.
 
     A recurring run cannot be changed on the server: another content is another recurring run, made before the former is removed.
@@ -144,7 +180,11 @@ def ensure_schedule(kubeflow: Kubeflow, submission: Submission, name: str, cron:
         )
 
     def remove_others(client: Any) -> int:
-        others = [entry for entry in _schedules(client, name, experiment_id) if entry.recurring_run_id != schedule.recurring_run_id]
+        others = [
+            entry
+            for entry in _schedules(client, name, experiment_id)
+            if entry.recurring_run_id != schedule.recurring_run_id
+        ]
         for entry in others:
             try:
                 client.delete_recurring_run(entry.recurring_run_id)

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from attrloop.components.shared.errors import InputError, Problem, fail
-from attrloop.components.shared.storage.store import digest
+from attrloop.components.digests import digest
+from attrloop.components.errors import InputError, Problem, fail
 
 LIMIT = 10_000  # bytes of a parameter that a server accepts by default
 
@@ -35,7 +35,9 @@ class Compiled:
     digest: str
 
     def required(self) -> list[str]:
-        return [name for name, about in self.inputs.items() if "defaultValue" not in about and not about.get("isOptional")]
+        return [
+            name for name, about in self.inputs.items() if "defaultValue" not in about and not about.get("isOptional")
+        ]
 
 
 def read_compiled(path: Path) -> Compiled:
@@ -47,7 +49,9 @@ def read_compiled(path: Path) -> Compiled:
     if not path.is_file():
         raise fail(str(path), "no such file", "Give the YAML that `attrloop compile` writes")
     try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        documents = list(
+            yaml.load_all(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        )
         spec = documents[0]
         parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         executors = spec["deploymentSpec"]["executors"].values()
@@ -73,7 +77,11 @@ def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
     problems: list[Problem] = []
     for name, text in settings.items():
         if name not in compiled.inputs:
-            problems.append(Problem(f"--set {name}", f"{compiled.name} has no such parameter", _suggestion(name, list(compiled.inputs))))
+            problems.append(
+                Problem(
+                    f"--set {name}", f"{compiled.name} has no such parameter", _suggestion(name, list(compiled.inputs))
+                )
+            )
             continue
         about = compiled.inputs[name]
         if not text and about.get("defaultValue") != "":
@@ -86,7 +94,13 @@ def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
             problems.append(Problem(f"--set {name}", f"{text!r} is not {wanted}", f"Give {wanted}"))
             continue
         if len(text.encode()) > LIMIT:
-            problems.append(Problem(f"--set {name}", f"longer than the {LIMIT:,} bytes that a server accepts", "Put it into a file and give its path"))
+            problems.append(
+                Problem(
+                    f"--set {name}",
+                    f"longer than the {LIMIT:,} bytes that a server accepts",
+                    "Put it into a file and give its path",
+                )
+            )
     if problems:
         raise InputError(problems)
     return values
@@ -103,7 +117,11 @@ def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, 
     for name in compiled.required():
         if name not in arguments:
             about = compiled.inputs[name].get("description", "").rstrip(".")
-            yield Problem(name, f"{compiled.name} needs this parameter ({about})", remedies.get(name, f"Give it: --set {name}=..."))
+            yield Problem(
+                name,
+                f"{compiled.name} needs this parameter ({about})",
+                remedies.get(name, f"Give it: --set {name}=..."),
+            )
 
 
 def _suggestion(name: str, known: list[str]) -> str:

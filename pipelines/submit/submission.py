@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.base_images import PLACEHOLDER
+from attrloop.components.digests import digest
+from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.prepare import resolve, run_name
-from attrloop.components.shared.base_images import PLACEHOLDER
-from attrloop.components.shared.config import RunConfig, load_config
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.components.shared.storage.store import digest, open_store
-from attrloop.components.shared.tracking import code_digest, slug
-from attrloop.pipelines.cluster import Cluster, no_images
+from attrloop.components.run.config import RunConfig, load_config
+from attrloop.components.storage.store import open_store
+from attrloop.components.tracking.server import code_digest, slug
+from attrloop.pipelines.definitions.cluster import Cluster, no_images
 from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled
 
 _ELSEWHERE = {
@@ -122,11 +123,15 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
 
 
 def _compile(wanted: Wanted, file: Path) -> Path:
-    from attrloop.pipelines.compile import MAX_ITERATIONS, compile_to
+    from attrloop.pipelines.definitions.compile import MAX_ITERATIONS, compile_to
 
     iterations = load_config(wanted.config).loop.iterations if wanted.config else 0
     asked = wanted.settings.get("loop_iterations", "")
-    compile_to(file, max_iterations=min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)), cluster=Cluster())
+    compile_to(
+        file,
+        max_iterations=min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)),
+        cluster=Cluster(),
+    )
     return file
 
 
@@ -143,12 +148,16 @@ def _overrides(values: dict[str, Any]) -> dict[str, Any]:
     def replaces(name: str) -> bool:
         section, _, key = name.partition("_")
         about = RunConfig.model_fields.get(section)
-        return name in (*_ELSEWHERE, "loop_seed") or (about is not None and key in getattr(about.annotation, "model_fields", {}))
+        return name in (*_ELSEWHERE, "loop_seed") or (
+            about is not None and key in getattr(about.annotation, "model_fields", {})
+        )
 
     return {name: value for name, value in values.items() if replaces(name)}
 
 
-def _problems(wanted: Wanted, compiled: Compiled, values: dict[str, Any], loaded: RunConfig | None, resolved: RunConfig | None) -> Iterator[Problem]:
+def _problems(
+    wanted: Wanted, compiled: Compiled, values: dict[str, Any], loaded: RunConfig | None, resolved: RunConfig | None
+) -> Iterator[Problem]:
     if PLACEHOLDER in compiled.images:
         yield no_images(str(wanted.pipeline or compiled.name))
     yield from _misplaced(wanted)
@@ -160,20 +169,33 @@ def _problems(wanted: Wanted, compiled: Compiled, values: dict[str, Any], loaded
         yield from _out_of_reach(loaded, values)
         if "loop_iterations" in compiled.inputs and (iterations := resolved.loop.iterations) > compiled.room:
             remedy = f"Compile it with --max-iterations {iterations}, or --set loop_iterations={compiled.room}"
-            yield Problem(str(wanted.pipeline), f"has room for {compiled.room} iterations, and the config wants {iterations}", remedy)
+            yield Problem(
+                str(wanted.pipeline),
+                f"has room for {compiled.room} iterations, and the config wants {iterations}",
+                remedy,
+            )
 
 
 def _misplaced(wanted: Wanted) -> Iterator[Problem]:
     """Every step runs in a pod of its own, and shares nothing with the others and with this machine but what lies in a bucket."""
-    for option, place in {"--runs": wanted.runs, **{f"--set {name}": wanted.settings.get(name, "") for name in ("config", "workspace")}}.items():
+    for option, place in {
+        "--runs": wanted.runs,
+        **{f"--set {name}": wanted.settings.get(name, "") for name in ("config", "workspace")},
+    }.items():
         if place and not re.match(r"gs://[^/]+" if option == "--runs" else r"gs://[^/]+/.", place):
-            yield Problem(f"{option} {place}", "the steps can only reach what lies in a bucket", "Give gs://BUCKET/FOLDER")
+            yield Problem(
+                f"{option} {place}", "the steps can only reach what lies in a bucket", "Give gs://BUCKET/FOLDER"
+            )
 
 
 def _out_of_reach(config: RunConfig, values: dict[str, Any]) -> Iterator[Problem]:
     """A path in a config means a file of this machine, which the cluster's steps do not see; that of a model may be one of their image."""
     for name, (section, key) in _ELSEWHERE.items():
-        where, path = (f"--set {name}", values[name]) if values.get(name) else (f"{section}.{key}", getattr(getattr(config, section), key))
+        where, path = (
+            (f"--set {name}", values[name])
+            if values.get(name)
+            else (f"{section}.{key}", getattr(getattr(config, section), key))
+        )
         if path and "://" not in path and (section == "data" or os.path.exists(path)):
             remedy = f"Name what they can read (a gs:// URI; for a model a hub id or a folder of their image), there or by --set {name}"
             yield Problem(where, f"{path} is on this machine, where the steps cannot read it", remedy)

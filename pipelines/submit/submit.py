@@ -5,10 +5,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from attrloop.pipelines.local import labels_of
+from attrloop.pipelines.local.runner import labels_of
 from attrloop.pipelines.submit.client import TIMEOUT, Kubeflow
 from attrloop.pipelines.submit.cron import six_fields
-from attrloop.pipelines.submit.deliver import current_run, ensure_experiment, ensure_run, ensure_schedule, ensure_version
+from attrloop.pipelines.submit.deliver import (
+    current_run,
+    ensure_experiment,
+    ensure_run,
+    ensure_schedule,
+    ensure_version,
+)
 from attrloop.pipelines.submit.submission import Submission, Wanted, plan
 from attrloop.pipelines.submit.wait import follow
 
@@ -39,7 +45,9 @@ class Destination:
         return Kubeflow(self.host, self.namespace, self.auth, self.patience, self.timeout, _note)
 
 
-def submit(wanted: Wanted, destination: Destination, wait: bool = False, timeout: float | None = None, every: float = 10) -> int:
+def submit(
+    wanted: Wanted, destination: Destination, wait: bool = False, timeout: float | None = None, every: float = 10
+) -> int:
     """Starts a run, or joins the one that the same submission started; prints its id as the last line, before it waits.
 
     Args:
@@ -60,12 +68,16 @@ def submit(wanted: Wanted, destination: Destination, wait: bool = False, timeout
         submission = plan(wanted, Path(folder))
         experiment, version = _deliver(kubeflow, submission, destination.experiment)
         run, started = ensure_run(kubeflow, submission, experiment, version, destination.run_as)
-        print(f"run       {submission.run}, {'started' if started else f'joined ({run.state.lower()})'}: {kubeflow.link(f'runs/details/{run.run_id}')}")
+        print(
+            f"run       {submission.run}, {'started' if started else f'joined ({run.state.lower()})'}: {kubeflow.link(f'runs/details/{run.run_id}')}"
+        )
         print(run.run_id, flush=True)
         if not wait:
             return 0
         steps = frozenset(label.rpartition(" ")[2] for label in labels_of(submission.file).values())
-        return follow(kubeflow, run.run_id, lambda: current_run(kubeflow, submission, experiment), steps, every, timeout, _note)
+        return follow(
+            kubeflow, run.run_id, lambda: current_run(kubeflow, submission, experiment), steps, every, timeout, _note
+        )
 
 
 def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = "") -> None:
@@ -84,9 +96,13 @@ def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = ""
     with tempfile.TemporaryDirectory(prefix="attrloop-") as folder:
         submission = plan(wanted, Path(folder), with_data=False)
         experiment, version = _deliver(kubeflow, submission, destination.experiment)
-        made, what = ensure_schedule(kubeflow, submission, name or submission.name, when, experiment, version, destination.run_as)
+        made, what = ensure_schedule(
+            kubeflow, submission, name or submission.name, when, experiment, version, destination.run_as
+        )
     paused = ", paused" if made.status == "DISABLED" else ""
-    print(f"schedule  {made.display_name} at '{when}', {what}{paused}: {kubeflow.link(f'recurringrun/details/{made.recurring_run_id}')}")
+    print(
+        f"schedule  {made.display_name} at '{when}', {what}{paused}: {kubeflow.link(f'recurringrun/details/{made.recurring_run_id}')}"
+    )
     print(made.recurring_run_id)
 
 
@@ -94,9 +110,15 @@ def _deliver(kubeflow: Kubeflow, submission: Submission, experiment: str) -> tup
     if loose := sorted(image for image in submission.compiled.images if "@sha256:" not in image):
         _note(f"images not pinned by digest, which may change under a run: {', '.join(loose)}")
     version, uploaded = ensure_version(kubeflow, submission)
-    print(f"pipeline  {submission.compiled.name}, version {submission.version}, {'uploaded' if uploaded else 'there already'}")
+    print(
+        f"pipeline  {submission.compiled.name}, version {submission.version}, {'uploaded' if uploaded else 'there already'}"
+    )
     submission.deliver_config()
-    print(f"workspace {submission.arguments['workspace']}" if "workspace" in submission.arguments else f"key       {submission.key}")
+    print(
+        f"workspace {submission.arguments['workspace']}"
+        if "workspace" in submission.arguments
+        else f"key       {submission.key}"
+    )
     return ensure_experiment(kubeflow, experiment), version
 
 

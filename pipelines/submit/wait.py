@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrloop.components.shared.errors import AttrloopError
+from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow
 
 SUCCEEDED, FAILED, STOPPED, WAITING, LOST = 0, 1, 3, 4, 5
@@ -51,7 +51,9 @@ def follow(
         if run.state in ENDS:
             return _ended(run, tell)
         if timeout is not None and time.monotonic() - begun + every > timeout:
-            tell(f"Still {run.state.lower()} after {timeout:.0f} s. The run {run_id} goes on; the same command again joins it.")
+            tell(
+                f"Still {run.state.lower()} after {timeout:.0f} s. The run {run_id} goes on; the same command again joins it."
+            )
             return WAITING
         time.sleep(every)
 
@@ -65,7 +67,11 @@ def _tell_changes(run: Any, seen: dict[str, str], steps: frozenset[str], tell: C
     for task in tasks:
         if task.display_name in steps and task.state and seen.get(task.task_id) != task.state:
             seen[task.task_id] = task.state
-            took = f" after {task.end_time - task.start_time}" if task.end_time and task.start_time and task.state in ENDS else ""
+            took = (
+                f" after {task.end_time - task.start_time}"
+                if task.end_time and task.start_time and task.state in ENDS
+                else ""
+            )
             tell(f"{_clock()}   {task.display_name} {task.state.lower()}{took}")
     if run.state and seen.get("") != run.state:
         seen[""] = run.state

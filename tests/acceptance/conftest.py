@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.tracking import connect
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.tracking.server import connect
 from attrloop.pipelines.demo.catalogue import write_catalogue
 from attrloop.pipelines.demo.demo import KEY_ENV
 from attrloop.pipelines.demo.teacher import serving
@@ -43,7 +43,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The YAML that `attrloop compile` writes."""
     from typer.testing import CliRunner
 
-    from attrloop.pipelines.cli import app
+    from attrloop.pipelines.cli.main import app
 
     path = tmp_path_factory.mktemp("compiled") / "attribute-loop.yaml"
     assert CliRunner().invoke(app, ["compile", "-o", str(path)]).exit_code == 0
@@ -53,7 +53,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Done]]:
     """A finished run of the compiled pipeline: `run_of(iterations=1)`; each takes over what one with fewer iterations has made."""
-    from attrloop.pipelines.local import run_pipeline
+    from attrloop.pipelines.local.runner import run_pipeline
 
     root, made = tmp_path_factory.mktemp("runs"), dict[tuple[int, float], Done]()
     (root / "store").mkdir()
@@ -70,7 +70,11 @@ def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFa
             shutil.copy(root / "store" / "mlflow.db", folder)
             config = world.model_copy(update={"loop": world.loop.model_copy(update={"min_gain": min_gain})})
             (folder / "config.yaml").write_text(config.model_dump_json())
-            arguments = {"config": str(folder / "config.yaml"), "workspace": str(workspace), "loop_iterations": iterations}
+            arguments = {
+                "config": str(folder / "config.yaml"),
+                "workspace": str(workspace),
+                "loop_iterations": iterations,
+            }
             output = run_pipeline(compiled, arguments, workspace, Console(quiet=True))
             made[iterations, min_gain] = Done(workspace, LoopState.model_validate_json(output))
         return made[iterations, min_gain]

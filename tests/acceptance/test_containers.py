@@ -27,11 +27,11 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from attrloop.components.promote.promote import rollback
-from attrloop.components.shared.config import DataConfig, RunConfig, TrackingConfig
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import Store, open_store
+from attrloop.components.run.config import DataConfig, RunConfig, TrackingConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.storage.store import Store, open_store
 from attrloop.pipelines.demo.demo import KEY_ENV
-from attrloop.pipelines.local import run_pipeline
+from attrloop.pipelines.local.runner import run_pipeline
 from tests.acceptance.conftest import Done
 from tests.emulator import new_bucket, upload
 
@@ -39,7 +39,19 @@ IMAGES = {name: os.environ.get(f"ATTRLOOP_{name.upper()}_IMAGE", "") for name in
 LABEL = "attrloop-test"
 BASE = "/opt/source/attrloop/pipelines/demo/base"  # of the embedded world's model, in every image
 TRAINER = ("preflight", "sft", "evaluate", "sample_chains", "dpo", "evaluate_test")
-STEPS = ["preflight", "annotate", "sft", "evaluate", "should_run", "latest_adapter", "share_out", "sample_chains", "mine_pairs", "dpo", "evaluate"]
+STEPS = [
+    "preflight",
+    "annotate",
+    "sft",
+    "evaluate",
+    "should_run",
+    "latest_adapter",
+    "share_out",
+    "sample_chains",
+    "mine_pairs",
+    "dpo",
+    "evaluate",
+]
 STEPS += ["evaluate_test", "register_adapter", "promote", "report"]
 CATALOGUE = ["prepare_prediction", "fetch_adapter", "share_out_catalogue", "predict", "review_queue"]
 
@@ -75,7 +87,9 @@ class Cluster:
     tracking: str
     folder: Path
 
-    def loop(self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1) -> Ran:
+    def loop(
+        self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1
+    ) -> Ran:
         """Runs the loop in the workspace `runs/<name>` of the bucket; see `run`."""
         output, containers, killed = self.run("loop", config, name, kill or {}, loop_iterations=iterations)
         return Ran(LoopState.model_validate_json(output), containers, killed)
@@ -143,7 +157,9 @@ def cluster(world: RunConfig, emulated: str, tmp_path_factory: pytest.TempPathFa
     except DockerException as error:
         pytest.skip(f"no docker engine answers: {error}")
     # In a process of its own, because components read their image's name when they are imported.
-    code = "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; folder = Path(sys.argv[1])\n"
+    code = (
+        "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; folder = Path(sys.argv[1])\n"
+    )
     code += "for name in ('loop', 'predict'): compile_to(folder / f'{name}.yaml', name, 1, Cluster(back_off=1))"
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
     with served(client, bucket := new_bucket()) as tracking:
@@ -165,7 +181,13 @@ def served(client: docker.DockerClient, bucket: str) -> Iterator[str]:
     }
     command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     container = client.containers.run(
-        IMAGES["worker"], command, detach=True, network_mode="host", read_only=True, tmpfs={"/tmp": "exec,mode=1777"}, environment=environment
+        IMAGES["worker"],
+        command,
+        detach=True,
+        network_mode="host",
+        read_only=True,
+        tmpfs={"/tmp": "exec,mode=1777"},
+        environment=environment,
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -185,7 +207,11 @@ def served(client: docker.DockerClient, bucket: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def config(world: RunConfig, cluster: Cluster) -> RunConfig:
     catalogue = f"{cluster.bucket}/catalogue"
-    data = {"catalogue_schema": f"{catalogue}/schema.yaml", "listings": f"{catalogue}/listings.jsonl", "labels": f"{catalogue}/labels.jsonl"}
+    data = {
+        "catalogue_schema": f"{catalogue}/schema.yaml",
+        "listings": f"{catalogue}/listings.jsonl",
+        "labels": f"{catalogue}/labels.jsonl",
+    }
     return world.model_copy(
         update={
             "data": DataConfig.model_validate(world.data.model_dump() | data),
@@ -205,15 +231,21 @@ def test_the_loop_turns_in_containers(cluster: Cluster, undisturbed: Ran, run_of
     for container in undisturbed.containers:
         assert container["Config"]["User"] == "10001:10001" and container["HostConfig"]["ReadonlyRootfs"]
         assert container["Config"]["Image"] == IMAGES["trainer" if step_of(container) in TRAINER else "worker"]
-    here, there = ([(outcome.stage, outcome.macro) for outcome in state.outcomes] for state in (run_of(1).state, undisturbed.state))
+    here, there = (
+        [(outcome.stage, outcome.macro) for outcome in state.outcomes] for state in (run_of(1).state, undisturbed.state)
+    )
     assert here == there, "as without containers"
     (version,) = MlflowClient(cluster.tracking).search_model_versions("name = 'container-adapter'")
     assert version.tags["stage"] == undisturbed.state.best.stage
-    assert any(name.endswith("adapter_model.safetensors") for name in open_store(f"{cluster.bucket}/mlflow").list("")), "MLflow keeps them in the bucket"
+    assert any(
+        name.endswith("adapter_model.safetensors") for name in open_store(f"{cluster.bucket}/mlflow").list("")
+    ), "MLflow keeps them in the bucket"
     assert b"data:image/jpeg" in open_store(f"{cluster.bucket}/runs/undisturbed").read("report.html")
 
 
-def test_containers_that_are_killed_are_tried_again_and_go_on(cluster: Cluster, config: RunConfig, undisturbed: Ran) -> None:
+def test_containers_that_are_killed_are_tried_again_and_go_on(
+    cluster: Cluster, config: RunConfig, undisturbed: Ran
+) -> None:
     store, wanted = (open_store(f"{cluster.bucket}/runs/{name}") for name in ("killed", "undisturbed"))
     sampled: dict[str, int] = {}
 
@@ -229,13 +261,22 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(cluster: Cluster, 
     tried = Counter(step_of(container) for container in ran.containers)
     assert tried == Counter(STEPS) + Counter(ran.killed), "the killed steps once more, and no other"
     assert parts(store).items() > sampled.items(), "no part that was kept is sampled again"
-    for same in ("iteration-1/pairs/pairs.parquet", "iteration-1/dpo/metrics.jsonl", "iteration-1/dpo/adapter/adapter_model.safetensors"):
+    for same in (
+        "iteration-1/pairs/pairs.parquet",
+        "iteration-1/dpo/metrics.jsonl",
+        "iteration-1/dpo/adapter/adapter_model.safetensors",
+    ):
         assert store.read(same) == wanted.read(same), same
-    told, expected = ([(s["name"], s["validation"], s["test"]) for s in json.loads(run.read("summary.json"))["stages"]] for run in (store, wanted))
+    told, expected = (
+        [(s["name"], s["validation"], s["test"]) for s in json.loads(run.read("summary.json"))["stages"]]
+        for run in (store, wanted)
+    )
     assert told == expected
 
 
-def test_another_run_has_its_adapter_compared_with_the_champion(cluster: Cluster, config: RunConfig, undisturbed: Ran) -> None:
+def test_another_run_has_its_adapter_compared_with_the_champion(
+    cluster: Cluster, config: RunConfig, undisturbed: Ran
+) -> None:
     """The champion is decoded in the image that can; the one that decides about promotion cannot."""
     rollback(f"{cluster.bucket}/runs/undisturbed", to="1", reason="so small a test set proves nothing")
     ran = cluster.loop(config.model_copy(update={"seed": 1}), "another", iterations=0)
@@ -245,20 +286,28 @@ def test_another_run_has_its_adapter_compared_with_the_champion(cluster: Cluster
     assert json.loads(store.read("promote/result.json"))["against"] == "version 1"
 
 
-def test_the_champion_predicts_a_catalogue(cluster: Cluster, config: RunConfig, undisturbed: Ran, world: RunConfig) -> None:
+def test_the_champion_predicts_a_catalogue(
+    cluster: Cluster, config: RunConfig, undisturbed: Ran, world: RunConfig
+) -> None:
     rollback(f"{cluster.bucket}/runs/undisturbed", to="1")
     queue, containers, _ = cluster.run("predict", config, "predicted", {}, workers_count=2)
-    assert Counter(step_of(container) for container in containers) == Counter(CATALOGUE) + Counter(["predict"]), "two share it"
-    assert {container["Config"]["Image"] for container in containers if step_of(container) == "predict"} == {IMAGES["trainer"]}
+    assert Counter(step_of(container) for container in containers) == Counter(CATALOGUE) + Counter(["predict"]), (
+        "two share it"
+    )
+    assert {container["Config"]["Image"] for container in containers if step_of(container) == "predict"} == {
+        IMAGES["trainer"]
+    }
     store = open_store(f"{cluster.bucket}/runs/predicted")
-    answered = pl.concat(pl.read_parquet(store.file(path)) for path in store.list("predictions") if path.endswith(".parquet"))
+    answered = pl.concat(
+        pl.read_parquet(store.file(path)) for path in store.list("predictions") if path.endswith(".parquet")
+    )
     assert answered["listing"].n_unique() == len(Path(world.data.listings).read_text().splitlines())
     assert any(path.endswith("/tasks.json") for path in store.list(queue)), "what a person should look at"
 
 
 def parts(store: Store) -> dict[str, int]:
     """Sampled parts, and which writing of it each is."""
-    from attrloop.components.shared.storage.gcs import bucket_of, split
+    from attrloop.components.storage.gcs import bucket_of, split
 
     prefix = f"{split(store.root)[1]}/iteration-1/chains/part-"
     return {blob.name: blob.generation for blob in bucket_of(store.root).list_blobs(prefix=prefix)}

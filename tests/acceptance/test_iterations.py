@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient, artifacts
 from mlflow.entities import Run
 
-from attrloop.components.shared import tracking
+from attrloop.components.tracking import server as tracking
 from tests.acceptance.conftest import Done
 from tests.acceptance.world import finished
 
@@ -85,18 +85,30 @@ def test_an_early_stop_leaves_the_remaining_iterations_out(stopped: Done) -> Non
 
 
 def test_each_iteration_is_made_from_the_one_before(three: Done) -> None:
-    manifests = {stage: json.loads((three.workspace / stage / "manifest.json").read_text()) for stage in finished(three.workspace)}
+    manifests = {
+        stage: json.loads((three.workspace / stage / "manifest.json").read_text())
+        for stage in finished(three.workspace)
+    }
     previous = "sft"
     for k in (1, 2, 3):
         step = f"iteration-{k}"
         assert manifests[f"{step}/pairs"]["counts"]["pairs"] > 0, "a loop without pairs would prove nothing"
-        assert manifests[f"{step}/chains"]["made_from"]["adapter"] == manifests[f"{step}/dpo"]["made_from"]["adapter"] == manifests[previous]["digest"]
+        assert (
+            manifests[f"{step}/chains"]["made_from"]["adapter"]
+            == manifests[f"{step}/dpo"]["made_from"]["adapter"]
+            == manifests[previous]["digest"]
+        )
         previous = f"{step}/dpo"
 
 
 def test_what_a_shorter_run_finished_is_not_done_again(none: Done, one: Done, three: Done) -> None:
     for shorter, longer in ((none, one), (one, three)):
-        digests = ({stage: (run.workspace / stage / "manifest.json").read_text() for stage in finished(run.workspace)} for run in (shorter, longer))
+        digests = (
+            {stage: (run.workspace / stage / "manifest.json").read_text() for stage in finished(run.workspace)}
+            for run in (shorter, longer)
+        )
         before, after = digests
         kept = {stage for stage in before if not stage.startswith(("register", "promote"))}
-        assert kept and {stage: before[stage] for stage in kept} == {stage: after[stage] for stage in kept}, "a manifest tells the seconds that the work took"
+        assert kept and {stage: before[stage] for stage in kept} == {stage: after[stage] for stage in kept}, (
+            "a manifest tells the seconds that the work took"
+        )

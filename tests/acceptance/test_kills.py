@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from attrloop.components.shared.config import RunConfig
+from attrloop.components.run.config import RunConfig
 from tests.acceptance.conftest import Done
 from tests.acceptance.world import finished, metrics, pairs, run_to_end, run_until, write_config
 
@@ -42,7 +42,10 @@ STAGES: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "sample": (f"{ITERATION}/chains", lambda w: len(list((w / ITERATION / "chains").glob("part-*.parquet"))) >= 3),
     "mine": (f"{ITERATION}/pairs", lambda w: (w / ITERATION / "pairs/inputs.json").exists()),
     "dpo": (f"{ITERATION}/dpo", lambda w: any((w / ITERATION / "dpo/checkpoints").glob("checkpoint-*/window-0.json"))),
-    "evaluate": (f"evaluate/validation/{ITERATION}", lambda w: any((w / f"evaluate/validation/{ITERATION}/parts").glob("part-*.parquet"))),
+    "evaluate": (
+        f"evaluate/validation/{ITERATION}",
+        lambda w: any((w / f"evaluate/validation/{ITERATION}/parts").glob("part-*.parquet")),
+    ),
     "register": ("register", lambda w: (w / "register/inputs.json").exists() and tracked_runs(w) >= 2),
 }
 
@@ -61,7 +64,9 @@ def kill_in(stage: str, config: Path, workspace: Path) -> None:
 def parts(workspace: Path) -> dict[Path, int]:
     """What an unfinished stage has put down for good, and when."""
     return {
-        file: file.stat().st_mtime_ns for pattern in ("iteration-*/chains/part-*.parquet", "evaluate/*/*/parts/*.parquet") for file in workspace.glob(pattern)
+        file: file.stat().st_mtime_ns
+        for pattern in ("iteration-*/chains/part-*.parquet", "evaluate/*/*/parts/*.parquet")
+        for file in workspace.glob(pattern)
     }
 
 
@@ -78,13 +83,20 @@ def expect_same(workspace: Path, undisturbed: Path) -> None:
         for name, value in load_file(workspace / adapter / "adapter_model.safetensors").items():
             torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=0)
     summaries = (json.loads((run / "summary.json").read_text()) for run in (workspace, undisturbed))
-    one, other = ([{key: stage[key] for key in ("name", "validation", "test", "pairs")} for stage in summary["stages"]] for summary in summaries)
+    one, other = (
+        [{key: stage[key] for key in ("name", "validation", "test", "pairs")} for stage in summary["stages"]]
+        for summary in summaries
+    )
     assert one == other
 
 
-def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(world: RunConfig, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
+    world: RunConfig, undisturbed: Path, tmp_path: Path
+) -> None:
     workspace = tmp_path / "run"
-    config = write_config(world.model_copy(update={"loop": world.loop.model_copy(update={"iterations": 1})}), tmp_path / "config.yaml")
+    config = write_config(
+        world.model_copy(update={"loop": world.loop.model_copy(update={"iterations": 1})}), tmp_path / "config.yaml"
+    )
     shutil.copy(undisturbed.parents[1] / "store" / "mlflow.db", tmp_path)
     done: dict[str, int] = {}
     for stage in STAGES:

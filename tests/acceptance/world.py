@@ -11,7 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.shared.config import DpoConfig, EvaluateConfig, LoopConfig, PromoteConfig, RunConfig, SampleConfig, SftConfig
+from attrloop.components.run.config import (
+    DpoConfig,
+    EvaluateConfig,
+    LoopConfig,
+    PromoteConfig,
+    RunConfig,
+    SampleConfig,
+    SftConfig,
+)
 from attrloop.pipelines.demo.catalogue import Sizes
 from attrloop.pipelines.demo.demo import KEY_ENV, demo_config
 
@@ -45,8 +53,11 @@ def write_config(config: RunConfig, path: Path) -> Path:
 
 def start(config: Path, workspace: Path) -> subprocess.Popen[bytes]:
     """`attrloop run` as a person starts it, in a process group of its own."""
-    environment = {key: value for key, value in os.environ.items() if key not in CLEAN} | {KEY_ENV: "any", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "attrloop.pipelines.cli", "run", str(config), "--workspace", str(workspace)]
+    environment = {key: value for key, value in os.environ.items() if key not in CLEAN} | {
+        KEY_ENV: "any",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "attrloop.pipelines.cli.main", "run", str(config), "--workspace", str(workspace)]
     with (workspace.parent / "run.log").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
@@ -70,17 +81,25 @@ def run_until(config: Path, workspace: Path, reached: Callable[[Path], bool]) ->
 
 def finished(workspace: Path) -> dict[str, int]:
     """The finished stages, and when each was; without preflight, which looks anew every time."""
-    stages = {str(file.parent.relative_to(workspace)): file.stat().st_mtime_ns for file in workspace.rglob("manifest.json")}
+    stages = {
+        str(file.parent.relative_to(workspace)): file.stat().st_mtime_ns for file in workspace.rglob("manifest.json")
+    }
     return {stage: time_ns for stage, time_ns in stages.items() if stage != "preflight"}
 
 
 def pairs(workspace: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(workspace)): file.read_bytes() for file in workspace.glob("iteration-*/pairs/pairs.parquet")}
+    return {
+        str(file.relative_to(workspace)): file.read_bytes()
+        for file in workspace.glob("iteration-*/pairs/pairs.parquet")
+    }
 
 
 def metrics(workspace: Path) -> dict[str, Any]:
     """All figures of all stages on both splits."""
-    return {str(file.relative_to(workspace)): json.loads(file.read_text()) for file in workspace.glob("evaluate/*/*/metrics.json")}
+    return {
+        str(file.relative_to(workspace)): json.loads(file.read_text())
+        for file in workspace.glob("evaluate/*/*/metrics.json")
+    }
 
 
 def copy_run(workspace: Path, to: Path, *left_out: str) -> Path:

@@ -36,14 +36,27 @@ def run(chains: int, folder: Path) -> tuple[float, float, float]:
     world(ws, chains)
     size = sum(path.stat().st_size for path in ws.store.folder(f"{STAGE}/chains").glob("*.parquet")) / 2**20
     out = subprocess.run(
-        [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", ws.store.root], check=True, capture_output=True, text=True
+        [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", ws.store.root],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     seconds, peak = map(float, out.splitlines()[-1].split())
     return seconds, peak, size
 
 
 def main(sizes: list[int]) -> None:
-    table = Table("chains", "on disk MiB", "seconds", "chains/s", "peak MiB", "chains ratio", "time ratio", "peak ratio", title="mine_pairs")
+    table = Table(
+        "chains",
+        "on disk MiB",
+        "seconds",
+        "chains/s",
+        "peak MiB",
+        "chains ratio",
+        "time ratio",
+        "peak ratio",
+        title="mine_pairs",
+    )
     first: tuple[int, float, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         _, base, _ = run(1_000, Path(folder, "base"))
@@ -51,7 +64,14 @@ def main(sizes: list[int]) -> None:
             seconds, peak, size = run(chains, Path(folder, str(chains)))
             first = first or (chains, seconds, peak)
             ratios = (chains / first[0], seconds / first[1], peak / first[2])
-            table.add_row(f"{chains:,}", f"{size:.0f}", f"{seconds:.1f}", f"{chains / seconds:,.0f}", f"{peak:.0f}", *(f"{ratio:.2f}" for ratio in ratios))
+            table.add_row(
+                f"{chains:,}",
+                f"{size:.0f}",
+                f"{seconds:.1f}",
+                f"{chains / seconds:,.0f}",
+                f"{peak:.0f}",
+                *(f"{ratio:.2f}" for ratio in ratios),
+            )
     Console(width=120).print(table, f"base: {base:.0f} MiB")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
-from attrloop.components.shared.records import Chain, Label, polars_schema
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.catalogue.records import Chain, Label, polars_schema
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig
+from attrloop.components.run.workspace import Workspace
 
 STAGE = "iteration-1"
 VALUES = ("amber", "beige", "coral", "denim", "not_visible")
@@ -21,7 +21,9 @@ def workspace(root: Path, **mine: object) -> Workspace:
     """A workspace whose config has these mining settings; the schema has every vertical, attribute and value of this module."""
     root.mkdir(parents=True, exist_ok=True)
     attributes = "".join(f"      {name}: {{values: [{', '.join(VALUES)}]}}\n" for name in ATTRIBUTES)
-    (root / "schema.yaml").write_text("verticals:\n" + "".join(f"  {name}:\n    attributes:\n{attributes}" for name in VERTICALS))
+    (root / "schema.yaml").write_text(
+        "verticals:\n" + "".join(f"  {name}:\n    attributes:\n{attributes}" for name in VERTICALS)
+    )
     data = DataConfig(catalogue_schema=str(root / "schema.yaml"), listings=str(root / "listings.jsonl"))
     config = RunConfig.model_validate({"data": data, "model": ModelConfig(base="none"), "mine": mine})
     return Workspace.create(str(root / "run"), config)
@@ -29,11 +31,11 @@ def workspace(root: Path, **mine: object) -> Workspace:
 
 def finish(ws: Workspace, shards: list[pl.DataFrame], labels: list[Label]) -> None:
     """Stores chains and labels as finished stages."""
-    stage = Stage(ws.store, f"{STAGE}/chains", {"chains": "synthetic"})
+    stage = Artifact(ws.store, f"{STAGE}/chains", {"chains": "synthetic"})
     for k, shard in enumerate(shards):
         shard.write_parquet(stage.folder / f"part-{k:05d}.parquet")
     stage.finish("chains", {"chains": sum(map(len, shards))}, [f"part-{k:05d}.parquet" for k in range(len(shards))])
-    annotate = Stage(ws.store, "annotate", {"labels": "synthetic"})
+    annotate = Artifact(ws.store, "annotate", {"labels": "synthetic"})
     (annotate.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in labels))
     annotate.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
 
@@ -55,7 +57,9 @@ def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFra
     skill = rng.choice([0.35, 0.6, 0.9, 1.0], size=(listings, len(ATTRIBUTES), VIEWS))  # some photographs mislead
     view = np.arange(chains) % VIEWS
     right = rng.random((listings, len(ATTRIBUTES), chains)) < skill[:, :, view]
-    wrong = rng.choice(6, p=[0.45, 0.2, 0.15, 0.05, 0.05, 0.1], size=right.shape)  # amber is over-predicted; 5 is off the list
+    wrong = rng.choice(
+        6, p=[0.45, 0.2, 0.15, 0.05, 0.05, 0.1], size=right.shape
+    )  # amber is over-predicted; 5 is off the list
     answer = np.where(right, truth[:, :, None], wrong).ravel()
     listing, attribute, number = (index.ravel() for index in np.indices(right.shape))
     listing = listing + first
@@ -71,7 +75,12 @@ def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFra
             "view": view[number],
             "chain": number // VIEWS,
             "text": pl.select(
-                "The surface catches the light with a sheen of grade " + digits.cast(pl.String) + ", typical of " + said + ". Answer: " + said
+                "The surface catches the light with a sheen of grade "
+                + digits.cast(pl.String)
+                + ", typical of "
+                + said
+                + ". Answer: "
+                + said
             ).to_series(),
             "answer": values,
             "logprob": -rng.random(answer.size) * 9,
@@ -82,7 +91,9 @@ def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFra
     return frame, truth
 
 
-def world(ws: Workspace, chains: int, seed: int = 0, shard_size: int = 200, labelled: int = 90) -> dict[tuple[str, str], str]:
+def world(
+    ws: Workspace, chains: int, seed: int = 0, shard_size: int = 200, labelled: int = 90
+) -> dict[tuple[str, str], str]:
     """Fills a workspace with about this many chains, eight per sample, and labels for the first listings (train, validation, test in turn).
 
     Labelled test listings have chains here, which a sampler would not draw, so that a test can see that mining leaves them alone.
@@ -93,7 +104,7 @@ def world(ws: Workspace, chains: int, seed: int = 0, shard_size: int = 200, labe
     per_sample = 8
     listings = chains // (per_sample * len(ATTRIBUTES))
     labels: list[Label] = []
-    stage = Stage(ws.store, f"{STAGE}/chains", {"chains": f"synthetic {chains} {seed}"})
+    stage = Artifact(ws.store, f"{STAGE}/chains", {"chains": f"synthetic {chains} {seed}"})
     names = []
     for k, first in enumerate(range(0, listings, shard_size)):
         frame, truth = shard(first, min(shard_size, listings - first), per_sample, seed)
@@ -102,11 +113,17 @@ def world(ws: Workspace, chains: int, seed: int = 0, shard_size: int = 200, labe
         for row in range(first, min(first + len(truth), labelled)):
             split = ("train", "validation", "test")[row // len(VERTICALS) % 3]
             labels += [
-                Label(listing=f"{row:07d}", attribute=name, value=VALUES[value], rationale=f"it looks {VALUES[value]}", split=split)
+                Label(
+                    listing=f"{row:07d}",
+                    attribute=name,
+                    value=VALUES[value],
+                    rationale=f"it looks {VALUES[value]}",
+                    split=split,
+                )
                 for name, value in zip(ATTRIBUTES, truth[row - first], strict=True)
             ]
     stage.finish("chains", {"chains": chains}, names)
-    annotate = Stage(ws.store, "annotate", {"labels": "synthetic"})
+    annotate = Artifact(ws.store, "annotate", {"labels": "synthetic"})
     (annotate.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in labels))
     annotate.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
     return {(label.listing, label.attribute): label.value for label in labels}

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-STAGES = ("preflight.check", "annotate.annotate", "sft.train", "sample_chains.sample", "mine_pairs.mine", "dpo.train", "evaluate.steps", "promote.promote")
+STAGES = (
+    "preflight.check",
+    "annotate.annotate",
+    "sft.train",
+    "sample_chains.sample",
+    "mine_pairs.mine",
+    "dpo.train",
+    "evaluate.steps",
+    "promote.promote",
+)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 from mlflow import MlflowClient
@@ -17,12 +17,13 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.promote.promote import promote, rollback
 from attrloop.components.register_adapter.register import register
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import TrackingConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.run.workspace import LABELS
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
-from attrloop.components.shared.config import TrackingConfig
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import Store, open_store, read_manifest
-from attrloop.components.shared.workspace import LABELS
+from attrloop.components.storage.store import Store, open_store
 from tests.emulator import move
 from tests.small import train_until_killed
 from tests.tracked import make_run
@@ -44,16 +45,26 @@ def files(store: Store, path: str) -> list[str]:
     return [name.removeprefix(f"{path}/") for name in store.list(path)]
 
 
-def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(bucket: str, trained: Callable[[str], Path]) -> None:
+def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(
+    bucket: str, trained: Callable[[str], Path]
+) -> None:
     local = trained("qwen2_5_vl")
     uri = move(local, bucket, "run", "annotate")
     train_until_killed(23, "sft", [uri])
     store = open_store(uri)
     assert {name.split("/")[1] for name in files(store, "sft") if "/" in name} == {"checkpoint-9", "checkpoint-18"}
     assert sft.train(uri) == sft.ADAPTER
-    adapter, undisturbed = (load_file(s.file(f"{sft.ADAPTER}/adapter_model.safetensors")) for s in (store, open_store(local / "run")))
-    assert all(abs(value - undisturbed[name]).max() < 1e-6 for name, value in adapter.items()) and adapter.keys() == undisturbed.keys()
-    told, wanted = ([json.loads(row)["step"] for row in s.read("sft/metrics.jsonl").splitlines()] for s in (store, open_store(local / "run")))
+    adapter, undisturbed = (
+        load_file(s.file(f"{sft.ADAPTER}/adapter_model.safetensors")) for s in (store, open_store(local / "run"))
+    )
+    assert (
+        all(abs(value - undisturbed[name]).max() < 1e-6 for name, value in adapter.items())
+        and adapter.keys() == undisturbed.keys()
+    )
+    told, wanted = (
+        [json.loads(row)["step"] for row in s.read("sft/metrics.jsonl").splitlines()]
+        for s in (store, open_store(local / "run"))
+    )
     assert told == wanted and len(told) > 5, "the curve has no seam"
     assert not [name for name in files(store, "sft") if "checkpoint" in name], "a finished stage keeps none"
 
@@ -76,9 +87,15 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
     assert states[0] == states[1]
     for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
         assert files(here, path) == files(there, path), "the same files, and no more"
-    for path in (f"{STAGE}/chains/part-00004.parquet", f"{STAGE}/pairs/pairs.parquet", f"evaluate/validation/{STAGE}/{PREDICTIONS}"):
+    for path in (
+        f"{STAGE}/chains/part-00004.parquet",
+        f"{STAGE}/pairs/pairs.parquet",
+        f"evaluate/validation/{STAGE}/{PREDICTIONS}",
+    ):
         assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
-    assert there.read("report.html") == page.read_bytes() and b"data:image/jpeg" in page.read_bytes(), "the report shows images of the bucket's listings"
+    assert there.read("report.html") == page.read_bytes() and b"data:image/jpeg" in page.read_bytes(), (
+        "the report shows images of the bucket's listings"
+    )
     assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
 
 
@@ -98,13 +115,13 @@ def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str
 
 
 def _delete(uri: str) -> None:
-    from attrloop.components.shared.storage.gcs import bucket_of, split
+    from attrloop.components.storage.gcs import bucket_of, split
 
     bucket_of(uri).blob(split(uri)[1]).delete()
 
 
 def _generations(uri: str) -> dict[str, int]:
-    from attrloop.components.shared.storage.gcs import bucket_of, split
+    from attrloop.components.storage.gcs import bucket_of, split
 
     return {blob.name: blob.generation for blob in bucket_of(uri).list_blobs(prefix=f"{split(uri)[1]}/{STAGE}/chains/")}
 
@@ -121,6 +138,8 @@ def test_a_run_in_a_bucket_is_registered_promoted_and_rolled_back(bucket: str, r
     ledger = Ledger(open_store(f"{bucket}/runs"), "attribute-adapter")
     assert [(entry.action, entry.after) for entry in ledger.entries()] == [("promote", "1"), ("promote", "2")]
     parent = json.loads(open_store(uri).read("register/result.json"))["parent_run"]
-    assert {"config.json", "report.html", "summary.json", "annotate"} <= {file.path for file in client.list_artifacts(parent)}
+    assert {"config.json", "report.html", "summary.json", "annotate"} <= {
+        file.path for file in client.list_artifacts(parent)
+    }
     assert rollback(uri).after == str(client.get_model_version_by_alias("attribute-adapter", "champion").version) == "1"
     assert read_manifest(open_store(uri), "promote") is not None and open_store(uri).exists(LABELS)

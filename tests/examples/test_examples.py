@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from attrloop.components.preflight import check
 from attrloop.components.preflight.model import _probe
-from attrloop.components.shared.config import RunConfig, load_config
+from attrloop.components.run.config import RunConfig, load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OWN, QWEN = EXAMPLES / "own-catalogue" / "config.yaml", EXAMPLES / "qwen2.5-vl-3b.yaml"
@@ -37,10 +37,16 @@ def fields(model: type[BaseModel], before: str = "") -> set[str]:
 
 def keys(raw: dict[str, object], before: str = "") -> set[str]:
     """The dotted names of a document's keys, in the sections of a run config."""
-    sections = {name for name, field in RunConfig.model_fields.items() if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)}
+    sections = {
+        name
+        for name, field in RunConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
     names = set()
     for name, value in raw.items():
-        names |= {f"{before}{name}"} | (keys(value, f"{name}.") if name in sections and isinstance(value, dict) else set())
+        names |= {f"{before}{name}"} | (
+            keys(value, f"{name}.") if name in sections and isinstance(value, dict) else set()
+        )
     return names
 
 
@@ -50,7 +56,11 @@ def test_the_qwen_config_sets_every_field_there_is() -> None:
 
 def test_the_qwen_config_explains_every_value() -> None:
     lines = QWEN.read_text(encoding="utf-8").splitlines()
-    bare = [line for k, line in enumerate(lines) if ": " in line and not line.lstrip().startswith("#") and "#" not in line and "#" not in lines[k - 1]]
+    bare = [
+        line
+        for k, line in enumerate(lines)
+        if ": " in line and not line.lstrip().startswith("#") and "#" not in line and "#" not in lines[k - 1]
+    ]
     assert not bare
 
 
@@ -70,7 +80,11 @@ def test_preflight_finds_the_hub_model_missing_and_says_what_it_could_not_check(
 
 def test_the_own_catalogue_shows_what_a_schema_can_say() -> None:
     schema = yaml.safe_load((OWN.parent / "schema.yaml").read_text(encoding="utf-8"))
-    attributes = [attribute for vertical in schema["verticals"].values() for attribute in vertical["attributes"].values()]
-    names = {value if isinstance(value, str) else value["name"] for attribute in attributes for value in attribute["values"]}
+    attributes = [
+        attribute for vertical in schema["verticals"].values() for attribute in vertical["attributes"].values()
+    ]
+    names = {
+        value if isinstance(value, str) else value["name"] for attribute in attributes for value in attribute["values"]
+    }
     assert {"none", "not_visible", "other"} <= names
     assert any(attribute.get("many") for attribute in attributes)

@@ -21,12 +21,12 @@ from attrloop.components.annotate.annotate import annotate
 from attrloop.components.dpo import train as dpo
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.storage.store import write_atomic
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
 from attrloop.pipelines.demo.catalogue import Sizes, write_catalogue
 from attrloop.pipelines.demo.demo import demo_config
 from attrloop.pipelines.demo.teacher import serving
@@ -44,7 +44,15 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "no_labelled": {"mine": {"labelled": False}},
     **{f"unlabelled_{count}": {"sample": {"max_listings": count}} for count in (160, 320)},
 }
-_SHARED = ("annotate", "sft", "evaluate/validation/base", "evaluate/validation/sft", "evaluate/test/base", "evaluate/test/sft", "iteration-1/chains")
+_SHARED = (
+    "annotate",
+    "sft",
+    "evaluate/validation/base",
+    "evaluate/validation/sft",
+    "evaluate/test/base",
+    "evaluate/test/sft",
+    "iteration-1/chains",
+)
 
 
 def with_changes(config: RunConfig, changes: dict[str, dict[str, Any]]) -> RunConfig:
@@ -65,7 +73,9 @@ def parse_changes(texts: list[str]) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def seed_run(out: Path, seed: int, sizes: Sizes, changes: dict[str, dict[str, Any]], test: bool) -> tuple[Path, RunConfig]:
+def seed_run(
+    out: Path, seed: int, sizes: Sizes, changes: dict[str, dict[str, Any]], test: bool
+) -> tuple[Path, RunConfig]:
     """Labels, SFT and the first chains of a seed, which its arms share."""
     catalogue = out / f"catalogue-{seed}"
     write_catalogue(catalogue, seed, sizes)
@@ -102,7 +112,15 @@ def majority_voting(shared: Path, split: str) -> dict[str, float]:
     return result
 
 
-def run_arm(shared: Path, config: RunConfig, name: str, label: str, changes: dict[str, dict[str, Any]], iterations: int, test: bool) -> dict[str, Any]:
+def run_arm(
+    shared: Path,
+    config: RunConfig,
+    name: str,
+    label: str,
+    changes: dict[str, dict[str, Any]],
+    iterations: int,
+    test: bool,
+) -> dict[str, Any]:
     """One arm's iterations in a workspace of its own."""
     started = time.monotonic()
     workspace = shared.parent / f"{shared.name}-{label}"
@@ -129,9 +147,14 @@ def run_arm(shared: Path, config: RunConfig, name: str, label: str, changes: dic
     result = {"seed": config.seed, "arm": label, "rows": rows, "seconds": round(time.monotonic() - started)}
     for split in ("validation", "test") if test else ("validation",):
         evaluate(str(workspace), stages, split)
-        metrics = {stage: json.loads((workspace / "evaluate" / split / stage / "metrics.json").read_text()) for stage in stages}
+        metrics = {
+            stage: json.loads((workspace / "evaluate" / split / stage / "metrics.json").read_text()) for stage in stages
+        }
         result[split] = {stage: round(100 * value["macro_accuracy"], 1) for stage, value in metrics.items()}
-        result[f"{split}_verticals"] = {stage: {v: round(100 * x["accuracy"], 1) for v, x in value["verticals"].items()} for stage, value in metrics.items()}
+        result[f"{split}_verticals"] = {
+            stage: {v: round(100 * x["accuracy"], 1) for v, x in value["verticals"].items()}
+            for stage, value in metrics.items()
+        }
     return result
 
 
@@ -147,24 +170,39 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=["consensus"], choices=list(ARMS))
     parser.add_argument("--iterations", type=int, default=1)
-    parser.add_argument("--listings", type=int, default=Sizes().unlabelled, help="listings without gold labels, of which the teacher labels 120")
+    parser.add_argument(
+        "--listings",
+        type=int,
+        default=Sizes().unlabelled,
+        help="listings without gold labels, of which the teacher labels 120",
+    )
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--label", default="", help="added to the arms' names when changes are tried")
-    parser.add_argument("--seed-change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of what the arms share")
+    parser.add_argument(
+        "--seed-change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of what the arms share"
+    )
     parser.add_argument("--change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of the arms")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.jsonl"
     for seed in arguments.seeds:
-        shared, config = seed_run(arguments.out.absolute(), seed, Sizes(unlabelled=arguments.listings), parse_changes(arguments.seed_change), arguments.test)
+        shared, config = seed_run(
+            arguments.out.absolute(),
+            seed,
+            Sizes(unlabelled=arguments.listings),
+            parse_changes(arguments.seed_change),
+            arguments.test,
+        )
         if arguments.test and not (shared / "majority_voting.json").exists():
             voting = {"seed": seed, "arm": "majority_voting", "test": majority_voting(shared, "test")}
             write_atomic(shared / "majority_voting.json", json.dumps(voting).encode())
             add(results, voting)
         for name in arguments.arms:
             label = name + (f"-{arguments.label}" if arguments.label else "")
-            result = run_arm(shared, config, name, label, parse_changes(arguments.change), arguments.iterations, arguments.test)
+            result = run_arm(
+                shared, config, name, label, parse_changes(arguments.change), arguments.iterations, arguments.test
+            )
             add(results, result)
             print({key: value for key, value in result.items() if not key.endswith("_verticals")}, flush=True)
 

@@ -39,21 +39,40 @@ def write(source: Path, out: Path, seed: int = 0) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     values = json.loads((source / "schema.json").read_text())
-    schema = {"verticals": {v: {"attributes": {a: {"values": names} for a, names in attributes.items()}} for v, attributes in values.items()}}
+    schema = {
+        "verticals": {
+            v: {"attributes": {a: {"values": names} for a, names in attributes.items()}}
+            for v, attributes in values.items()
+        }
+    }
     (out / "schema.yaml").write_text(yaml.safe_dump(schema))
     train, held_out = rows_of(source / "train.jsonl", rng), rows_of(source / "val.jsonl", rng)
     listings, labels, majority = [], [], {}
     for vertical, rows in train.items():
-        cuts = {"train": rows[:LABELLED], "validation": rows[LABELLED : LABELLED + VALIDATION], "test": held_out[vertical][:TEST]}
+        cuts = {
+            "train": rows[:LABELLED],
+            "validation": rows[LABELLED : LABELLED + VALIDATION],
+            "test": held_out[vertical][:TEST],
+        }
         cuts[""] = rows[LABELLED + VALIDATION : LABELLED + VALIDATION + UNLABELLED]
         for split, members in cuts.items():
             for row in members:
                 images = [os.path.relpath(source / image, out) for image in row["images"]]
                 listings.append({"id": row["id"], "vertical": vertical, "images": images, "title": row["title"]})
                 if split:
-                    labels += [{"listing": row["id"], "attribute": a, "value": v, "split": split} for a, v in row["attributes"].items()]
-        counts = {a: Counter(row["attributes"][a] for row in cuts["train"] if a in row["attributes"]) for a in values[vertical]}
-        right = [counts[a] and counts[a].most_common(1)[0][0] == v for row in cuts["test"] for a, v in row["attributes"].items()]
+                    labels += [
+                        {"listing": row["id"], "attribute": a, "value": v, "split": split}
+                        for a, v in row["attributes"].items()
+                    ]
+        counts = {
+            a: Counter(row["attributes"][a] for row in cuts["train"] if a in row["attributes"])
+            for a in values[vertical]
+        }
+        right = [
+            counts[a] and counts[a].most_common(1)[0][0] == v
+            for row in cuts["test"]
+            for a, v in row["attributes"].items()
+        ]
         majority[vertical] = sum(map(bool, right)) / len(right)
     for name, records in (("listings", listings), ("labels", labels)):
         (out / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from attrloop.components.shared.state import LoopState, Outcome
+from attrloop.components.run.state import LoopState, Outcome
 from attrloop.pipelines.demo.demo import demo_config
 
 Row = dict[str, Any]
@@ -42,7 +42,10 @@ def table(rows: list[Row]) -> list[str]:
     runs = [row for row in rows if row["arm"] != "majority_voting"]
     seeds = sorted({row["seed"] for row in rows})
     sft = {row["seed"]: row["test"]["sft"] for row in runs}
-    lines = [f"| | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | gain over SFT | verticals up |", f"|---|{'---|' * len(seeds)}---|---|---|"]
+    lines = [
+        f"| | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | gain over SFT | verticals up |",
+        f"|---|{'---|' * len(seeds)}---|---|---|",
+    ]
     lines += [line(stage, {row["seed"]: row["test"][stage] for row in runs}, {}, seeds) for stage in ("base", "sft")]
     for arm in dict.fromkeys(row["arm"] for row in runs):
         mine = {row["seed"]: row for row in runs if row["arm"] == arm}
@@ -52,11 +55,26 @@ def table(rows: list[Row]) -> list[str]:
             chosen[f"{arm}, up to three"] = {seed: best(row) for seed, row in mine.items()}
         for name, stage in chosen.items():
             values = {seed: row["test"][stage[seed]] for seed, row in mine.items()}
-            lines.append(line(name, values, {seed: value - sft[seed] for seed, value in values.items()}, seeds, verticals_up(mine, stage)))
+            lines.append(
+                line(
+                    name,
+                    values,
+                    {seed: value - sft[seed] for seed, value in values.items()},
+                    seeds,
+                    verticals_up(mine, stage),
+                )
+            )
     for view in ("first", "each"):
         values = {row["seed"]: row["test"][view] for row in rows if row["arm"] == "majority_voting"}
         if values:
-            lines.append(line(f"majority voting, {view}", values, {seed: value - sft[seed] for seed, value in values.items()}, seeds))
+            lines.append(
+                line(
+                    f"majority voting, {view}",
+                    values,
+                    {seed: value - sft[seed] for seed, value in values.items()},
+                    seeds,
+                )
+            )
     return lines
 
 

@@ -8,7 +8,10 @@ DIFFERENT = {"fastapi", "numpy", "torch", "torchvision", "transformers"}  # that
 
 def pins(file: Path) -> dict[str, str]:
     lines = (line for line in file.read_text().splitlines() if not line.startswith("#"))
-    return {name.lower().replace("_", "-").replace(".", "-"): version for name, version in (line.split("==") for line in lines)}
+    return {
+        name.lower().replace("_", "-").replace(".", "-"): version
+        for name, version in (line.split("==") for line in lines)
+    }
 
 
 def test_pins_differ_only_where_vllm_wants_it() -> None:

@@ -29,20 +29,27 @@ def end(documents: list[Document], name: str) -> End:
         return End(address=name)
     namespace, _, workload = name.partition("/")
     for one in documents:
-        if one["kind"] in ("Deployment", "StatefulSet", "Job") and (one["metadata"]["namespace"], one["metadata"]["name"]) == (namespace, workload):
+        if one["kind"] in ("Deployment", "StatefulSet", "Job") and (
+            one["metadata"]["namespace"],
+            one["metadata"]["name"],
+        ) == (namespace, workload):
             return End(namespace, tuple(one["spec"]["template"]["metadata"]["labels"].items()))
     return End(namespace, marks=(("attrloop.dev/serving-client", "true"),) if namespace == "shop" else ())
 
 
 def allowed(documents: list[Document], source: End, target: End, port: int, protocol: str = "TCP") -> bool:
-    return _open(documents, source, target, port, protocol, "Egress") and _open(documents, target, source, port, protocol, "Ingress")
+    return _open(documents, source, target, port, protocol, "Egress") and _open(
+        documents, target, source, port, protocol, "Ingress"
+    )
 
 
 def _open(documents: list[Document], pod: End, other: End, port: int, protocol: str, direction: str) -> bool:
     policies = [
         one["spec"]
         for one in of_kind(documents, "NetworkPolicy")
-        if one["metadata"]["namespace"] == pod.namespace and direction in one["spec"]["policyTypes"] and _selects(one["spec"]["podSelector"], pod.labels)
+        if one["metadata"]["namespace"] == pod.namespace
+        and direction in one["spec"]["policyTypes"]
+        and _selects(one["spec"]["podSelector"], pod.labels)
     ]
     rules = [rule for spec in policies for rule in spec.get(direction.lower(), [])]
     return not policies or any(
@@ -62,9 +69,13 @@ def _is(peer: dict[str, Any], namespace: str, other: End) -> bool:
         if not other.address or UNSET in block["cidr"]:
             return False
         address = ip_address(other.address)
-        return address in ip_network(block["cidr"]) and not any(address in ip_network(part) for part in block.get("except", []))
+        return address in ip_network(block["cidr"]) and not any(
+            address in ip_network(part) for part in block.get("except", [])
+        )
     if other.address:
         return False
     marks = ((_NAMESPACE, other.namespace), *other.marks)
-    in_namespace = _selects(peer["namespaceSelector"], marks) if "namespaceSelector" in peer else other.namespace == namespace
+    in_namespace = (
+        _selects(peer["namespaceSelector"], marks) if "namespaceSelector" in peer else other.namespace == namespace
+    )
     return in_namespace and _selects(peer.get("podSelector", {}), other.labels)

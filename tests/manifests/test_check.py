@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from attrloop.components.shared.config import AnnotateConfig, TrackingConfig
-from attrloop.components.shared.tracking import CHAMPION
-from attrloop.pipelines.resources import MODELS, STAGES, parameters
+from attrloop.components.run.config import AnnotateConfig, TrackingConfig
+from attrloop.components.tracking.server import CHAMPION
+from attrloop.pipelines.definitions.resources import MODELS, STAGES, parameters
 from manifests.check.__main__ import main
 from manifests.check.build import ROOT, Document, containers, schema_problems
 from manifests.check.settings import FORMS
@@ -31,7 +31,9 @@ def check(capsys: pytest.CaptureFixture[str]) -> Check:
 
 
 def test_both_overlays_pass_and_say_that_they_cannot_be_applied_yet() -> None:
-    done = subprocess.run([sys.executable, "-m", "manifests.check"], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "manifests.check"], cwd=ROOT.parent, capture_output=True, text=True, check=False
+    )
     code, said = done.returncode, done.stdout + done.stderr
     assert code == 0, said
     assert "local: " in said and "gke: " in said
@@ -41,8 +43,14 @@ def test_both_overlays_pass_and_say_that_they_cannot_be_applied_yet() -> None:
 def test_a_deployment_is_refused_while_a_placeholder_is_left(check: Check) -> None:
     code, said = check("--deployable")
     assert code == 1
-    assert f"{ROOT}/components/images/kustomization.yaml: worker: placeholder registry.invalid/attrloop/worker@sha256:REPLACE. Give newName" in said
-    assert re.search(rf"{ROOT}/overlays/gke/settings.env:\d+: iamDomain: placeholder REPLACE.iam.gserviceaccount.com. Give <project>.iam", said)
+    assert (
+        f"{ROOT}/components/images/kustomization.yaml: worker: placeholder registry.invalid/attrloop/worker@sha256:REPLACE. Give newName"
+        in said
+    )
+    assert re.search(
+        rf"{ROOT}/overlays/gke/settings.env:\d+: iamDomain: placeholder REPLACE.iam.gserviceaccount.com. Give <project>.iam",
+        said,
+    )
 
 
 @pytest.fixture
@@ -50,7 +58,11 @@ def filled(tmp_path: Path) -> Path:
     """A copy of the manifests in which every placeholder is replaced."""
     copy = Path(shutil.copytree(ROOT, tmp_path / "manifests"))
     images, settings = copy / "components/images/kustomization.yaml", copy / "overlays/gke/settings.env"
-    images.write_text(images.read_text().replace("sha256:REPLACE", "sha256:" + "0123456789abcdef" * 4).replace("registry.invalid", "registry.example"))
+    images.write_text(
+        images.read_text()
+        .replace("sha256:REPLACE", "sha256:" + "0123456789abcdef" * 4)
+        .replace("registry.invalid", "registry.example")
+    )
     values = {"clusterLocation": "europe-west4", "controlPlane": "172.16.0.0/28", "baseRevision": "0123456789" * 4}
     text = settings.read_text()
     for key, value in values.items():
@@ -115,7 +127,12 @@ BROKEN: list[tuple[str, str, str, str]] = [
         "must state cpu, memory, nvidia.com/gpu",
     ),
     ("components/gpu/classes.yaml", "spot: true }", "spots: true }", "spots"),
-    ("components/gpu/classes.yaml", "whenUnsatisfiable: DoNotScaleUp", "whenUnsatisfiable: GiveUp", "whenUnsatisfiable"),
+    (
+        "components/gpu/classes.yaml",
+        "whenUnsatisfiable: DoNotScaleUp",
+        "whenUnsatisfiable: GiveUp",
+        "whenUnsatisfiable",
+    ),
     (
         "components/gpu/classes.yaml",
         "flexStart: { enabled: true }",
@@ -123,7 +140,12 @@ BROKEN: list[tuple[str, str, str, str]] = [
         "exactly one of reservations, flexStart and spot",
     ),
     ("components/external-secrets/secrets.yaml", "refreshInterval: 1h", "refreshInterval: hourly", "refreshInterval"),
-    ("components/external-secrets/secrets.yaml", "          serviceAccountRef", "          serviceAccountReference", "serviceAccountReference"),
+    (
+        "components/external-secrets/secrets.yaml",
+        "          serviceAccountRef",
+        "          serviceAccountReference",
+        "serviceAccountReference",
+    ),
     ("components/monitoring/serving.yaml", "interval: 30s", "intervall: 30s", "intervall"),
     ("components/monitoring/serving.yaml", "[5m])))", "[5m]))", "unbalanced"),
     ("overlays/gke/kustomization.yaml", "- network.yaml", "- networks.yaml", "kustomize cannot build"),
@@ -147,7 +169,11 @@ def test_a_kind_that_nobody_described_is_refused() -> None:
 
 
 def test_the_same_document_twice_is_refused(overlays: dict[str, list[Document]]) -> None:
-    assert [str(problem) for problem in schema_problems(overlays["local"] + overlays["local"][:1]) if "twice" in str(problem)]
+    assert [
+        str(problem)
+        for problem in schema_problems(overlays["local"] + overlays["local"][:1])
+        if "twice" in str(problem)
+    ]
 
 
 def test_on_gke_every_account_that_calls_google_has_an_identity_of_its_own(overlays: dict[str, list[Document]]) -> None:
@@ -171,7 +197,11 @@ def test_on_gke_the_submitter_is_known_by_its_google_account_too(overlays: dict[
 def test_before_there_is_a_champion_nothing_is_served_and_nobody_is_called(overlays: dict[str, list[Document]]) -> None:
     specs = {(one["kind"], one["metadata"]["name"]): one["spec"] for one in overlays["gke"] if "spec" in one}
     assert specs["Deployment", "serving"]["replicas"] == 0
-    (down,) = (rule for rule in specs["PrometheusRule", "attrloop"]["groups"][0]["rules"] if rule["alert"] == "AttrloopServingDown")
+    (down,) = (
+        rule
+        for rule in specs["PrometheusRule", "attrloop"]["groups"][0]["rules"]
+        if rule["alert"] == "AttrloopServingDown"
+    )
     assert "and kube_deployment_spec_replicas > 0" in down["expr"]
 
 
@@ -190,17 +220,30 @@ def test_the_base_model_is_loaded_where_serving_and_steps_look_for_it(
     homes = {("HF_HOME", f"{MODELS}/hub")}
     for namespace in ("attrloop", "attrloop-runs"):
         loader = by_name[f"{namespace}/Job/base-model: container base-model"]
-        homes &= {(entry["name"], entry.get("value")) for entry in loader["env"]} & {(entry["name"], entry.get("value")) for entry in serving["env"]}
+        homes &= {(entry["name"], entry.get("value")) for entry in loader["env"]} & {
+            (entry["name"], entry.get("value")) for entry in serving["env"]
+        }
         assert loader["args"] == serving["args"][:2]
         program = [Path(sys.executable).with_name(loader["command"][0]), *loader["command"][1:]]
-        done = subprocess.run([*program, loader["args"][0], f"--revision={commit}"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*program, loader["args"][0], f"--revision={commit}"], capture_output=True, text=True, check=False
+        )
         assert str(cached) in done.stdout, done.stderr
     assert homes
 
 
-def test_pods_without_a_group_of_their_own_may_write_to_the_volume_of_models(overlays: dict[str, list[Document]]) -> None:
-    groups = {pod["securityContext"]["fsGroup"] for where, pod, _ in containers(overlays["gke"]) if "Job/base-model" in where}
-    users = {line for file in ROOT.parent.glob("images/*/Containerfile") for line in file.read_text().splitlines() if line.startswith("USER")}
+def test_pods_without_a_group_of_their_own_may_write_to_the_volume_of_models(
+    overlays: dict[str, list[Document]],
+) -> None:
+    groups = {
+        pod["securityContext"]["fsGroup"] for where, pod, _ in containers(overlays["gke"]) if "Job/base-model" in where
+    }
+    users = {
+        line
+        for file in ROOT.parent.glob("images/*/Containerfile")
+        for line in file.read_text().splitlines()
+        if line.startswith("USER")
+    }
     assert [f"USER 10001:{group}" for group in groups] == sorted(users)
 
 
@@ -212,7 +255,12 @@ def test_names_are_those_that_the_code_has_by_default(overlays: dict[str, list[D
 
 
 def test_every_secret_that_the_operator_looks_for_is_in_the_guide(overlays: dict[str, list[Document]]) -> None:
-    wanted = [entry["remoteRef"]["key"] for one in overlays["gke"] if one["kind"] == "ExternalSecret" for entry in one["spec"]["data"]]
+    wanted = [
+        entry["remoteRef"]["key"]
+        for one in overlays["gke"]
+        if one["kind"] == "ExternalSecret"
+        for entry in one["spec"]["data"]
+    ]
     guide = (ROOT.parent / "docs/on-a-cluster.md").read_text()
     assert sorted(re.findall(r"gcloud secrets create (\S+)", guide)) == sorted(wanted)
 

@@ -44,7 +44,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("source", "target", "port"), ALLOWED)
-def test_what_the_loop_needs_is_allowed(overlays: dict[str, list[Document]], source: str, target: str, port: int) -> None:
+def test_what_the_loop_needs_is_allowed(
+    overlays: dict[str, list[Document]], source: str, target: str, port: int
+) -> None:
     documents = overlays["gke"]
     assert allowed(documents, end(documents, source), end(documents, target), port)
 
@@ -79,5 +81,7 @@ def test_steps_reach_the_control_plane_of_their_overlay_alone(overlays: dict[str
 
 
 def test_without_the_default_a_pod_is_open(overlays: dict[str, list[Document]]) -> None:
-    documents = [one for one in overlays["gke"] if one["metadata"]["name"] not in ("default-deny", "serving", "dns", "node")]
+    documents = [
+        one for one in overlays["gke"] if one["metadata"]["name"] not in ("default-deny", "serving", "dns", "node")
+    ]
     assert allowed(documents, end(documents, "attrloop/serving"), end(documents, PUBLIC), 443)

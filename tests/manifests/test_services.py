@@ -37,7 +37,10 @@ class Services:
     home: Path
 
     def environment(self, container: str) -> dict[str, str]:
-        known = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
+        known = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"],
+        }
         for entry in self.by_name[container]["env"]:
             known[entry["name"]] = self.local(entry.get("value", "password"), known)
         return known | {"HOME": str(self.home)}
@@ -53,7 +56,12 @@ class Services:
 
     def start(self, container: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command(container), env=self.environment(container), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+            self.command(container),
+            env=self.environment(container),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
         )
 
     def run(self, container: str) -> int:
@@ -100,8 +108,13 @@ def mlflow(services: Services) -> Iterator[str]:
     assert services.run("migrate") == 0, "a migration can be repeated"
     assert services.run("wait-for-tables") == 0
     with (services.home / "server.log").open("w") as log:
-        server = subprocess.Popen(services.command("mlflow"), env=services.environment("mlflow"), stdout=log, stderr=subprocess.STDOUT)
-    url, path = services.swaps["http://mlflow.attrloop.svc.cluster.local:5000"], services.by_name["mlflow"]["readinessProbe"]["httpGet"]["path"]
+        server = subprocess.Popen(
+            services.command("mlflow"), env=services.environment("mlflow"), stdout=log, stderr=subprocess.STDOUT
+        )
+    url, path = (
+        services.swaps["http://mlflow.attrloop.svc.cluster.local:5000"],
+        services.by_name["mlflow"]["readinessProbe"]["httpGet"]["path"],
+    )
     try:
         until = time.monotonic() + 300
         while status(f"{url}{path}", "10.0.0.9:5000") != 200:  # the kubelet names the pod's address
@@ -123,7 +136,10 @@ def status(url: str, host: str) -> int:
         return 0
 
 
-@pytest.mark.parametrize(("host", "answer"), [("mlflow.attrloop.svc.cluster.local:5000", 200), ("mlflow:5000", 200), ("attacker.example", 403)])
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [("mlflow.attrloop.svc.cluster.local:5000", 200), ("mlflow:5000", 200), ("attacker.example", 403)],
+)
 def test_mlflow_answers_to_its_names_in_the_cluster_alone(mlflow: str, host: str, answer: int) -> None:
     assert status(f"{mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0", host) == answer
 
@@ -133,7 +149,7 @@ def test_serving_starts_with_the_adapter_of_the_champion(services: Services, mlf
 
     from attrloop.components.promote.promote import promote
     from attrloop.components.register_adapter.register import register
-    from attrloop.components.shared.config import TrackingConfig
+    from attrloop.components.run.config import TrackingConfig
     from tests.tracked import make_run
 
     assert services.run("sync-champion") != 0, "without a champion a pod must not start"
@@ -147,8 +163,13 @@ def test_serving_starts_with_the_adapter_of_the_champion(services: Services, mlf
     trained = tmp_path / "run/iteration-1/dpo/adapter"
     assert sorted(file.name for file in served.iterdir()) >= ["adapter_config.json", "adapter_model.safetensors"]
     assert (served / "adapter_model.safetensors").read_bytes() == (trained / "adapter_model.safetensors").read_bytes()
-    objects = [blob.name for blob in storage.Client(project="tests").list_blobs(services.swaps["gs://REPLACE"].removeprefix("gs://"))]
-    assert any(name.startswith("mlflow/") and name.endswith("artifacts/adapter/adapter_model.safetensors") for name in objects), objects
+    objects = [
+        blob.name
+        for blob in storage.Client(project="tests").list_blobs(services.swaps["gs://REPLACE"].removeprefix("gs://"))
+    ]
+    assert any(
+        name.startswith("mlflow/") and name.endswith("artifacts/adapter/adapter_model.safetensors") for name in objects
+    ), objects
 
 
 def test_records_are_in_postgres(services: Services, mlflow: str) -> None:

@@ -28,7 +28,9 @@ ASKED = {
 }
 
 
-def test_the_submitter_may_do_what_submitting_asks_for_and_no_more(overlays: dict[str, list[Document]], server: Server, wanted: Wanted) -> None:  # noqa: F811
+def test_the_submitter_may_do_what_submitting_asks_for_and_no_more(
+    overlays: dict[str, list[Document]], server: Server, wanted: Wanted
+) -> None:  # noqa: F811
     submit(wanted, server.destination())
     (run,) = server.rows("runs")
     reference = run["pipeline_version_reference"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
@@ -13,19 +13,19 @@ import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 
+from attrloop.components.catalogue.records import Label, read_labels
 from attrloop.components.fetch_adapter.fetch import fetch
 from attrloop.components.predict.catalogue import prepare
 from attrloop.components.predict.predict import predict
 from attrloop.components.preflight.prepare import resolve
 from attrloop.components.register_adapter.versions import log_model, model_config, register_version
-from attrloop.components.shared import tracking
-from attrloop.components.shared.config import AnnotateConfig, LoopConfig, RunConfig
-from attrloop.components.shared.records import Label, read_labels
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import read_manifest
-from attrloop.components.shared.workspace import Workspace
-from attrloop.pipelines.compile import NAMES, Name, compile_to
-from attrloop.pipelines.local import labels_of, run_local
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.tracking import server as tracking
+from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
+from attrloop.pipelines.local.runner import labels_of, run_local
 from tests.small import COLOURS
 
 BESIDE: tuple[Name, ...] = ("annotate", "continue", "predict")
@@ -42,7 +42,11 @@ def spec_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Name], dict[s
 
 def steps(spec: dict[str, Any]) -> set[str]:
     """The components that compute, without the numbers that distinguish their uses."""
-    return {name.removeprefix("comp-").rstrip("-0123456789") for name, entry in spec["components"].items() if "executorLabel" in entry}
+    return {
+        name.removeprefix("comp-").rstrip("-0123456789")
+        for name, entry in spec["components"].items()
+        if "executorLabel" in entry
+    }
 
 
 def dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,33 +57,58 @@ def test_they_are_made_of_the_loops_components(spec_of: Callable[[Name], dict[st
     loop = steps(spec_of("loop"))
     assert steps(spec_of("annotate")) == {"preflight", "annotate"}
     assert steps(spec_of("continue")) == loop - {"sft"} | {"fetch-adapter"}
-    assert steps(spec_of("predict")) == {"prepare-prediction", "fetch-adapter", "share-out-catalogue", "predict", "review-queue"}
+    assert steps(spec_of("predict")) == {
+        "prepare-prediction",
+        "fetch-adapter",
+        "share-out-catalogue",
+        "predict",
+        "review-queue",
+    }
 
 
-def test_continuing_is_the_loop_with_the_adapter_fetched_in_place_of_sft(spec_of: Callable[[Name], dict[str, Any]]) -> None:
+def test_continuing_is_the_loop_with_the_adapter_fetched_in_place_of_sft(
+    spec_of: Callable[[Name], dict[str, Any]],
+) -> None:
     loop, further = (spec_of(name)["root"]["dag"]["tasks"] for name in ("loop", "continue"))
     assert set(further) == set(loop) - {"sft"} | {"fetch-adapter"}
     for task in ("evaluate-test", "register-adapter", "promote", "report"):
         assert sorted(further[task]["dependentTasks"]) == sorted(loop[task]["dependentTasks"])
-    assert "fetch-adapter" in further["annotate"]["dependentTasks"], "a missing adapter is known before labels are paid for"
+    assert "fetch-adapter" in further["annotate"]["dependentTasks"], (
+        "a missing adapter is known before labels are paid for"
+    )
 
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_no_step_is_skipped_by_the_platforms_cache(spec_of: Callable[[Name], dict[str, Any]], name: Name) -> None:
-    tasks = {key: task for dag in dags(spec_of(name)) for key, task in dag["tasks"].items() if "componentRef" in task and "iteratorPolicy" not in task}
-    cached = {key for key, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache") and not key.startswith(("condition", "for-loop"))}
+    tasks = {
+        key: task
+        for dag in dags(spec_of(name))
+        for key, task in dag["tasks"].items()
+        if "componentRef" in task and "iteratorPolicy" not in task
+    }
+    cached = {
+        key
+        for key, task in tasks.items()
+        if task.get("cachingOptions", {}).get("enableCache") and not key.startswith(("condition", "for-loop"))
+    }
     assert cached == set()
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_every_parameter_is_described_and_has_an_effect(spec_of: Callable[[Name], dict[str, Any]], tmp_path: Path, name: Name) -> None:
+def test_every_parameter_is_described_and_has_an_effect(
+    spec_of: Callable[[Name], dict[str, Any]], tmp_path: Path, name: Name
+) -> None:
     spec = spec_of(name)
     offered = spec["root"]["inputDefinitions"]["parameters"]
     assert [key for key, about in offered.items() if not about.get("description")] == []
     own = {key for key in offered if not key.startswith(("cpu_", "gpu_", "secret_"))}
-    entries = [entry for task in spec["root"]["dag"]["tasks"].values() for entry in task["inputs"]["parameters"].values()]
+    entries = [
+        entry for task in spec["root"]["dag"]["tasks"].values() for entry in task["inputs"]["parameters"].values()
+    ]
     assert own <= {entry.get("componentInputParameter") for entry in entries}
-    first = spec["root"]["dag"]["tasks"]["prepare-prediction" if name == "predict" else "preflight"]["inputs"]["parameters"]
+    first = spec["root"]["dag"]["tasks"]["prepare-prediction" if name == "predict" else "preflight"]["inputs"][
+        "parameters"
+    ]
     (tmp_path / "run.yaml").write_text("data: {catalogue_schema: s.yaml, listings: l.jsonl}\nmodel: {base: b}\n")
     for key in set(first) & own - {"config", "workspace"}:
         value: str | int = "7" if offered[key]["parameterType"] == "STRING" else 4
@@ -88,9 +117,13 @@ def test_every_parameter_is_described_and_has_an_effect(spec_of: Callable[[Name]
 
 def test_workers_read_nothing_but_their_own_inputs(spec_of: Callable[[Name], dict[str, Any]]) -> None:
     """kfp.local replaces a parameter of another task that is read inside a ParallelFor body by the loop's item."""
-    bodies = [entry["dag"] for name, entry in spec_of("predict")["components"].items() if name.startswith("comp-for-loop")]
+    bodies = [
+        entry["dag"] for name, entry in spec_of("predict")["components"].items() if name.startswith("comp-for-loop")
+    ]
     (task,) = bodies[0]["tasks"].values()
-    assert len(bodies) == 1 and not any("taskOutputParameter" in entry for entry in task["inputs"]["parameters"].values())
+    assert len(bodies) == 1 and not any(
+        "taskOutputParameter" in entry for entry in task["inputs"]["parameters"].values()
+    )
 
 
 @pytest.fixture
@@ -126,7 +159,15 @@ def gold(config: RunConfig, path: Path) -> RunConfig:
     ws = Workspace.create(str(path.parent / "unused"), config)
     split = dict.fromkeys(range(4), "train") | dict.fromkeys((4, 5), "validation") | dict.fromkeys((6, 7), "test")
     rows = [
-        Label.model_validate({"listing": key, "attribute": "colour", "value": list(COLOURS)[number % 3], "rationale": "I see it.", "split": split[number]})
+        Label.model_validate(
+            {
+                "listing": key,
+                "attribute": "colour",
+                "value": list(COLOURS)[number % 3],
+                "rationale": "I see it.",
+                "split": split[number],
+            }
+        )
         for key in ws.listings
         if (number := int(key.rsplit("-", 1)[1])) in split
     ]
@@ -160,7 +201,12 @@ def test_the_loop_goes_on_from_the_champion(trained: Callable[[str], Path], tmp_
     first = client.create_run(tracking.experiment(client, uri, "attrloop")).info.run_id
     adapter = source.store.folder("sft/adapter")
     model = log_model(client, uri, first, adapter, model_config(source))
-    assert register_version(client, uri, NAME, model, {"adapter_digest": client.get_logged_model(model).tags["adapter_digest"]}) == 1
+    assert (
+        register_version(
+            client, uri, NAME, model, {"adapter_digest": client.get_logged_model(model).tags["adapter_digest"]}
+        )
+        == 1
+    )
     client.set_registered_model_alias(NAME, "champion", "1")
     workspace = tmp_path / "weekly"
     state = LoopState.model_validate_json(run("continue", config, workspace))
@@ -170,7 +216,9 @@ def test_the_loop_goes_on_from_the_champion(trained: Callable[[str], Path], tmp_
     registered = json.loads((workspace / "register" / "result.json").read_text())
     decided = json.loads((workspace / "promote" / "result.json").read_text())
     assert registered["stage"] == state.best.stage and decided["action"] in ("promoted", "refused")
-    assert (workspace / "report.html").is_file() and json.loads((workspace / "summary.json").read_text())["best"] == state.best.stage
+    assert (workspace / "report.html").is_file() and json.loads((workspace / "summary.json").read_text())[
+        "best"
+    ] == state.best.stage
     version = MlflowClient(uri, uri).get_model_version(NAME, str(registered["model_version"]))
     if state.best.stage == "iteration-1" and state.best.adapter != "start/adapter":
         assert version.tags["parent_version"] == "1", "a version knows which one it came from"

@@ -7,13 +7,13 @@ import pytest
 from kfp import compiler, dsl
 from rich.console import Console
 
-from attrloop.components.shared.config import DataConfig, LoopConfig, ModelConfig, RunConfig
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.workspace import Workspace
-from attrloop.pipelines.cluster import LOCAL
-from attrloop.pipelines.iteration import unroll
-from attrloop.pipelines.local import run_pipeline
-from attrloop.pipelines.resources import Resources, with_resources
+from attrloop.components.run.config import DataConfig, LoopConfig, ModelConfig, RunConfig
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
+from attrloop.pipelines.definitions.cluster import LOCAL
+from attrloop.pipelines.definitions.iteration import unroll
+from attrloop.pipelines.definitions.resources import Resources, with_resources
+from attrloop.pipelines.local.runner import run_pipeline
 
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
@@ -22,8 +22,8 @@ def scripted(workspace: str, stage: str, state: str) -> str:
     import json
     from pathlib import Path
 
-    from attrloop.components.shared.config import RunConfig
-    from attrloop.components.shared.state import LoopState, Outcome
+    from attrloop.components.run.config import RunConfig
+    from attrloop.components.run.state import LoopState, Outcome
 
     root = Path(workspace)
     with (root / "ran.txt").open("a") as file:
@@ -58,12 +58,20 @@ def loop_of_three(workspace: str, state: str, *, resources: Resources) -> str:
 
 def run_loop(folder: Path, iterations: int, accuracies: list[float]) -> tuple[LoopState, list[str]]:
     """Runs the loop; returns its final state and which iterations ran, from which adapter."""
-    config = RunConfig(data=DataConfig(catalogue_schema="s", listings="l"), model=ModelConfig(base="b"), loop=LoopConfig(iterations=iterations))
+    config = RunConfig(
+        data=DataConfig(catalogue_schema="s", listings="l"),
+        model=ModelConfig(base="b"),
+        loop=LoopConfig(iterations=iterations),
+    )
     Workspace.create(str(folder), config)
     (folder / "script.json").write_text(json.dumps({f"iteration-{k}": macro for k, macro in enumerate(accuracies, 1)}))
-    first = LoopState(outcomes=(Outcome(stage="base", adapter="", macro=0.1), Outcome(stage="sft", adapter="sft/adapter", macro=0.5)))
+    first = LoopState(
+        outcomes=(Outcome(stage="base", adapter="", macro=0.1), Outcome(stage="sft", adapter="sft/adapter", macro=0.5))
+    )
     compiler.Compiler().compile(loop_of_three, str(folder / "loop.yaml"))
-    output = run_pipeline(folder / "loop.yaml", {"workspace": str(folder), "state": first.model_dump_json()}, folder, Console(quiet=True))
+    output = run_pipeline(
+        folder / "loop.yaml", {"workspace": str(folder), "state": first.model_dump_json()}, folder, Console(quiet=True)
+    )
     assert (folder / "after.json").read_text() == output, "what follows the loop reads its final state"
     ran = folder / "ran.txt"
     return LoopState.model_validate_json(output), ran.read_text().splitlines() if ran.exists() else []
@@ -80,9 +88,15 @@ def run_loop(folder: Path, iterations: int, accuracies: list[float]) -> tuple[Lo
     ],
     ids=["none wanted", "one wanted", "three wanted", "stops after a loss", "stops at once"],
 )
-def test_the_loop_runs_what_is_wanted_and_names_the_best_adapter(tmp_path: Path, iterations: int, accuracies: list[float], ran: int, best: str) -> None:
+def test_the_loop_runs_what_is_wanted_and_names_the_best_adapter(
+    tmp_path: Path, iterations: int, accuracies: list[float], ran: int, best: str
+) -> None:
     state, steps = run_loop(tmp_path, iterations, accuracies)
     starts = ["sft/adapter", "iteration-1/dpo/adapter", "iteration-2/dpo/adapter"]
     assert steps == [f"iteration-{k} from {starts[k - 1]}" for k in range(1, ran + 1)]
-    assert [outcome.stage for outcome in state.outcomes] == ["base", "sft", *(f"iteration-{k}" for k in range(1, ran + 1))]
+    assert [outcome.stage for outcome in state.outcomes] == [
+        "base",
+        "sft",
+        *(f"iteration-{k}" for k in range(1, ran + 1)),
+    ]
     assert state.best.adapter == best

@@ -14,12 +14,13 @@ import pytest
 from kfp import compiler, dsl
 from rich.console import Console
 
+from attrloop.components.run.artifact import read_manifest
 from attrloop.components.sample_chains.component import share_out
-from attrloop.components.shared.storage.store import open_store, read_manifest
-from attrloop.pipelines.cluster import Cluster
-from attrloop.pipelines.iteration import build_sampling, uncached
-from attrloop.pipelines.local import run_pipeline
-from attrloop.pipelines.resources import Resources, with_resources
+from attrloop.components.storage.store import open_store
+from attrloop.pipelines.definitions.cluster import Cluster
+from attrloop.pipelines.definitions.iteration import build_sampling, uncached
+from attrloop.pipelines.definitions.resources import Resources, with_resources
+from attrloop.pipelines.local.runner import run_pipeline
 
 CLUSTER = Cluster(retries=1, back_off=0, at_once=1)
 ADAPTER = "sft/adapter"
@@ -29,7 +30,8 @@ sampling = build_sampling(CLUSTER)
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
 def then(workspace: str) -> bool:
     """Stands for what follows: whether the chains are finished when it is its turn."""
-    from attrloop.components.shared.storage.store import open_store, read_manifest
+    from attrloop.components.run.artifact import read_manifest
+    from attrloop.components.storage.store import open_store
 
     return read_manifest(open_store(workspace), "iteration-1/chains") is not None
 
@@ -38,7 +40,13 @@ def then(workspace: str) -> bool:
 @with_resources(CLUSTER, "sample")
 def alone(workspace: str, workers: int, resources: Resources) -> bool:
     divided = share_out(workspace=workspace, stage="iteration-1", adapter=ADAPTER, workers=workers)
-    chains = sampling(workspace=workspace, stage="iteration-1", adapter=ADAPTER, shares=divided.output, **resources.handed_on(sampling))
+    chains = sampling(
+        workspace=workspace,
+        stage="iteration-1",
+        adapter=ADAPTER,
+        shares=divided.output,
+        **resources.handed_on(sampling),
+    )
     after = then(workspace=workspace).after(chains)
     uncached(divided, chains, after)
     return after.output
@@ -52,7 +60,11 @@ def killing_once(workspace: Path, share: str) -> Iterator[list[int]]:
 
     def look() -> None:
         while not killed and not over.wait(0.05):
-            killed.extend(number for number in map(int, filter(str.isdigit, os.listdir("/proc"))) if samples(number, workspace, share))
+            killed.extend(
+                number
+                for number in map(int, filter(str.isdigit, os.listdir("/proc")))
+                if samples(number, workspace, share)
+            )
         for number in killed:
             os.kill(number, signal.SIGKILL)
 
@@ -71,13 +83,23 @@ def samples(number: int, workspace: Path, share: str) -> bool:
         words = Path(f"/proc/{number}/cmdline").read_text()
     except OSError:
         return False
-    return words.startswith(sys.executable) and "executor_main" in words and str(workspace) in words and f'"{share}"' in words
+    return (
+        words.startswith(sys.executable)
+        and "executor_main" in words
+        and str(workspace) in words
+        and f'"{share}"' in words
+    )
 
 
 def run(workspace: Path, workers: int) -> tuple[bytes, ...]:
     """Runs the pipeline; returns the parts."""
     compiler.Compiler().compile(alone, str(workspace / "alone.yaml"))
-    assert run_pipeline(workspace / "alone.yaml", {"workspace": str(workspace), "workers": workers}, workspace, Console(quiet=True)) is True
+    assert (
+        run_pipeline(
+            workspace / "alone.yaml", {"workspace": str(workspace), "workers": workers}, workspace, Console(quiet=True)
+        )
+        is True
+    )
     return tuple(file.read_bytes() for file in sorted((workspace / "iteration-1" / "chains").glob("part-*.parquet")))
 
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from attrloop.pipelines.cli import app
+from attrloop.pipelines.cli.main import app
 from manifests.check.build import ROOT as MANIFESTS
 from manifests.check.build import build
 
@@ -21,7 +21,9 @@ WORKFLOWS = ROOT / ".github/workflows"
 
 
 def run(program: str, *arguments: str | Path) -> tuple[int, str]:
-    done = subprocess.run([Path(sys.executable).with_name(program), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments], capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -44,7 +46,12 @@ def test_zizmor_finds_nothing() -> None:
         ("ci.yml", "checkout@3d3c42e5aac5ba805825da76410c181273ba90b1", "checkout@v7", "unpinned-uses"),
         ("ci.yml", "permissions: {}", "permissions: write-all", "excessive-permissions"),
         ("ci.yml", "persist-credentials: false", "fetch-depth: 0", "artipacked"),
-        ("retrain.yml", '--data-digest "$DATA_DIGEST"', '--data-digest "${{ inputs.data_digest }}"', "template-injection"),
+        (
+            "retrain.yml",
+            '--data-digest "$DATA_DIGEST"',
+            '--data-digest "${{ inputs.data_digest }}"',
+            "template-injection",
+        ),
         ("ci.yml", "  pull_request:", "  pull_request_target:", "dangerous-triggers"),
     ],
 )
@@ -56,7 +63,9 @@ def test_zizmor_refuses_a_broken_copy(tmp_path: Path, file: str, right: str, wro
     assert code != 0 and finding in said, said
 
 
-FILES = [("vendor.github-workflows", path) for path in sorted(WORKFLOWS.glob("*.yml"))] + [("vendor.cloudbuild", ROOT / "cloudbuild.yaml")]
+FILES = [("vendor.github-workflows", path) for path in sorted(WORKFLOWS.glob("*.yml"))] + [
+    ("vendor.cloudbuild", ROOT / "cloudbuild.yaml")
+]
 
 
 @pytest.mark.parametrize(("schema", "path"), FILES, ids=[path.name for _, path in FILES])
@@ -76,8 +85,14 @@ def test_retraining_calls_the_command_line_as_it_is() -> None:
     assert [line.split()[:2] for line in lines] == [["attrloop", "compile"], ["attrloop", "submit"]]
     for line in lines:
         parameters = commands[line.split()[1]].params
-        assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= {option for parameter in parameters for option in parameter.opts}
-    read = {str(parameter.envvar) for parameter in commands["submit"].params} | {"ATTRLOOP_WORKER_IMAGE", "ATTRLOOP_TRAINER_IMAGE", "ATTRLOOP_SAMPLER_IMAGE"}
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= {
+            option for parameter in parameters for option in parameter.opts
+        }
+    read = {str(parameter.envvar) for parameter in commands["submit"].params} | {
+        "ATTRLOOP_WORKER_IMAGE",
+        "ATTRLOOP_TRAINER_IMAGE",
+        "ATTRLOOP_SAMPLER_IMAGE",
+    }
     assert {name for name in step["env"] if name.startswith(("ATTRLOOP_", "KF_"))} <= read
     assert step["env"]["ATTRLOOP_AUTH"] == "token:KUBEFLOW_TOKEN" and "KUBEFLOW_TOKEN" in step["env"]
 
@@ -88,10 +103,17 @@ def test_retraining_compiles_a_pipeline_that_names_what_the_manifests_make(tmp_p
     assert code == 0, said
     _, platform = yaml.safe_load_all((tmp_path / "continue.yaml").read_text())
     used = list(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values())
-    made = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in build(MANIFESTS / "overlays/gke")}
-    queues = {executor["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] for executor in used if "podMetadata" in executor}
+    made = {
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
+        for one in build(MANIFESTS / "overlays/gke")
+    }
+    queues = {
+        executor["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] for executor in used if "podMetadata" in executor
+    }
     claims = {mount["constant"] for executor in used for mount in executor.get("pvcMount", [])}
-    assert {("LocalQueue", "attrloop-runs", name) for name in queues} | {("PersistentVolumeClaim", "attrloop-runs", name) for name in claims} <= made
+    assert {("LocalQueue", "attrloop-runs", name) for name in queues} | {
+        ("PersistentVolumeClaim", "attrloop-runs", name) for name in claims
+    } <= made
     assert (len(queues), len(claims)) == (1, 1)
 
 
@@ -114,8 +136,19 @@ def test_the_images_workflow_leaves_what_make_images_does(tmp_path: Path) -> Non
     )
     for name in ("gcloud", "pip"):
         program(programs / name, "exit 0")
-    environment = {"PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}", "REGISTRY": "registry.example/attrloop", "IMAGE": "worker"}
-    done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=checkout, env=os.environ | environment, capture_output=True, text=True, check=False)
+    environment = {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "REGISTRY": "registry.example/attrloop",
+        "IMAGE": "worker",
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]],
+        cwd=checkout,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     left = checkout / upload["with"]["path"]
     assert (left / "images.env").read_text() == f"ATTRLOOP_WORKER_IMAGE={named}\n"
@@ -130,14 +163,30 @@ def test_no_workflow_uses_a_stored_key() -> None:
 
 @pytest.mark.parametrize(("severities", "code"), [("CRITICAL\nLOW", 1), ("HIGH\nLOW\nLOW", 0), ("", 0)])
 def test_an_image_with_a_critical_vulnerability_is_refused(tmp_path: Path, severities: str, code: int) -> None:
-    program(tmp_path / "gcloud", f'case "$*" in\n*list-vulnerabilities*) printf "{severities}";;\n*scan*) echo projects/p/scans/1;;\nesac')
+    program(
+        tmp_path / "gcloud",
+        f'case "$*" in\n*list-vulnerabilities*) printf "{severities}";;\n*scan*) echo projects/p/scans/1;;\nesac',
+    )
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", ROOT / ".ci/scan", "registry/worker@sha256:1"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", ROOT / ".ci/scan", "registry/worker@sha256:1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == code, done.stderr
 
 
 def test_every_variable_of_a_workflow_is_explained() -> None:
     guide = (ROOT / "docs/on-a-cluster.md").read_text()
     rows = re.findall(r"(?m)^\| (`.*`) \| ([a-z, ]+) \|", guide[guide.index("### Variables of the workflows") :])
-    explained = {(name, workflow) for names, workflows in rows for name in re.findall(r"[A-Z_]+", names) for workflow in workflows.split(", ")}
-    assert explained == {(name, path.stem) for path in WORKFLOWS.glob("*.yml") for name in re.findall(r"\bvars\.(\w+)", path.read_text())}
+    explained = {
+        (name, workflow)
+        for names, workflows in rows
+        for name in re.findall(r"[A-Z_]+", names)
+        for workflow in workflows.split(", ")
+    }
+    assert explained == {
+        (name, path.stem) for path in WORKFLOWS.glob("*.yml") for name in re.findall(r"\bvars\.(\w+)", path.read_text())
+    }

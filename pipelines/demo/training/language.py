@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import numpy as np
 import torch
@@ -28,22 +28,30 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from attrloop.components.shared import prompts
-from attrloop.components.shared.config import DataConfig, ModelConfig
-from attrloop.components.shared.images import ImageReader
-from attrloop.components.shared.model.encoded import Encoded, encode
-from attrloop.components.shared.model.features import ImageTokens
-from attrloop.components.shared.model.logprobs import completion_logprobs
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.records import Listing
-from attrloop.components.shared.schema import Attribute, fold
+from attrloop.components.catalogue import prompts
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.catalogue.records import Listing
+from attrloop.components.catalogue.schema import Attribute, fold
+from attrloop.components.model.encoded import Encoded, encode
+from attrloop.components.model.features import ImageTokens
+from attrloop.components.model.logprobs import completion_logprobs
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.config import DataConfig, ModelConfig
 from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
 from attrloop.pipelines.demo.training.tower import GRID, VISION_CONFIG, WIDTH, Student, normalise
 from attrloop.pipelines.demo.training.words import RETAIL_WORDS
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product
 
-_SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+_SPECIALS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 _CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
@@ -54,7 +62,9 @@ Lesson = tuple[str, str]  # prompt text, target text
 
 def _ask(vertical: str, name: str, description: str, values: list[str]) -> str:
     listing = Listing(id="x", vertical=vertical, images=("x",))
-    return prompts.question(listing, name, Attribute(description=description, values=tuple(values)), title=False, metadata=False)
+    return prompts.question(
+        listing, name, Attribute(description=description, values=tuple(values)), title=False, metadata=False
+    )
 
 
 def caption(rng: random.Random, vertical: str, values: dict[str, str]) -> Lesson:
@@ -106,11 +116,21 @@ def copying(rng: random.Random) -> Lesson:
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE in which every word of the world, of the prompts and of RETAIL_WORDS is a token or few; any text can be encoded."""
     rng = random.Random(seed)
-    corpus = [text for _ in range(3_000) for lesson in (definition(rng), comprehension(rng), copying(rng), caption(rng, *_product(rng))) for text in lesson]
+    corpus = [
+        text
+        for _ in range(3_000)
+        for lesson in (definition(rng), comprehension(rng), copying(rng), caption(rng, *_product(rng)))
+        for text in lesson
+    ]
     made = Tokenizer(tokenizer_models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=1_600, special_tokens=_SPECIALS, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1_600,
+        special_tokens=_SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     made.train_from_iterator(corpus, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
@@ -123,9 +143,16 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, towe
     """An untrained model of the Qwen2.5-VL architecture around the trained tower, saved to `folder` and loaded as any hub model is."""
     torch.manual_seed(seed)
     sizes = {"patch_size": VISION_CONFIG["patch_size"], "merge_size": 2, "temporal_patch_size": 2}
-    pixels = {"size": {"shortest_edge": IMAGE_SIZE**2, "longest_edge": IMAGE_SIZE**2}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    pixels = {
+        "size": {"shortest_edge": IMAGE_SIZE**2, "longest_edge": IMAGE_SIZE**2},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**sizes, **pixels), tokenizer=tokenizer, video_processor=Qwen2VLVideoProcessor(**sizes), chat_template=_CHAT
+        image_processor=Qwen2VLImageProcessor(**sizes, **pixels),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**sizes),
+        chat_template=_CHAT,
     )
     token = tokenizer.convert_tokens_to_ids
     model = Qwen2_5_VLForConditionalGeneration(
@@ -142,14 +169,22 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, towe
         )
     )  # fmt: skip
     model.model.visual.load_state_dict(load_file(tower))
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = token("<|im_end|>"), token("<|endoftext|>")
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
+        token("<|im_end|>"),
+        token("<|endoftext|>"),
+    )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return Vlm.load(ModelConfig(base=str(folder), dtype="float32"), ImageReader(folder, DataConfig(catalogue_schema="", listings="")))
+    return Vlm.load(
+        ModelConfig(base=str(folder), dtype="float32"),
+        ImageReader(folder, DataConfig(catalogue_schema="", listings="")),
+    )
 
 
 @torch.no_grad()
-def photographs(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> list[tuple[ImageTokens, str, dict[str, str]]]:
+def photographs(
+    vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]
+) -> list[tuple[ImageTokens, str, dict[str, str]]]:
     """Rendered products with their encoded photographs."""
     rng = np.random.default_rng(seed)
     products = [sample_product(rng) for _ in range(count)]
@@ -210,16 +245,23 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
 
 def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> float:
     """Share of evidence named rightly when asked to look at an attribute of a photograph."""
-    from attrloop.components.shared.model.decoding import decode
+    from attrloop.components.model.decoding import decode
 
     rows, wanted = [], []
     for token, vertical, values in photographs(vlm, count, seed, difficulty):
         for family, value in values.items():
-            rows.append(encode(vlm.tokens, Prompt(f"Look at the {FAMILIES[family].attribute} of this {vertical}.", ("",)), (token,)))
+            rows.append(
+                encode(
+                    vlm.tokens, Prompt(f"Look at the {FAMILIES[family].attribute} of this {vertical}.", ("",)), (token,)
+                )
+            )
             wanted.append(FAMILIES[family].evidence[value])
     right = 0
     for start in range(0, len(rows), 200):
         ids, logprobs = decode(vlm.base, vlm.batch(rows[start : start + 200]), 1, 16, None, 1.0, 1.0)
         made = vlm._generations(ids, logprobs)
-        right += sum(any(phrase in item.text for phrase in phrases) for item, phrases in zip(made, wanted[start : start + 200], strict=True))
+        right += sum(
+            any(phrase in item.text for phrase in phrases)
+            for item, phrases in zip(made, wanted[start : start + 200], strict=True)
+        )
     return right / len(rows)

@@ -30,7 +30,9 @@ def make_base(work: Path, out: Path) -> dict[str, float]:
     train(vlm, STEPS, CAPTIONS, CLEAN, SEED, log)
     named = {"clean": probe(vlm, 300, SEED + 5, CLEAN), "catalogue": probe(vlm, 600, SEED + 6, CATALOGUE)}
     vlm.base.save_pretrained(out)
-    (out / "training.jsonl").write_text((work / "tower.jsonl").read_text() + log.read_text() + json.dumps({"evidence_named_rightly": named}) + "\n")
+    (out / "training.jsonl").write_text(
+        (work / "tower.jsonl").read_text() + log.read_text() + json.dumps({"evidence_named_rightly": named}) + "\n"
+    )
     return named
 
 

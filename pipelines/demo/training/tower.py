@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import numpy as np
 import torch
@@ -81,7 +81,11 @@ class Teacher(nn.Module):
         plan = [(3, 24, 2), (24, 48, 1), (48, 48, 2), (48, 96, 1), (96, 96, 2), (96, WIDTH, 1), (WIDTH, WIDTH, 2)]
         self.layers = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU() if k < len(plan) - 1 else nn.Identity())
+                nn.Sequential(
+                    nn.Conv2d(i, o, 3, stride, 1, bias=False),
+                    nn.BatchNorm2d(o),
+                    nn.ReLU() if k < len(plan) - 1 else nn.Identity(),
+                )
                 for k, (i, o, stride) in enumerate(plan)
             )
         )
@@ -110,7 +114,11 @@ class Student(nn.Module):
     def patches(self, images: torch.Tensor) -> torch.Tensor:
         """[batch, 3, 64, 64] to [batch, 64, 3 * 2 * 8 * 8], in the order in which the processor lays patches out."""
         batch, patch = len(images), IMAGE_SIZE // self.side
-        grid = images.view(batch, 3, GRID, 2, patch, GRID, 2, patch).permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(batch, self.side**2, 3, 1, patch * patch)
+        grid = (
+            images.view(batch, 3, GRID, 2, patch, GRID, 2, patch)
+            .permute(0, 2, 5, 3, 6, 1, 4, 7)
+            .reshape(batch, self.side**2, 3, 1, patch * patch)
+        )
         return grid.expand(-1, -1, -1, 2, -1).reshape(batch, self.side**2, -1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -122,7 +130,11 @@ class Student(nn.Module):
 
         hidden = self.patches(images) @ self.tower.patch_embed.proj.weight.flatten(1).T
         for block in self.tower.blocks:
-            query, key, value = block.attn.qkv(block.norm1(hidden)).view(batch, self.side**2, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+            query, key, value = (
+                block.attn.qkv(block.norm1(hidden))
+                .view(batch, self.side**2, 3, self.num_heads, -1)
+                .permute(2, 0, 3, 1, 4)
+            )
             attention = F.scaled_dot_product_attention(rotate(query), rotate(key), value.contiguous())
             hidden = hidden + block.attn.proj(attention.transpose(1, 2).reshape(batch, self.side**2, -1))
             hidden = hidden + block.mlp(block.norm2(hidden))
@@ -132,7 +144,9 @@ class Student(nn.Module):
     def parity(self) -> float:
         """Largest difference between this forward and the tower's own, on random images."""
         images = torch.randn(3, 3, IMAGE_SIZE, IMAGE_SIZE)
-        own = self.tower(self.patches(images).flatten(0, 1), grid_thw=torch.tensor([[1, self.side, self.side]] * 3)).pooler_output
+        own = self.tower(
+            self.patches(images).flatten(0, 1), grid_thw=torch.tensor([[1, self.side, self.side]] * 3)
+        ).pooler_output
         own = torch.cat(list(own)) if isinstance(own, (list, tuple)) else own
         return float((own.view(3, GRID * GRID, WIDTH) - self(images)).abs().max())
 
@@ -163,7 +177,15 @@ def _schedule(optimiser: torch.optim.Optimizer, rate: float, first: int, steps: 
         yield step
 
 
-def train(net: Teacher | Student, steps: int, rate: float, data: Split, probe: dict[str, Split], log: Path, teacher: Teacher | None = None) -> None:
+def train(
+    net: Teacher | Student,
+    steps: int,
+    rate: float,
+    data: Split,
+    probe: dict[str, Split],
+    log: Path,
+    teacher: Teacher | None = None,
+) -> None:
     """Trains on the labels and, with a teacher, on its normalised tokens. Appends a line per 500 steps to `log`, and goes on from the last."""
     images, labels = data
     saved = log.with_name(f"{type(net).__name__.lower()}.safetensors")
@@ -177,7 +199,9 @@ def train(net: Teacher | Student, steps: int, rate: float, data: Split, probe: d
     for step in _schedule(optimiser, rate, first, steps):
         rows = torch.randint(0, len(images), (128,))
         inputs = _jitter(images[rows])
-        with torch.autocast("cpu", torch.bfloat16, enabled=isinstance(net, Teacher)):  # the narrow tower is slower in bf16
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=isinstance(net, Teacher)
+        ):  # the narrow tower is slower in bf16
             tokens = forward(inputs).float()
         loss = sum(
             (0.3 if column == len(FAMILIES) else 1.0) * F.cross_entropy(logits, labels[rows, column], ignore_index=-100)
@@ -191,7 +215,12 @@ def train(net: Teacher | Student, steps: int, rate: float, data: Split, probe: d
         loss.backward()
         optimiser.step()
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            line = {"net": type(net).__name__, "step": step + 1, "seconds": round(time.monotonic() - started), "loss": round(float(loss), 3)}
+            line = {
+                "net": type(net).__name__,
+                "step": step + 1,
+                "seconds": round(time.monotonic() - started),
+                "loss": round(float(loss), 3),
+            }
             line |= {name: accuracy(net, *split) for name, split in probe.items()}
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -199,7 +228,9 @@ def train(net: Teacher | Student, steps: int, rate: float, data: Split, probe: d
             print(line, flush=True)
 
 
-def make_tower(work: Path, renders: int = 120_000, teacher_steps: int = 4_000, student_steps: int = 7_000, seed: int = 0) -> Path:
+def make_tower(
+    work: Path, renders: int = 120_000, teacher_steps: int = 4_000, student_steps: int = 7_000, seed: int = 0
+) -> Path:
     """Makes `tower.safetensors` in `work` (with `teacher.safetensors` and `tower.jsonl` beside it); what is there is kept."""
     work.mkdir(parents=True, exist_ok=True)
     log, target = work / "tower.jsonl", work / "tower.safetensors"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
 from tests.http_server import QuietHandler, serving
 
 SCHEMA = """
@@ -50,7 +50,10 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
     for name, entry in schema["properties"].items():
         value = schema["$defs"][entry.get("$ref", "").rpartition("/")[2]] if "$ref" in entry else entry
         wanted = value["properties"]["value"]
-        found[name] = {"rationale": "I see it.", "value": [wanted["items"]["enum"][0]] if wanted.get("type") == "array" else wanted["enum"][0]}
+        found[name] = {
+            "rationale": "I see it.",
+            "value": [wanted["items"]["enum"][0]] if wanted.get("type") == "array" else wanted["enum"][0],
+        }
     return found
 
 
@@ -58,7 +61,9 @@ def chat(content: str | None, finish: str = "stop", refusal: str | None = None) 
     """The body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     choice = {"index": 0, "finish_reason": finish, "message": message}
-    return json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": USAGE})
+    return json.dumps(
+        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": USAGE}
+    )
 
 
 @pytest.fixture
@@ -76,7 +81,9 @@ def endpoint() -> Iterator[Endpoint]:
                 number = len(state.bodies)
             status, text, headers = state.behave(body, number) or (200, chat(json.dumps(answer(body))), {})
             self.send_response(status)
-            for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(text.encode()))} | headers).items():
+            for name, value in (
+                {"Content-Type": "application/json", "Content-Length": str(len(text.encode()))} | headers
+            ).items():
                 self.send_header(name, value)
             self.end_headers()
             with suppress(BrokenPipeError):  # a client that did not wait
@@ -116,8 +123,16 @@ class Shop:
 
     def config(self, labels: str = "", data: dict[str, Any] | None = None, **annotate: Any) -> RunConfig:
         counts = {"train_per_vertical": 2, "validation_per_vertical": 1, "test_per_vertical": 1}
-        settings = {"base_url": self.url, "model": "m", "key_env": "TEACHER_KEY", "retries": 0, "max_failed": 0.3} | counts | annotate
-        paths = {"catalogue_schema": str(self.folder / "schema.yaml"), "listings": str(self.folder / "listings.jsonl"), "labels": labels}
+        settings = (
+            {"base_url": self.url, "model": "m", "key_env": "TEACHER_KEY", "retries": 0, "max_failed": 0.3}
+            | counts
+            | annotate
+        )
+        paths = {
+            "catalogue_schema": str(self.folder / "schema.yaml"),
+            "listings": str(self.folder / "listings.jsonl"),
+            "labels": labels,
+        }
         return RunConfig.model_validate({"data": paths | (data or {}), "model": {"base": "any"}, "annotate": settings})
 
     def workspace(self, name: str = "run", **settings: Any) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.annotate.annotate import annotate
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.errors import InputError
+from attrloop.components.run.workspace import Workspace
 from tests.emulator import upload
 
 
@@ -143,14 +143,19 @@ def test_after_a_kill_it_goes_on_and_ends_with_the_labels_of_an_undisturbed_run(
 
 
 def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, bucket):
-    undisturbed, settings = shop.workspace("undisturbed", train_per_vertical=6), {"train_per_vertical": 6, "concurrency": 2}
+    undisturbed, settings = (
+        shop.workspace("undisturbed", train_per_vertical=6),
+        {"train_per_vertical": 6, "concurrency": 2},
+    )
     annotate(undisturbed)
     asked, gate = len(endpoint.bodies), threading.Event()
     endpoint.behave = lambda body, number: gate.wait(60) and None if number > asked + 7 else None
     upload(shop.folder, f"{bucket}/shop")
     data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
     store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, **settings)).store
-    code = f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
+    code = (
+        f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
+    )
     lines = lambda: sum(store.read(path).count(b"\n") for path in store.list("annotate-cache"))  # noqa: E731
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
@@ -203,7 +208,10 @@ def test_the_budget_in_money_is_never_crossed_though_requests_are_in_flight(shop
 
 def test_a_budget_that_leaves_a_vertical_without_training_labels_is_an_error_and_a_raised_one_goes_on(shop, endpoint):
     uri = shop.workspace(max_calls=1)
-    with pytest.raises(InputError, match=r"vertical lamp: not one training label \(stopped at annotate.max_calls\). Raise annotate.max_calls"):
+    with pytest.raises(
+        InputError,
+        match=r"vertical lamp: not one training label \(stopped at annotate.max_calls\). Raise annotate.max_calls",
+    ):
         annotate(uri)
     shop.workspace(max_calls=100)
     annotate(uri)
@@ -221,7 +229,11 @@ def test_labels_given_by_the_user_come_first_and_keep_their_split(shop, endpoint
     annotate(uri)
     given = {(label["listing"], label["attribute"]): label for label in labels_of(uri) if label["source"] == "human"}
     assert given["mug-0", "main pattern"]["value"] == "striped" and given["mug-0", "colours"]["value"] == "red; blue"
-    assert {key[0]: label["split"] for key, label in given.items()} == {"mug-0": "test", "mug-1": "train", "lamp-0": "train"}
+    assert {key[0]: label["split"] for key, label in given.items()} == {
+        "mug-0": "test",
+        "mug-1": "train",
+        "lamp-0": "train",
+    }
     assert len(endpoint.bodies) == 5 and report_of(uri)["listings"]["train"] == {"mug": 2, "lamp": 2}
     splits = splits_of(uri)
     assert not splits["train"] & (splits["validation"] | splits["test"]) and not splits["validation"] & splits["test"]
@@ -251,7 +263,9 @@ def test_a_few_unreadable_images_are_replaced_and_counted_and_many_stop_the_run(
     annotate(uri)
     assert report_of(uri)["listings"]["train"] == {"mug": 11, "lamp": 12} and report_of(uri)["short"] == {"mug": 1}
     assert "listing mug-3" in report_of(uri)["bad_images"][0]
-    with pytest.raises(InputError, match=r"1 of 24 listings have unreadable images(.|\n)*listing mug-3, image mug-3.png: not an image"):
+    with pytest.raises(
+        InputError, match=r"1 of 24 listings have unreadable images(.|\n)*listing mug-3, image mug-3.png: not an image"
+    ):
         annotate(shop.workspace("strict", data={"max_bad_images": 0.02}, **drawn))
 
 
@@ -260,7 +274,10 @@ def test_a_given_label_of_a_listing_with_an_unreadable_image_is_replaced(shop):
     path = shop.labels({"listing": "lamp-0", "attribute": "shape", "value": "round", "split": "train"})
     uri = shop.workspace(labels=path, data={"max_bad_images": 0.5})
     annotate(uri)
-    assert "lamp-0" not in set.union(*splits_of(uri).values()) and report_of(uri)["listings"]["train"] == {"mug": 2, "lamp": 2}
+    assert "lamp-0" not in set.union(*splits_of(uri).values()) and report_of(uri)["listings"]["train"] == {
+        "mug": 2,
+        "lamp": 2,
+    }
 
 
 def test_the_key_is_never_written_or_logged(shop, endpoint, key, caplog, capfd):

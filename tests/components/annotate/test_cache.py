@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.annotate.cache import CACHE, Cache, Paid
-from attrloop.components.shared.storage.store import open_store
+from attrloop.components.storage.store import open_store
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -43,7 +43,10 @@ def test_a_process_without_a_reply_leaves_no_file(root: str) -> None:
 
 
 def test_the_one_file_of_an_older_workspace_is_read_and_stays(root: str) -> None:
-    lines = [Paid(key=key, listing=key, failed="off the list", cost=0.01).model_dump_json(exclude={"id"}) for key in ("a", "b", "b")]
+    lines = [
+        Paid(key=key, listing=key, failed="off the list", cost=0.01).model_dump_json(exclude={"id"})
+        for key in ("a", "b", "b")
+    ]
     lines.append('{"key": "b", "listing": "b", "forgotten": true}')
     open_store(root).write(f"{CACHE}/cache.jsonl", ("\n".join(lines) + '\n{"key": "half a li').encode())
     cache = Cache(open_store(root))
@@ -79,7 +82,9 @@ def test_the_files_of_processes_that_are_long_gone_become_one(tmp_path: Path) ->
     assert len(open_store(tmp_path).list(CACHE)) == 3, "a process that may still write keeps its file"
     pay(alive, "later")
     found = Cache(open_store(tmp_path))
-    assert (found.calls, found.get("shared")) == (13, None) and all(found.get(key) for key in ("key-0", "key-4", "alive", "last", "later"))
+    assert (found.calls, found.get("shared")) == (13, None) and all(
+        found.get(key) for key in ("key-0", "key-4", "alive", "last", "later")
+    )
 
 
 def test_a_line_of_long_ago_never_comes_after_one_that_takes_it_out_of_use(tmp_path: Path) -> None:

@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.annotate.annotate import annotate
-from attrloop.components.shared.errors import InputError
+from attrloop.components.errors import InputError
 
 ERROR = json.dumps({"error": {"message": "no such thing", "type": "x"}})
 
 
 def chat(content: str | None, finish: str = "stop", refusal: str | None = None) -> str:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, "refusal": refusal}}
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": content, "refusal": refusal},
+    }
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-    return json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage})
+    return json.dumps(
+        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    )
 
 
 def report_of(uri: str) -> dict:
@@ -27,7 +33,14 @@ RUBBISH = {
     "prose": (chat("It is a mug."), "It is a mug."),
     "off the list": (chat(json.dumps({"shape": {"rationale": "r", "value": "oval"}})), "oval"),
     "a missing attribute": (chat("{}"), "Field required"),
-    "no value at all": (chat(json.dumps({"main pattern": {"rationale": "r", "value": "solid"}, "colours": {"rationale": "r", "value": []}})), "colours"),
+    "no value at all": (
+        chat(
+            json.dumps(
+                {"main pattern": {"rationale": "r", "value": "solid"}, "colours": {"rationale": "r", "value": []}}
+            )
+        ),
+        "colours",
+    ),
     "a refusal": (chat(None, refusal="I cannot help with that."), "I cannot help with that."),
     "nothing": (chat(None), "refused or empty"),
     "a truncated reply": (chat('{"shape": {"ratio', finish="length"), "cut off after 100 tokens"),
@@ -45,7 +58,12 @@ def test_a_teacher_that_answers_rubbish_stops_the_run_with_an_example_after_few_
     with pytest.raises(InputError) as caught:
         annotate(shop.workspace(concurrency=1))
     message = str(caught.value)
-    assert shown in message and "annotate.max_failed = 0.3" in message and "listing " in message and endpoint.url in message
+    assert (
+        shown in message
+        and "annotate.max_failed = 0.3" in message
+        and "listing " in message
+        and endpoint.url in message
+    )
     assert len(endpoint.bodies) < 8
 
 
@@ -74,18 +92,34 @@ def test_a_value_in_another_spelling_is_taken_as_the_listed_one(shop, endpoint):
     def behave(body: dict, number: int) -> tuple[int, str, dict] | None:
         if "Product: mug" not in json.dumps(body):
             return None
-        return 200, chat(json.dumps({"main pattern": {"rationale": "r", "value": "STRIPY"}, "colours": {"rationale": "r", "value": ["Blue", "red"]}})), {}
+        return (
+            200,
+            chat(
+                json.dumps(
+                    {
+                        "main pattern": {"rationale": "r", "value": "STRIPY"},
+                        "colours": {"rationale": "r", "value": ["Blue", "red"]},
+                    }
+                )
+            ),
+            {},
+        )
 
     endpoint.behave = behave
     uri = shop.workspace()
     annotate(uri)
-    values = {tuple(json.loads(line)[key] for key in ("attribute", "value")) for line in Path(uri, "annotate/labels.jsonl").read_text().splitlines()}
+    values = {
+        tuple(json.loads(line)[key] for key in ("attribute", "value"))
+        for line in Path(uri, "annotate/labels.jsonl").read_text().splitlines()
+    }
     assert values == {("main pattern", "striped"), ("colours", "red; blue"), ("shape", "round")}
 
 
 def test_no_key_is_an_error_before_any_request(shop, endpoint, monkeypatch):
     monkeypatch.delenv("TEACHER_KEY")
-    with pytest.raises(InputError, match=r"no key: the environment variable TEACHER_KEY is not set. export TEACHER_KEY"):
+    with pytest.raises(
+        InputError, match=r"no key: the environment variable TEACHER_KEY is not set. export TEACHER_KEY"
+    ):
         annotate(shop.workspace())
     assert not endpoint.bodies
 
@@ -99,7 +133,9 @@ def test_a_key_of_two_lines_is_an_error_that_does_not_show_it(shop, endpoint, mo
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429])
 def test_a_server_that_repeats_the_key_does_not_put_it_into_logs_or_files(shop, endpoint, key, status):
-    endpoint.behave = lambda body, number: (status, json.dumps({"error": {"message": f"no good: Bearer {key}", "type": "x"}}), {}) if number == 3 else None
+    endpoint.behave = lambda body, number: (
+        (status, json.dumps({"error": {"message": f"no good: Bearer {key}", "type": "x"}}), {}) if number == 3 else None
+    )
     uri, shown = shop.workspace(concurrency=1), ""
     try:
         annotate(uri)
@@ -111,7 +147,12 @@ def test_a_server_that_repeats_the_key_does_not_put_it_into_logs_or_files(shop, 
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(401, "the key is refused .HTTP 401"), (403, "the key is refused"), (404, "model 'm' .HTTP 404.*no such thing"), (429, "quota or for too many")],
+    [
+        (401, "the key is refused .HTTP 401"),
+        (403, "the key is refused"),
+        (404, "model 'm' .HTTP 404.*no such thing"),
+        (429, "quota or for too many"),
+    ],
 )
 def test_a_hopeless_status_stops_after_one_request(shop, endpoint, status, message):
     endpoint.behave = lambda body, number: (status, ERROR, {})
@@ -154,11 +195,16 @@ def test_a_listing_that_the_server_rejects_is_replaced(shop, endpoint):
     endpoint.behave = lambda body, number: (400, ERROR, {}) if number == 2 else None
     uri = shop.workspace()
     annotate(uri)
-    assert report_of(uri)["failures"][0]["why"].startswith("HTTP 400") and report_of(uri)["listings"]["test"] == {"mug": 1, "lamp": 1}
+    assert report_of(uri)["failures"][0]["why"].startswith("HTTP 400") and report_of(uri)["listings"]["test"] == {
+        "mug": 1,
+        "lamp": 1,
+    }
 
 
 def test_a_model_that_takes_no_temperature_is_asked_without(shop, endpoint):
-    refusal = json.dumps({"error": {"message": "Unsupported value: 'temperature' does not support 0", "type": "invalid_request_error"}})
+    refusal = json.dumps(
+        {"error": {"message": "Unsupported value: 'temperature' does not support 0", "type": "invalid_request_error"}}
+    )
     endpoint.behave = lambda body, number: (400, refusal, {}) if "temperature" in body else None
     uri = shop.workspace()
     annotate(uri)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from attrloop.components.dpo.train import train
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER
-from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, some_pairs, write_pairs
 from tests.tiny import ARCHITECTURES
 

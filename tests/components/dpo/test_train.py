@@ -7,24 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from trl import DPOConfig
 
+from attrloop.components.catalogue import prompts
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.catalogue.records import Pair
 from attrloop.components.dpo.train import train
 from attrloop.components.dpo.trainer import PairCollator, WeightedDPOTrainer, reference_logprobs
+from attrloop.components.model.logprobs import completion_logprobs
+from attrloop.components.model.training import rows_dataset, trainer_arguments
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER
-from attrloop.components.shared import prompts
-from attrloop.components.shared.model.logprobs import completion_logprobs
-from attrloop.components.shared.model.training import rows_dataset, trainer_arguments
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.prompts import Prompt
-from attrloop.components.shared.records import Pair
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config, some_pairs, train_apart, train_until_killed, write_pairs
 from tests.tiny import ARCHITECTURES
 
@@ -64,12 +64,16 @@ def logprobs_of(ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> torch.Tensor:
         listing = ws.listings[pair.listing]
         encoded = vlm.encode([Prompt(ws.question(listing, pair.attribute), prompts.shown(listing, pair.view))])
         texts = (pair.chosen, pair.rejected)
-        rows.append([completion_logprobs(vlm.model, vlm.batch(encoded, [text])).sum().item() if text else 0.0 for text in texts])
+        rows.append(
+            [completion_logprobs(vlm.model, vlm.batch(encoded, [text])).sum().item() if text else 0.0 for text in texts]
+        )
     return torch.tensor(rows)
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_reference_is_the_previous_adapter_and_not_the_base(open_copy: Callable[..., Workspace], architecture: str) -> None:
+def test_the_reference_is_the_previous_adapter_and_not_the_base(
+    open_copy: Callable[..., Workspace], architecture: str
+) -> None:
     ws = open_copy(architecture, dpo={"epochs": 2, "batch_size": 3})
     train(ws.store.root, STAGE, ADAPTER)
     used = load_file(ws.store.folder(FOLDER) / "reference.safetensors")["logprobs"]
@@ -85,7 +89,11 @@ def test_training_starts_where_the_reference_is(open_copy: Callable[..., Workspa
     rows = [row for row in figures(ws) if "logps/chosen_change" in row]
     assert rows
     for row in rows:
-        assert abs(row["logps/chosen_change"]) < 1e-3 and abs(row["logps/rejected_change"]) < 1e-3 and abs(row["rewards/margins"]) < 1e-3
+        assert (
+            abs(row["logps/chosen_change"]) < 1e-3
+            and abs(row["logps/rejected_change"]) < 1e-3
+            and abs(row["rewards/margins"]) < 1e-3
+        )
     previous = adapter_of(ws, ADAPTER)
     for name, value in adapter_of(ws, f"{FOLDER}/adapter").items():
         torch.testing.assert_close(value, previous[name], atol=1e-6, rtol=0)
@@ -102,16 +110,23 @@ def test_the_second_iteration_has_the_first_as_its_reference(open_copy: Callable
 
 
 def trainer_of(ws: Workspace, pairs: list[Pair]) -> tuple[WeightedDPOTrainer, Vlm, PairCollator]:
-    vlm, stage = Vlm.open(ws, ADAPTER, trainable=True), Stage(ws.store, FOLDER, {})
+    vlm, stage = Vlm.open(ws, ADAPTER, trainable=True), Artifact(ws.store, FOLDER, {})
     collate = PairCollator(ws, vlm, pairs)
     collate.reference = reference_logprobs(vlm, collate, stage, 4)
     arguments = trainer_arguments(DPOConfig, ws.config.dpo, stage, vlm, 0, beta=ws.config.dpo.beta)
-    given = {"model": vlm.model, "args": arguments, "train_dataset": rows_dataset(len(pairs)), "processing_class": vlm.processor}
+    given = {
+        "model": vlm.model,
+        "args": arguments,
+        "train_dataset": rows_dataset(len(pairs)),
+        "processing_class": vlm.processor,
+    }
     return WeightedDPOTrainer(**given, data_collator=collate, nll=ws.config.dpo.nll), vlm, collate
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_loss_is_weighted_dpo_and_nll_on_the_chosen_with_anchors(open_copy: Callable[..., Workspace], architecture: str) -> None:
+def test_the_loss_is_weighted_dpo_and_nll_on_the_chosen_with_anchors(
+    open_copy: Callable[..., Workspace], architecture: str
+) -> None:
     ws = open_copy(architecture, dpo={"beta": 0.3, "nll": 0.7})
     pairs = some_pairs(ws)
     trainer, vlm, collate = trainer_of(ws, pairs)
@@ -159,7 +174,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], Pa
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_a_killed_training_goes_on_to_the_same_adapter(killed: Callable[[str], Path], open_copy: Callable[..., Workspace], architecture: str) -> None:
+def test_a_killed_training_goes_on_to_the_same_adapter(
+    killed: Callable[[str], Path], open_copy: Callable[..., Workspace], architecture: str
+) -> None:
     ws, undisturbed = Workspace.open(str(killed(architecture))), open_copy(architecture)
     folder = ws.store.folder(FOLDER)
     assert [path.name for path in (folder / "checkpoints").glob("checkpoint-*")] == ["checkpoint-9"]
@@ -173,7 +190,9 @@ def test_a_killed_training_goes_on_to_the_same_adapter(killed: Callable[[str], P
     assert [row["step"] for row in figures(ws)] == [row["step"] for row in figures(undisturbed)]
 
 
-def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(open_copy: Callable[..., Workspace], tmp_path: Path) -> None:
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(
+    open_copy: Callable[..., Workspace], tmp_path: Path
+) -> None:
     """SIGTERM in the midst of an epoch, between two checkpoints and between two lines of the metrics file."""
     stopped = open_copy("qwen2_5_vl")
     shutil.copytree(stopped.store.root, tmp_path / "undisturbed")
@@ -191,7 +210,7 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_ha
 def test_a_reference_that_was_kept_is_the_one_compared_with(open_copy: Callable[..., Workspace]) -> None:
     ws = open_copy("qwen2_5_vl", dpo={"epochs": 1, "batch_size": 16, **STILL})
     collate = PairCollator(ws, Vlm.open(ws, ADAPTER), some_pairs(ws))
-    stage = Stage(ws.store, FOLDER, {})
+    stage = Artifact(ws.store, FOLDER, {})
     kept = torch.zeros(len(collate.pairs), 2)
     save_file({"logprobs": kept}, stage.folder / "reference.safetensors")
     assert torch.equal(reference_logprobs(collate.vlm, collate, stage, 4), kept)
@@ -225,8 +244,14 @@ def test_what_is_finished_is_reused_and_other_pairs_are_trained_on_anew(open_cop
     assert load_file(ws.store.folder(FOLDER) / "reference.safetensors")["logprobs"].shape == (5, 2)
 
 
-def test_an_alarm_tells_that_the_chosen_lose_likelihood(open_copy: Callable[..., Workspace], caplog: pytest.LogCaptureFixture) -> None:
-    alike = [pair.model_copy(update={"rejected": pair.chosen + "."}) for pair in some_pairs(open_copy("qwen2_5_vl")) if pair.rejected]
+def test_an_alarm_tells_that_the_chosen_lose_likelihood(
+    open_copy: Callable[..., Workspace], caplog: pytest.LogCaptureFixture
+) -> None:
+    alike = [
+        pair.model_copy(update={"rejected": pair.chosen + "."})
+        for pair in some_pairs(open_copy("qwen2_5_vl"))
+        if pair.rejected
+    ]
     alarms = []
     for settings in ({"epochs": 5, **STILL}, {"nll": 0.0, "beta": 1.0, "learning_rate": 0.05, "epochs": 20}):
         ws = open_copy("qwen2_5_vl", pairs=alike, dpo=settings)

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
+from attrloop.components.catalogue.records import Chain, Label, Listing, Prediction, to_frame
 from attrloop.components.evaluate.metrics import score
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
-from attrloop.components.shared.records import Chain, Label, Listing, Prediction, to_frame
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c", "yellow": "#ec3"}
 SHAPES = ["round", "square", "tall"]
@@ -67,8 +67,16 @@ def labels(ws: Workspace, listings: list[Listing], truth: dict[tuple[str, str], 
         k = int(listing.id.rsplit("-", 1)[1])
         split = "train" if k < 2 else "validation" if k < 2 + gold else "test" if k < 2 + 2 * gold else None
         for attribute in ("colour", "shape") if split else ():
-            made.append(Label(listing=listing.id, attribute=attribute, value=truth[listing.id, attribute], rationale="I see it.", split=split))
-    stage = Stage(ws.store, "annotate", {})
+            made.append(
+                Label(
+                    listing=listing.id,
+                    attribute=attribute,
+                    value=truth[listing.id, attribute],
+                    rationale="I see it.",
+                    split=split,
+                )
+            )
+    stage = Artifact(ws.store, "annotate", {})
     (stage.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in made))
     stage.finish("labels", {"labels": len(made), "seconds": 3.0}, ["labels.jsonl"])
     return made
@@ -79,20 +87,32 @@ def predictions(stage: str, ask: list[Label], ws: Workspace) -> list[Prediction]
     for label in ask:
         vertical = ws.listings[label.listing].vertical
         chance = STAGES[stage] + 0.2 * (random.Random(vertical).random() - 0.5)
-        rng = random.Random(f"{label.listing}{label.attribute}")  # the same for every stage: stages differ in few answers
+        rng = random.Random(
+            f"{label.listing}{label.attribute}"
+        )  # the same for every stage: stages differ in few answers
         right = (rng.random() < chance) ^ (random.Random(f"{stage}{label.listing}{label.attribute}").random() < 0.04)
         others = [name for name in ws.schema.attribute(vertical, label.attribute).names if name != label.value]
         answer = label.value if right else None if rng.random() < 0.06 else rng.choice(others)
         confidence = min(1.0, max(0.05, (0.75 if right else 0.5) + 0.25 * (rng.random() - 0.4)))
         text = f"I see a {answer or 'thing'} {vertical} in the photograph. Answer: {answer or 'purple'}"
-        row = {"listing": label.listing, "vertical": vertical, "attribute": label.attribute, "split": label.split, "gold": label.value}
-        made.append(Prediction.model_validate({**row, "answer": answer, "confidence": confidence, "text": text, "tokens": len(text.split())}))
+        row = {
+            "listing": label.listing,
+            "vertical": vertical,
+            "attribute": label.attribute,
+            "split": label.split,
+            "gold": label.value,
+        }
+        made.append(
+            Prediction.model_validate(
+                {**row, "answer": answer, "confidence": confidence, "text": text, "tokens": len(text.split())}
+            )
+        )
     return made
 
 
 def evaluation(ws: Workspace, stage: str, split: str, ask: list[Label]) -> float:
     frame = to_frame(predictions(stage, ask, ws), Prediction)
-    folder = Stage(ws.store, f"evaluate/{split}/{stage}", {})
+    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {})
     frame.write_parquet(folder.folder / "predictions.parquet")
     figures = {"stage": stage, "split": split, **score(frame, ws.schema, 200, 0)}
     (folder.folder / "metrics.json").write_text(json.dumps(figures))
@@ -111,15 +131,27 @@ def iteration(ws: Workspace, stage: str, truth: dict[tuple[str, str], str]) -> N
             for k in range(8):
                 answer = truth[listing.id, attribute] if rng.random() > hard * 0.8 else rng.choice(names)
                 text = f"Look {k}, I see it. Answer: {answer}"
-                row = {"listing": listing.id, "vertical": listing.vertical, "attribute": attribute, "view": k % 2, "chain": k // 2}
+                row = {
+                    "listing": listing.id,
+                    "vertical": listing.vertical,
+                    "attribute": attribute,
+                    "view": k % 2,
+                    "chain": k // 2,
+                }
                 chains.append(Chain(**row, text=text, answer=answer, logprob=-3.0, tokens=8))
-    folder = Stage(ws.store, f"{stage}/chains", {})
+    folder = Artifact(ws.store, f"{stage}/chains", {})
     to_frame(chains, Chain).write_parquet(folder.folder / "part-00000.parquet")
     folder.finish("chains", {"chains": len(chains), "seconds": 30.0}, ["part-00000.parquet"])
     mine(ws.store.root, stage)
-    dpo = Stage(ws.store, f"{stage}/dpo", {})
+    dpo = Artifact(ws.store, f"{stage}/dpo", {})
     rows = [
-        {"step": k, "loss": 1 / k, "logps/chosen_change": 0.02 * k + rng.random(), "logps/rejected_change": -0.05 * k + rng.random()} for k in range(1, 101)
+        {
+            "step": k,
+            "loss": 1 / k,
+            "logps/chosen_change": 0.02 * k + rng.random(),
+            "logps/rejected_change": -0.05 * k + rng.random(),
+        }
+        for k in range(1, 101)
     ]
     (dpo.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     dpo.finish("adapter", {"seconds": 20.0}, ["metrics.jsonl"])
@@ -136,14 +168,23 @@ def build(folder: Path, verticals: int = 3, per_vertical: int = 30, gold: int = 
     )
     ws = Workspace.create(str(folder / "run"), config)
     made = labels(ws, listings, truth, gold)
-    sft = Stage(ws.store, "sft", {})
-    (sft.folder / "metrics.jsonl").write_text("".join(json.dumps({"step": k, "loss": 2 / k}) + "\n" for k in range(1, 50)))
+    sft = Artifact(ws.store, "sft", {})
+    (sft.folder / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": k, "loss": 2 / k}) + "\n" for k in range(1, 50))
+    )
     sft.finish("adapter", {"seconds": 24.0}, ["metrics.jsonl"])
     for stage in ("iteration-1", "iteration-2"):
         iteration(ws, stage, truth)
-    scores = {stage: [evaluation(ws, stage, split, [x for x in made if x.split == split]) for split in ("validation", "test")] for stage in STAGES}
+    scores = {
+        stage: [evaluation(ws, stage, split, [x for x in made if x.split == split]) for split in ("validation", "test")]
+        for stage in STAGES
+    }
     adapters = {"base": "", "sft": "sft/adapter"}
-    state = LoopState(outcomes=tuple(Outcome(stage=s, adapter=adapters.get(s, f"{s}/dpo/adapter"), macro=scores[s][0]) for s in STAGES))
+    state = LoopState(
+        outcomes=tuple(
+            Outcome(stage=s, adapter=adapters.get(s, f"{s}/dpo/adapter"), macro=scores[s][0]) for s in STAGES
+        )
+    )
     return Run(ws.store.root, ws, state)
 
 

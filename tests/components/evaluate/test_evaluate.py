@@ -8,14 +8,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from attrloop.components.catalogue.records import Prediction
+from attrloop.components.errors import InputError
 from attrloop.components.evaluate import evaluate as module
 from attrloop.components.evaluate.evaluate import Seen, evaluate, majority
-from attrloop.components.shared.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.records import Prediction
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
+from attrloop.components.run.workspace import Workspace
 from tests.tiny import qwen2_5_vl
 
 
@@ -35,7 +35,7 @@ def ws(tmp_path: Path, base: Path, world: Callable[[Path, RunConfig], Workspace]
     ws = world(tmp_path, config)
     vlm = Vlm.open(ws)
     vlm.add_adapter(0)
-    stage = Stage(ws.store, "sft", {})
+    stage = Artifact(ws.store, "sft", {})
     vlm.model.save_pretrained(stage.folder / "adapter")
     stage.finish("adapter", {"seconds": 1.0}, ["adapter"])
     return ws
@@ -56,7 +56,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def rows(ws: Workspace, path: str) -> list[Prediction]:
-    return [Prediction(**row) for row in pl.read_parquet(Path(ws.store.root) / path / "predictions.parquet").iter_rows(named=True)]
+    return [
+        Prediction(**row)
+        for row in pl.read_parquet(Path(ws.store.root) / path / "predictions.parquet").iter_rows(named=True)
+    ]
 
 
 def test_every_gold_label_gets_one_prediction_and_the_metrics_follow_from_them(ws: Workspace):
@@ -64,7 +67,9 @@ def test_every_gold_label_gets_one_prediction_and_the_metrics_follow_from_them(w
     assert set(scores) == {"base", "sft"}
     for stage, macro in scores.items():
         found = rows(ws, f"evaluate/validation/{stage}")
-        assert [(row.listing, row.attribute, row.gold) for row in found] == [(x.listing, x.attribute, x.value) for x in ws.labels("validation")]
+        assert [(row.listing, row.attribute, row.gold) for row in found] == [
+            (x.listing, x.attribute, x.value) for x in ws.labels("validation")
+        ]
         figures = json.loads(ws.store.read(f"evaluate/validation/{stage}/metrics.json"))
         assert figures["macro_accuracy"] == macro and figures["stage"] == stage and figures["split"] == "validation"
         by_vertical = {v: [row.answer == row.gold for row in found if row.vertical == v] for v in figures["verticals"]}
@@ -79,7 +84,9 @@ def test_what_was_evaluated_is_not_decoded_again(ws: Workspace, decoded: list[in
     assert before == 1 and len(decoded) == before
 
 
-def test_a_stage_that_kept_its_predecessors_adapter_has_its_own_folder_without_decoding(ws: Workspace, decoded: list[int]):
+def test_a_stage_that_kept_its_predecessors_adapter_has_its_own_folder_without_decoding(
+    ws: Workspace, decoded: list[int]
+):
     scores = evaluate(ws.store.root, {"sft": "sft/adapter", "iteration-1": "sft/adapter"}, "validation")
     assert scores["sft"] == scores["iteration-1"] and len(decoded) == 1
     assert rows(ws, "evaluate/validation/sft") == rows(ws, "evaluate/validation/iteration-1")
@@ -89,7 +96,7 @@ def test_a_stage_that_kept_its_predecessors_adapter_has_its_own_folder_without_d
 def test_another_adapter_under_the_same_name_is_evaluated_anew(ws: Workspace, decoded: list[int]):
     evaluate(ws.store.root, {"sft": "sft/adapter"}, "validation")
     before = read_manifest(ws.store, "evaluate/validation/sft")
-    stage = Stage(ws.store, "sft", {})
+    stage = Artifact(ws.store, "sft", {})
     (stage.folder / "adapter" / "more.txt").write_text("trained on")
     stage.finish("adapter", {"seconds": 1.0}, ["adapter"])
     evaluate(ws.store.root, {"sft": "sft/adapter"}, "validation")
@@ -97,7 +104,9 @@ def test_another_adapter_under_the_same_name_is_evaluated_anew(ws: Workspace, de
     assert before and after and len(decoded) == 2 and before.made_from["adapter"] != after.made_from["adapter"]
 
 
-def test_a_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(ws: Workspace, decoded: list[int], monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(
+    ws: Workspace, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(module, "_PART_BATCHES", 2)
     evaluate(ws.store.root, {"base": ""}, "validation")
     whole, undisturbed = rows(ws, "evaluate/validation/base"), len(decoded)
@@ -121,7 +130,10 @@ def test_a_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(ws: Work
 
 def test_each_view_is_decoded_when_the_config_says_so(ws: Workspace, decoded: list[int]):
     evaluate(ws.store.root, {"base": ""}, "validation")
-    Workspace.create(ws.store.root, ws.config.model_copy(update={"evaluate": ws.config.evaluate.model_copy(update={"views": "each"})}))
+    Workspace.create(
+        ws.store.root,
+        ws.config.model_copy(update={"evaluate": ws.config.evaluate.model_copy(update={"views": "each"})}),
+    )
     evaluate(ws.store.root, {"base": ""}, "validation")
     samples = len(ws.labels("validation"))
     assert decoded == [samples, 2 * samples] and len(rows(ws, "evaluate/validation/base")) == samples
@@ -133,7 +145,7 @@ def test_an_adapter_that_is_not_finished_is_refused(ws: Workspace):
 
 
 def test_a_split_without_labels_is_refused(ws: Workspace):
-    stage = Stage(ws.store, "annotate", {"other": "labels"})
+    stage = Artifact(ws.store, "annotate", {"other": "labels"})
     (stage.folder / "labels.jsonl").write_text("")
     stage.finish("labels", {}, ["labels.jsonl"])
     with pytest.raises(InputError, match=r"no labels of split 'test'. Set annotate.test_per_vertical above 0"):
@@ -148,11 +160,15 @@ def test_majority_over_views_takes_the_answer_of_most_views():
 def test_views_that_tie_are_settled_by_confidence_and_off_list_answers_never_win():
     assert majority([Seen("red", 0.4, "r", 3), Seen("blue", 0.6, "b", 3)]).answer == "blue"
     assert majority([Seen(None, 0.9, "x", 3), Seen(None, 0.8, "y", 3), Seen("red", 0.2, "r", 3)]).answer == "red"
-    assert majority([Seen("not visible", 0.9, "n", 3)] * 2 + [Seen("red", 0.2, "r", 3)]).answer == "red", "one that sees it is believed, as by predict"
+    assert majority([Seen("not visible", 0.9, "n", 3)] * 2 + [Seen("red", 0.2, "r", 3)]).answer == "red", (
+        "one that sees it is believed, as by predict"
+    )
     assert majority([Seen("not_visible", 0.9, "n", 3), Seen(None, 0.9, "x", 3)]).answer == "not_visible"
     assert majority([Seen(None, 0.9, "x", 3)]) == Seen(None, 0.9, "x", 3)
 
 
 def test_predictions_hold_the_records_columns(ws: Workspace):
     evaluate(ws.store.root, {"base": ""}, "test")
-    assert pl.read_parquet(Path(ws.store.root) / "evaluate/test/base/predictions.parquet").columns == list(Prediction.model_fields)
+    assert pl.read_parquet(Path(ws.store.root) / "evaluate/test/base/predictions.parquet").columns == list(
+        Prediction.model_fields
+    )

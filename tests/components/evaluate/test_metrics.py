@@ -6,25 +6,50 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from attrloop.components.catalogue.records import Prediction, to_frame
+from attrloop.components.catalogue.schema import Schema
+from attrloop.components.errors import InputError
 from attrloop.components.evaluate import metrics
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.records import Prediction, to_frame
-from attrloop.components.shared.schema import Schema
 
 SCHEMA = Schema.model_validate(
     {
         "verticals": {
-            "mug": {"attributes": {"colour": {"values": ["red", "blue", "not_visible"]}, "shape": {"values": ["round", "square"]}}},
-            "bag": {"attributes": {"colour": {"values": ["red", "blue"]}, "parts": {"values": ["strap", "zip", "lock"], "many": True}}},
+            "mug": {
+                "attributes": {
+                    "colour": {"values": ["red", "blue", "not_visible"]},
+                    "shape": {"values": ["round", "square"]},
+                }
+            },
+            "bag": {
+                "attributes": {
+                    "colour": {"values": ["red", "blue"]},
+                    "parts": {"values": ["strap", "zip", "lock"], "many": True},
+                }
+            },
         }
     }
 )
 COLOUR = SCHEMA.attribute("mug", "colour")
 
 
-def row(listing: str, gold: str, answer: str | None, confidence: float = 0.5, vertical: str = "mug", attribute: str = "colour") -> Prediction:
+def row(
+    listing: str,
+    gold: str,
+    answer: str | None,
+    confidence: float = 0.5,
+    vertical: str = "mug",
+    attribute: str = "colour",
+) -> Prediction:
     return Prediction(
-        listing=listing, vertical=vertical, attribute=attribute, split="test", gold=gold, answer=answer, confidence=confidence, text="", tokens=len(listing)
+        listing=listing,
+        vertical=vertical,
+        attribute=attribute,
+        split="test",
+        gold=gold,
+        answer=answer,
+        confidence=confidence,
+        text="",
+        tokens=len(listing),
     )
 
 
@@ -35,11 +60,23 @@ def frame(*rows: Prediction) -> pl.DataFrame:
 def drawn(listings: int, right: float, seed: int, verticals: tuple[str, ...] = ("bag", "mug")) -> pl.DataFrame:
     """Random predictions: one colour per listing."""
     rng = random.Random(seed)
-    return frame(*(row(f"{v}{k}", "red", "red" if rng.random() < right else "blue", vertical=v) for v in verticals for k in range(listings)))
+    return frame(
+        *(
+            row(f"{v}{k}", "red", "red" if rng.random() < right else "blue", vertical=v)
+            for v in verticals
+            for k in range(listings)
+        )
+    )
 
 
 def test_macro_accuracy_is_the_mean_over_verticals_however_many_samples_each_has():
-    rows = [row("m1", "red", "red"), row("m2", "red", "blue"), row("m3", "red", None), row("m4", "blue", "red"), row("b1", "red", "red", vertical="bag")]
+    rows = [
+        row("m1", "red", "red"),
+        row("m2", "red", "blue"),
+        row("m3", "red", None),
+        row("m4", "blue", "red"),
+        row("b1", "red", "red", vertical="bag"),
+    ]
     figures = metrics.score(frame(*rows), SCHEMA, 50, 0)
     assert figures["verticals"]["mug"]["accuracy"] == 0.25
     assert figures["macro_accuracy"] == (0.25 + 1.0) / 2
@@ -47,14 +84,24 @@ def test_macro_accuracy_is_the_mean_over_verticals_however_many_samples_each_has
 
 
 def test_rates_count_off_list_and_not_visible_answers_among_all_samples():
-    figures = metrics.score(frame(row("a", "red", None), row("bb", "red", "not_visible"), row("ccc", "red", "red"), row("dddd", "red", "blue")), SCHEMA, 50, 0)
+    figures = metrics.score(
+        frame(
+            row("a", "red", None), row("bb", "red", "not_visible"), row("ccc", "red", "red"), row("dddd", "red", "blue")
+        ),
+        SCHEMA,
+        50,
+        0,
+    )
     assert (figures["off_list_rate"], figures["abstention_rate"], figures["chain_tokens_mean"]) == (0.25, 0.25, 2.5)
 
 
 def test_an_abstention_counts_however_the_schema_writes_it():
     attribute = {"colour": {"values": ["red", "Not visible"]}}
     schema = Schema.model_validate({"verticals": {"mug": {"attributes": attribute}}})
-    assert metrics.score(frame(row("a", "red", "Not visible"), row("b", "red", "red")), schema, 50, 0)["abstention_rate"] == 0.5
+    assert (
+        metrics.score(frame(row("a", "red", "Not visible"), row("b", "red", "red")), schema, 50, 0)["abstention_rate"]
+        == 0.5
+    )
 
 
 def test_no_predictions_are_refused():
@@ -65,7 +112,9 @@ def test_no_predictions_are_refused():
 def test_macro_f1_agrees_with_scikit_learn():
     rng = random.Random(3)
     gold, answer = ([rng.choice(COLOUR.names) for _ in range(60)] for _ in range(2))
-    found = metrics.macro_f1(frame(*(row(str(k), g, a) for k, (g, a) in enumerate(zip(gold, answer, strict=True)))), COLOUR)
+    found = metrics.macro_f1(
+        frame(*(row(str(k), g, a) for k, (g, a) in enumerate(zip(gold, answer, strict=True)))), COLOUR
+    )
     assert found == pytest.approx(f1_score(gold, answer, average="macro"))
 
 
@@ -77,7 +126,10 @@ def test_macro_f1_counts_the_values_of_a_many_valued_answer_one_by_one():
 
 def test_confusion_is_square_and_puts_off_list_answers_in_the_last_column():
     found = metrics.confusion(frame(row("a", "red", "red"), row("b", "red", "blue"), row("c", "blue", None)), COLOUR)
-    assert found == {"values": ["red", "blue", "not_visible", "off-list"], "matrix": [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]}
+    assert found == {
+        "values": ["red", "blue", "not_visible", "off-list"],
+        "matrix": [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]],
+    }
 
 
 def test_confusion_of_a_many_valued_attribute_has_the_combinations_that_occur():
@@ -128,9 +180,15 @@ def test_intervals_do_not_take_attributes_of_one_listing_for_independent_evidenc
     rng = random.Random(2)
     fates = [rng.random() < 0.5 for _ in range(40)]
     names = [("colour", "red", "blue"), ("shape", "round", "square")]
-    rows = [row(f"m{k}", gold, gold if fate else wrong, attribute=name) for k, fate in enumerate(fates) for name, gold, wrong in names]
+    rows = [
+        row(f"m{k}", gold, gold if fate else wrong, attribute=name)
+        for k, fate in enumerate(fates)
+        for name, gold, wrong in names
+    ]
     apart = [r.model_copy(update={"listing": f"{r.listing}-{r.attribute}"}) for r in rows]
-    together, independent = (metrics.score(frame(*part), SCHEMA, 2000, 0)["verticals"]["mug"]["interval"] for part in (rows, apart))
+    together, independent = (
+        metrics.score(frame(*part), SCHEMA, 2000, 0)["verticals"]["mug"]["interval"] for part in (rows, apart)
+    )
     assert together[1] - together[0] > 1.2 * (independent[1] - independent[0])
 
 
@@ -147,8 +205,12 @@ def test_sign_test_is_the_exact_binomial_test(up: int, down: int):
 
 
 def test_flip_ledger_counts_both_ways_per_vertical():
-    before = frame(row("a", "red", "red"), row("b", "red", "blue"), row("c", "red", None), row("d", "red", "red", vertical="bag"))
-    after = frame(row("a", "red", None), row("b", "red", "red"), row("c", "red", "red"), row("d", "red", "red", vertical="bag"))
+    before = frame(
+        row("a", "red", "red"), row("b", "red", "blue"), row("c", "red", None), row("d", "red", "red", vertical="bag")
+    )
+    after = frame(
+        row("a", "red", None), row("b", "red", "red"), row("c", "red", "red"), row("d", "red", "red", vertical="bag")
+    )
     found = metrics.flips(before, after)
     assert found["verticals"]["mug"] == {"wrong_to_right": 2, "right_to_wrong": 1, "net": 1, "count": 3, "p": 1.0}
     assert found["total"]["net"] == 1 and found["verticals"]["bag"]["net"] == 0
@@ -161,7 +223,10 @@ def test_a_model_gains_nothing_over_itself():
 
 def test_paired_bootstrap_is_positive_when_the_second_is_better_and_excludes_zero_when_that_is_sure():
     worse, better = drawn(60, 0.4, 1), drawn(60, 0.9, 2)
-    gain, loss = metrics.paired_bootstrap(worse, better, 500, 0.95, 0), metrics.paired_bootstrap(better, worse, 500, 0.95, 0)
+    gain, loss = (
+        metrics.paired_bootstrap(worse, better, 500, 0.95, 0),
+        metrics.paired_bootstrap(better, worse, 500, 0.95, 0),
+    )
     assert gain["macro"]["interval"][0] > 0 > loss["macro"]["interval"][1]
     assert gain["macro"]["delta"] == pytest.approx(np.mean([entry["delta"] for entry in gain["verticals"].values()]))
 
@@ -169,7 +234,9 @@ def test_paired_bootstrap_is_positive_when_the_second_is_better_and_excludes_zer
 def test_paired_bootstrap_interval_covers_the_true_gain_about_as_often_as_it_says():
     true_gain, hits = 0.2, 0
     for seed in range(100):
-        low, high = metrics.paired_bootstrap(drawn(60, 0.5, seed), drawn(60, 0.7, 10_000 + seed), 200, 0.9, seed)["macro"]["interval"]
+        low, high = metrics.paired_bootstrap(drawn(60, 0.5, seed), drawn(60, 0.7, 10_000 + seed), 200, 0.9, seed)[
+            "macro"
+        ]["interval"]
         hits += low <= true_gain <= high
     assert 80 <= hits <= 97
 

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from attrloop.components.errors import InputError
 from attrloop.components.evaluate import panels
 from attrloop.components.evaluate.facts import Facts
 from attrloop.components.evaluate.gallery import examples
 from attrloop.components.evaluate.report import headline, print_table, render, report
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.state import LoopState, Outcome
+from attrloop.components.run.state import LoopState, Outcome
 
 SCHEMA = json.loads(files("attrloop.components.evaluate").joinpath("summary.schema.json").read_text())
 
@@ -60,7 +60,9 @@ def test_minutes_are_those_of_the_stages_and_their_evaluations(reported: Any):
     found = summary_of(reported)
     assert found["stages"][0]["minutes"] == pytest.approx(12 / 60)  # two evaluations
     assert found["stages"][1]["minutes"] == pytest.approx((24 + 12) / 60)
-    assert found["minutes"] == pytest.approx(sum(stage["minutes"] for stage in found["stages"]) + 3 / 60, abs=0.01)  # and annotate
+    assert found["minutes"] == pytest.approx(
+        sum(stage["minutes"] for stage in found["stages"]) + 3 / 60, abs=0.01
+    )  # and annotate
 
 
 def test_page_is_one_small_file_without_script_or_network(reported: Any):
@@ -76,15 +78,23 @@ def test_page_opens_with_the_result_in_one_sentence(reported: Any):
     words = headline(facts)
     low, high = facts.gain["macro"]["interval"]
     assert words in page_of(reported)
-    assert f"{facts.shown['sft']['macro_accuracy']:.1%} (SFT)" in words and f"interval {100 * low:+.1f} to {100 * high:+.1f}" in words
-    ups = sum(facts.shown[facts.best]["verticals"][v]["accuracy"] > facts.shown["sft"]["verticals"][v]["accuracy"] for v in facts.gain["verticals"])
+    assert (
+        f"{facts.shown['sft']['macro_accuracy']:.1%} (SFT)" in words
+        and f"interval {100 * low:+.1f} to {100 * high:+.1f}" in words
+    )
+    ups = sum(
+        facts.shown[facts.best]["verticals"][v]["accuracy"] > facts.shown["sft"]["verticals"][v]["accuracy"]
+        for v in facts.gain["verticals"]
+    )
     assert f"{ups} of 3 up" in words
 
 
 def test_sentence_tells_when_no_iteration_beat_supervised_training(finished: Any):
     outcomes = (Outcome(stage="base", adapter="", macro=0.9), Outcome(stage="sft", adapter="sft/adapter", macro=0.8))
     after = Outcome(stage="iteration-1", adapter="iteration-1/dpo/adapter", macro=0.7)
-    assert headline(Facts(finished.ws, LoopState(outcomes=(*outcomes, after)))).startswith("No iteration beat SFT on validation")
+    assert headline(Facts(finished.ws, LoopState(outcomes=(*outcomes, after)))).startswith(
+        "No iteration beat SFT on validation"
+    )
 
 
 def test_sentence_tells_a_fall_and_a_standstill(finished: Any):
@@ -106,11 +116,18 @@ def test_table_has_every_vertical_and_marks_only_sure_changes(reported: Any):
 
 def test_what_can_be_published_is_told_by_the_agreement_of_the_chains_sampled_last():
     def bins(*labelled_and_right: tuple[int, int]) -> dict[str, Any]:
-        return {"agreement": [{"from": k / 10, "to": (k + 1) / 10, "labelled": n, "right": r} for k, (n, r) in enumerate(labelled_and_right)]}
+        return {
+            "agreement": [
+                {"from": k / 10, "to": (k + 1) / 10, "labelled": n, "right": r}
+                for k, (n, r) in enumerate(labelled_and_right)
+            ]
+        }
 
     def share(*reports: dict[str, Any]) -> float | None:
         stages = {f"iteration-{k}/pairs/report.json": found for k, found in enumerate(reports, 1)}
-        facts: Any = SimpleNamespace(stages=["sft", "iteration-1", "iteration-2"], read=lambda path: stages.get(path, {}))
+        facts: Any = SimpleNamespace(
+            stages=["sft", "iteration-1", "iteration-2"], read=lambda path: stages.get(path, {})
+        )
         return panels.publishable(facts)
 
     good, fair = bins((10, 0), (20, 18), (70, 70)), bins((40, 39), (20, 10), (40, 39))
@@ -133,12 +150,23 @@ def test_examples_say_what_the_stages_answered(reported: Any):
     assert 6 <= len(shown) <= 12 and len({example.listing for example in shown}) == len(shown)
     for example in shown:
         for stage, answer, right in example.answers:
-            row = facts.predictions[stage].row(by_predicate=(pl.col("listing") == example.listing) & (pl.col("attribute") == example.attribute), named=True)
+            row = facts.predictions[stage].row(
+                by_predicate=(pl.col("listing") == example.listing) & (pl.col("attribute") == example.attribute),
+                named=True,
+            )
             assert (answer, right) == (row["answer"] or "off-list", row["answer"] == row["gold"])
     verdicts = {
-        kind: {(dict((s, r) for s, _, r in e.answers)["sft"], dict((s, r) for s, _, r in e.answers)[facts.best]) for e in chosen[kind]} for kind in chosen
+        kind: {
+            (dict((s, r) for s, _, r in e.answers)["sft"], dict((s, r) for s, _, r in e.answers)[facts.best])
+            for e in chosen[kind]
+        }
+        for kind in chosen
     }
-    assert verdicts["gained"] == {(False, True)} and verdicts["wrong"] <= {(False, False)} and verdicts["lost"] <= {(True, False)}
+    assert (
+        verdicts["gained"] == {(False, True)}
+        and verdicts["wrong"] <= {(False, False)}
+        and verdicts["lost"] <= {(True, False)}
+    )
 
 
 def test_examples_carry_their_own_image_bounded(reported: Any):
@@ -177,7 +205,9 @@ def test_text_of_models_and_of_other_components_is_escaped(make: Callable[..., A
     run = make(verticals=1, per_vertical=12, gold=4, examples=8)
     path = Path(run.uri) / "evaluate/test/iteration-2/predictions.parquet"
     pl.read_parquet(path).with_columns(text=pl.lit("<script>alert(1)</script> Answer: red")).write_parquet(path)
-    run.ws.store.write("promote/result.json", json.dumps({"action": "refused", "reason": "<b>too few</b> gold labels"}).encode())
+    run.ws.store.write(
+        "promote/result.json", json.dumps({"action": "refused", "reason": "<b>too few</b> gold labels"}).encode()
+    )
     run.ws.store.write("register/result.json", json.dumps({"model_version": 4}).encode())
     report(run.uri, run.state.model_dump_json())
     page = page_of(run)

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.evaluate.facts import Facts
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.register_adapter.register import register
 from attrloop.components.register_adapter.versions import adapter_digest
-from attrloop.components.shared.config import PromptConfig, RunConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.state import LoopState, Outcome
-from attrloop.components.shared.storage.store import read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import PromptConfig, RunConfig
+from attrloop.components.run.state import LoopState, Outcome
+from attrloop.components.run.workspace import Workspace
 from tests.tracked import Run, evaluate, make_run, train
 
 NAME = "attribute-adapter"
@@ -37,7 +37,9 @@ def champion(runs: Path) -> Run:
 
 def another(runs: Path, champion: Run, name: str = "weekly") -> Workspace:
     """A workspace beside the champion's, over the same catalogue, with another prompt."""
-    return Workspace.create(str(runs / name), champion.ws.config.model_copy(update={"prompt": PromptConfig(metadata=True)}))
+    return Workspace.create(
+        str(runs / name), champion.ws.config.model_copy(update={"prompt": PromptConfig(metadata=True)})
+    )
 
 
 def origin(ws: Workspace) -> dict[str, str]:
@@ -83,7 +85,9 @@ def test_a_config_that_is_written_again_adopts_the_settings_again(runs: Path, ch
 
 def test_a_base_model_that_is_not_here_is_taken_from_the_config(runs: Path, champion: Run) -> None:
     settings = RunConfig.model_validate_json((Path(champion.uri) / "config.json").read_text())
-    moved = settings.model_copy(update={"model": settings.model.model_copy(update={"base": "/no/such/folder", "max_pixels": 999})})
+    moved = settings.model_copy(
+        update={"model": settings.model.model_copy(update={"base": "/no/such/folder", "max_pixels": 999})}
+    )
     (Path(champion.uri) / "config.json").write_text(moved.model_dump_json())
     ws = another(runs, champion)
     fetch(ws.store.root, champion.uri)

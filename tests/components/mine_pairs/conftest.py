@@ -5,8 +5,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from attrloop.components.catalogue.records import Chain, Label, to_frame
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.shared.records import Chain, Label, to_frame
 from tests.bench.chains import STAGE, finish, workspace
 from tests.components.mine_pairs.samples import EASY, Mined
 
@@ -15,7 +15,9 @@ from tests.components.mine_pairs.samples import EASY, Mined
 def mined(tmp_path: Path) -> Mined:
     """Mines samples: the pairs and the report."""
 
-    def run(samples: list[list[Chain]], labels: list[Label] | None = None, **config: Any) -> tuple[pl.DataFrame, dict[str, Any]]:
+    def run(
+        samples: list[list[Chain]], labels: list[Label] | None = None, **config: Any
+    ) -> tuple[pl.DataFrame, dict[str, Any]]:
         ws = workspace(tmp_path, **(EASY | config))
         finish(ws, [to_frame([row for rows in samples for row in rows], Chain)], labels or [])
         pairs = pl.read_parquet(Path(ws.store.root, mine(ws.store.root, STAGE)))

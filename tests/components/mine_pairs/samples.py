@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from attrloop.components.shared.records import Chain, Label
+from attrloop.components.catalogue.records import Chain, Label
 
 Mined = Callable[..., tuple[pl.DataFrame, dict[str, Any]]]
 EASY = {"min_votes": 2, "balance": 0, "calibrate": False}
@@ -19,10 +19,20 @@ def sample(listing: str, answers: str, attribute: str = "shade", vertical: str =
         for number, letter in enumerate(word):
             value = names.get(letter)
             text = f"view {view} number {number} of {listing}. Answer: {value or 'teal'}"
-            row = {"listing": listing, "vertical": vertical, "attribute": attribute, "view": view, "chain": number, "text": text, "answer": value}
+            row = {
+                "listing": listing,
+                "vertical": vertical,
+                "attribute": attribute,
+                "view": view,
+                "chain": number,
+                "text": text,
+                "answer": value,
+            }
             rows.append(Chain.model_validate(row | {"logprob": -1.0, "tokens": 9}))
     return rows
 
 
 def label(listing: str, value: str, split: str, attribute: str = "shade") -> Label:
-    return Label.model_validate({"listing": listing, "attribute": attribute, "value": value, "rationale": "plain to see", "split": split})
+    return Label.model_validate(
+        {"listing": listing, "attribute": attribute, "value": value, "rationale": "plain to see", "split": split}
+    )

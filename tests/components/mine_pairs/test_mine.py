@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from attrloop.components.catalogue.records import Chain, Pair, polars_schema, to_frame
+from attrloop.components.errors import InputError
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.records import Chain, Pair, polars_schema, to_frame
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace
 from tests.components.mine_pairs.samples import EASY, Mined, label, sample
 
@@ -17,7 +17,12 @@ from tests.components.mine_pairs.samples import EASY, Mined, label, sample
 def test_the_majority_is_preferred_over_the_strongest_listed_rival_on_the_view_that_misleads_most(mined: Mined) -> None:
     pairs, _ = mined([sample("x", "aab aa- abb aac")])
     (row,) = pairs.iter_rows(named=True)
-    assert (row["chosen_answer"], row["rejected_answer"], row["view"], row["source"]) == ("amber", "beige", 2, "consensus")
+    assert (row["chosen_answer"], row["rejected_answer"], row["view"], row["source"]) == (
+        "amber",
+        "beige",
+        2,
+        "consensus",
+    )
     assert row["chosen"].startswith("view 2 ") and row["rejected"].startswith("view 2 ")
     assert row["weight"] == pytest.approx((7 - 3) / 12) and row["agreement"] == pytest.approx(7 / 12)
 
@@ -62,7 +67,9 @@ def test_several_pairs_of_a_sample_lie_on_different_views(mined: Mined) -> None:
 
 
 def test_labelled_listings_make_no_consensus_rows_and_only_training_ones_make_labelled_pairs(mined: Mined) -> None:
-    words = [sample(name, "aaab aaaa abbb") for name in ("train", "validation", "test")] + [sample("train-only-shade", "aaab", "finish")]
+    words = [sample(name, "aaab aaaa abbb") for name in ("train", "validation", "test")] + [
+        sample("train-only-shade", "aaab", "finish")
+    ]
     labels = [
         label("train", "beige", "train"),
         label("validation", "beige", "validation"),
@@ -72,7 +79,11 @@ def test_labelled_listings_make_no_consensus_rows_and_only_training_ones_make_la
     pairs, report = mined(words, labels, gate_accuracy=0)
     assert set(pairs["listing"]) == {"train"} and set(pairs["source"]) == {"label"}
     assert sorted(pairs["view"]) == [0, 1, 2]
-    assert set(pairs["chosen"]) == {"plain to see Answer: beige"} and set(pairs["rejected_answer"]) == {"amber"} and set(pairs["weight"]) == {1.0}
+    assert (
+        set(pairs["chosen"]) == {"plain to see Answer: beige"}
+        and set(pairs["rejected_answer"]) == {"amber"}
+        and set(pairs["weight"]) == {1.0}
+    )
     assert report["rows"] == {"pairs": 0, "anchors": 0, "label_rows": 3}
 
 
@@ -89,9 +100,15 @@ def test_labelled_rows_can_be_switched_off(mined: Mined) -> None:
 
 
 def test_the_gate_closes_an_attribute_of_a_vertical_where_the_consensus_is_wrong(mined: Mined) -> None:
-    gold = [sample(f"g{k}", "aaab", vertical="mug") for k in range(4)] + [sample(f"h{k}", "aaab", vertical="rug") for k in range(4)]
-    labels = [label(f"g{k}", "amber" if k < 1 else "beige", "validation") for k in range(4)] + [label(f"h{k}", "amber", "validation") for k in range(4)]
-    pairs, report = mined([*gold, sample("u", "aaab", vertical="mug"), sample("v", "aaab", vertical="rug")], labels, gate_min_labels=4)
+    gold = [sample(f"g{k}", "aaab", vertical="mug") for k in range(4)] + [
+        sample(f"h{k}", "aaab", vertical="rug") for k in range(4)
+    ]
+    labels = [label(f"g{k}", "amber" if k < 1 else "beige", "validation") for k in range(4)] + [
+        label(f"h{k}", "amber", "validation") for k in range(4)
+    ]
+    pairs, report = mined(
+        [*gold, sample("u", "aaab", vertical="mug"), sample("v", "aaab", vertical="rug")], labels, gate_min_labels=4
+    )
     assert list(pairs["listing"]) == ["v"] and report["dropped_rows"]["gate"] == 1
     assert [(row["vertical"], row["accuracy"], row["judged_by"], row["open"]) for row in report["gate"]] == [
         ("mug", 0.25, "own labels", False),
@@ -99,17 +116,30 @@ def test_the_gate_closes_an_attribute_of_a_vertical_where_the_consensus_is_wrong
     ]
 
 
-def test_the_gate_falls_back_to_the_attribute_over_all_verticals_and_passes_what_nothing_can_judge(mined: Mined) -> None:
+def test_the_gate_falls_back_to_the_attribute_over_all_verticals_and_passes_what_nothing_can_judge(
+    mined: Mined,
+) -> None:
     gold = [sample(f"g{k}", "aaab", vertical="mug") for k in range(4)] + [sample("h", "aaab", vertical="rug")]
     labels = [label(f"g{k}", "beige", "validation") for k in range(4)] + [label("h", "amber", "validation")]
-    pairs, report = mined([*gold, sample("v", "aaab", vertical="rug"), sample("w", "aaab", "finish")], labels, gate_min_labels=4)
-    judged = {(row["vertical"], row["attribute"]): (row["judged_by"], row["judged_accuracy"], row["open"]) for row in report["gate"]}
-    assert judged == {("mug", "finish"): ("not judged", None, True), ("mug", "shade"): ("own labels", 0, False), ("rug", "shade"): ("attribute", 0.2, False)}
+    pairs, report = mined(
+        [*gold, sample("v", "aaab", vertical="rug"), sample("w", "aaab", "finish")], labels, gate_min_labels=4
+    )
+    judged = {
+        (row["vertical"], row["attribute"]): (row["judged_by"], row["judged_accuracy"], row["open"])
+        for row in report["gate"]
+    }
+    assert judged == {
+        ("mug", "finish"): ("not judged", None, True),
+        ("mug", "shade"): ("own labels", 0, False),
+        ("rug", "shade"): ("attribute", 0.2, False),
+    }
     assert list(pairs["listing"]) == ["w"]
 
 
 def test_labels_below_the_threshold_do_not_judge_the_consensus(mined: Mined) -> None:
-    _, report = mined([sample("x", "aabbc"), sample("y", "aaab")], [label("x", "coral", "validation"), label("y", "amber", "train")])
+    _, report = mined(
+        [sample("x", "aabbc"), sample("y", "aaab")], [label("x", "coral", "validation"), label("y", "amber", "train")]
+    )
     assert [(row["labelled"], row["accuracy"]) for row in report["gate"]] == [(1, 1.0)]
 
 
@@ -118,7 +148,11 @@ def test_a_contrast_without_its_reverse_gives_nothing_and_one_with_it_keeps_the_
     pairs, report = mined([*weak, strong, sample("r", "bbbbbbaa"), sample("c", "aaaaaaac")], balance=1)
     assert sorted(pairs["listing"]) == ["r", "s"] and report["dropped_rows"]["balance"] == 4
     (amber,) = [row for row in report["values"] if row["value"] == "amber"]
-    assert (amber["chosen_before"]["count"], amber["chosen_after"]["count"], amber["rejected_after"]["count"]) == (5, 1, 1)
+    assert (amber["chosen_before"]["count"], amber["chosen_after"]["count"], amber["rejected_after"]["count"]) == (
+        5,
+        1,
+        1,
+    )
 
 
 def test_balance_is_over_the_verticals_that_share_an_attribute(mined: Mined) -> None:
@@ -135,7 +169,11 @@ def test_pairs_against_off_list_answers_are_capped_by_the_contrasts_and_spread_o
 
 
 def test_anchors_are_capped_by_the_pairs_and_spread_evenly_over_values(mined: Mined) -> None:
-    unanimous = [sample(f"a{k}", "aaaa") for k in range(9)] + [sample(f"b{k}", "bbbb") for k in range(2)] + [sample(f"c{k}", "cccc") for k in range(5)]
+    unanimous = (
+        [sample(f"a{k}", "aaaa") for k in range(9)]
+        + [sample(f"b{k}", "bbbb") for k in range(2)]
+        + [sample(f"c{k}", "cccc") for k in range(5)]
+    )
     pairs, report = mined([*unanimous, *(sample(f"p{k}", "aaab") for k in range(4))], anchor_ratio=2, anchor_floor=0)
     anchors = pairs.filter(pl.col("source") == "anchor")
     assert dict(anchors["chosen_answer"].value_counts().iter_rows()) == {"amber": 3, "beige": 2, "coral": 3}
@@ -168,7 +206,11 @@ def test_no_chains_at_all_is_an_empty_file_too(tmp_path: Path) -> None:
 def test_agreement_is_calibrated_on_validation_labels_alone(mined: Mined) -> None:
     labels = [label("x", "amber", "validation"), label("y", "amber", "validation"), label("t", "beige", "train")]
     _, report = mined([sample("x", "aaab"), sample("y", "bbba"), sample("t", "aaab"), sample("u", "aaaa")], labels)
-    bins = {round(row["from"], 1): (row["samples"], row["labelled"], row["accuracy"]) for row in report["agreement"] if row["samples"]}
+    bins = {
+        round(row["from"], 1): (row["samples"], row["labelled"], row["accuracy"])
+        for row in report["agreement"]
+        if row["samples"]
+    }
     assert bins == {0.7: (3, 2, 0.5), 0.9: (1, 0, None)}
     assert report["consensus_precision"]["train"] == {"labelled": 1, "right": 0, "accuracy": 0.0}
 
@@ -197,9 +239,20 @@ def test_true_labels_arm_prefers_the_truth_even_in_the_minority(mined: Mined, tm
     (tmp_path / "listings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     truth = [{"listing": name, "attribute": "shade", "value": "Beige"} for name in names if name != "unknown"]
     (tmp_path / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth))
-    samples = [sample("x", "aaab"), sample("no-right", "aaac"), sample("all-right", "bbbb"), sample("unknown", "aaab"), sample("gold", "aaab")]
-    pairs, report = mined(samples, [label("gold", "beige", "validation")], arm="true_labels", truth=str(tmp_path / "truth.jsonl"))
-    found = {row["listing"]: (row["chosen_answer"], row["rejected_answer"], row["weight"]) for row in pairs.iter_rows(named=True)}
+    samples = [
+        sample("x", "aaab"),
+        sample("no-right", "aaac"),
+        sample("all-right", "bbbb"),
+        sample("unknown", "aaab"),
+        sample("gold", "aaab"),
+    ]
+    pairs, report = mined(
+        samples, [label("gold", "beige", "validation")], arm="true_labels", truth=str(tmp_path / "truth.jsonl")
+    )
+    found = {
+        row["listing"]: (row["chosen_answer"], row["rejected_answer"], row["weight"])
+        for row in pairs.iter_rows(named=True)
+    }
     assert found == {"x": ("beige", "amber", 1.0), "all-right": ("beige", None, 1.0)}
     assert report["samples"] == {"contrast": 1, "no right chain": 1, "no truth": 1, "unanimous": 1}
 

@@ -9,22 +9,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
 
+from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.predict.catalogue import check, prepare, shards
 from attrloop.components.predict.predict import predict, share_out
 from attrloop.components.predict.queue import review
 from attrloop.components.predict.votes import CataloguePrediction, decide
-from attrloop.components.shared.config import RunConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.records import Chain, Listing, to_frame
-from attrloop.components.shared.storage import inputs
-from attrloop.components.shared.storage.store import read_manifest
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage import inputs
 from tests.small import COLOURS, change_config
 
 ROOT = Path(__file__).parents[3]
@@ -46,9 +46,17 @@ def chain(answer: str | None, number: int = 0, logprob: float = -1.0, view: int 
         (["not_visible", "not_visible", None, None], "not_visible", 0.5),
         ([None, None], None, 0.0),
     ],
-    ids=["the most votes", "off the list counts against", "who saw nothing does not outvote who did", "nobody saw anything", "all off the list"],
+    ids=[
+        "the most votes",
+        "off the list counts against",
+        "who saw nothing does not outvote who did",
+        "nobody saw anything",
+        "all off the list",
+    ],
 )
-def test_the_answer_is_the_vote_and_confidence_its_share_of_all_chains(answers: list[str | None], answer: str | None, confidence: float) -> None:
+def test_the_answer_is_the_vote_and_confidence_its_share_of_all_chains(
+    answers: list[str | None], answer: str | None, confidence: float
+) -> None:
     (row,) = decide(to_frame([chain(value, k) for k, value in enumerate(answers)], Chain)).iter_rows(named=True)
     assert (row["answer"], row["confidence"], row["chains"]) == (answer, confidence, len(answers))
     assert row["rationale"] == ("" if answer is None else f"I see {answer}.")
@@ -82,13 +90,19 @@ def test_every_listing_of_the_catalogue_is_answered_in_its_order(start: Path) ->
     rows = [CataloguePrediction.model_validate(row) for row in made.iter_rows(named=True)]
     ws = Workspace.open(str(start))
     assert {row.listing for row in rows} == set(ws.listings) and len(rows) == 20
-    assert {row.answer for row in rows} <= {*COLOURS, "not_visible", None} and sum(row.answer is not None for row in rows) > 10
+    assert {row.answer for row in rows} <= {*COLOURS, "not_visible", None} and sum(
+        row.answer is not None for row in rows
+    ) > 10
     assert {row.chains for row in rows} == {3} and all(0 <= row.confidence <= 1 for row in rows)
     size = ws.config.sample.shard_size
     order = [sorted(listing.id for listing in shard) for shard in shards(ws)]
     assert [made["listing"][k * size : (k + 1) * size].to_list() for k in range(5)] == order
     manifest = read_manifest(ws.store, "predictions")
-    assert manifest is not None and (manifest.counts["listings"], manifest.counts["skipped"], manifest.counts["shards"]) == (20, 0, 5)
+    assert manifest is not None and (
+        manifest.counts["listings"],
+        manifest.counts["skipped"],
+        manifest.counts["shards"],
+    ) == (20, 0, 5)
 
 
 _KILLED = """
@@ -110,12 +124,20 @@ def test_a_killed_prediction_goes_on_to_the_same_files(start: Path, tmp_path: Pa
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(start, undisturbed)
     predict(str(undisturbed), ADAPTER)
-    done = subprocess.run([sys.executable, "-c", _KILLED, str(start)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL and len(parts(start)) == 2 and not (start / "predictions" / "manifest.json").exists()
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(start)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert (
+        done.returncode == -signal.SIGKILL
+        and len(parts(start)) == 2
+        and not (start / "predictions" / "manifest.json").exists()
+    )
     kept = {name: (start / "predictions" / name).stat().st_mtime_ns for name in parts(start)}
     predict(str(start), ADAPTER)
     assert parts(start) == parts(undisturbed) and len(parts(start)) == 5
-    assert {name: (start / "predictions" / name).stat().st_mtime_ns for name in kept} == kept, "finished shards are not predicted again"
+    assert {name: (start / "predictions" / name).stat().st_mtime_ns for name in kept} == kept, (
+        "finished shards are not predicted again"
+    )
     assert json.loads((start / "predictions" / "manifest.json").read_text())["files"] == sorted(parts(start))
 
 
@@ -123,9 +145,14 @@ def test_workers_share_the_catalogue_and_the_last_one_finishes_it(start: Path, t
     alone = tmp_path / "alone"
     shutil.copytree(start, alone)
     predict(str(alone), ADAPTER)
-    assert share_out(str(start), ADAPTER, 2) == ["1/2", "2/2"] and len(share_out(str(start), ADAPTER, 9)) == 5, "there are five shards"
+    assert share_out(str(start), ADAPTER, 2) == ["1/2", "2/2"] and len(share_out(str(start), ADAPTER, 9)) == 5, (
+        "there are five shards"
+    )
     predict(str(start), ADAPTER, "2/2")
-    assert set(parts(start)) == {"part-00001.parquet", "part-00003.parquet"} and not (start / "predictions" / "manifest.json").exists()
+    assert (
+        set(parts(start)) == {"part-00001.parquet", "part-00003.parquet"}
+        and not (start / "predictions" / "manifest.json").exists()
+    )
     predict(str(start), ADAPTER, "1/2")
     manifests = [read_manifest(Workspace.open(str(path)).store, "predictions") for path in (start, alone)]
     assert parts(start) == parts(alone) and manifests[0] and manifests[1] and manifests[0].digest == manifests[1].digest
@@ -166,10 +193,14 @@ def test_unreadable_listings_are_skipped_counted_and_capped(start: Path, catalog
     change_config(start, data={"check_images": 0, "max_bad_images": 0.05})
     predict(str(start), ADAPTER)
     manifest = read_manifest(Workspace.open(str(start)).store, "predictions")
-    assert manifest is not None and manifest.counts["skipped"] == 1 and "mug-7" not in set(predictions(start)["listing"])
+    assert (
+        manifest is not None and manifest.counts["skipped"] == 1 and "mug-7" not in set(predictions(start)["listing"])
+    )
     (catalogue.parent / "mug-8-1.png").write_bytes(b"no image")
     shutil.rmtree(start / "predictions")
-    with pytest.raises(AttrloopError, match=r"2 of 20 listings have images that cannot be read.*raise data.max_bad_images"):
+    with pytest.raises(
+        AttrloopError, match=r"2 of 20 listings have images that cannot be read.*raise data.max_bad_images"
+    ):
         predict(str(start), ADAPTER)
 
 
@@ -182,7 +213,11 @@ def test_every_fault_of_the_catalogue_is_told_before_anything_is_predicted(start
     with pytest.raises(InputError) as caught:
         predict(str(start), ADAPTER)
     told = str(caught.value)
-    for fault in ("listings.jsonl:4 (listing mug-3): unknown vertical 'cup'", "listings.jsonl:6: not valid JSON", "images checked are unreadable"):
+    for fault in (
+        "listings.jsonl:4 (listing mug-3): unknown vertical 'cup'",
+        "listings.jsonl:6: not valid JSON",
+        "images checked are unreadable",
+    ):
         assert fault in told
     assert not parts(start)
 
@@ -211,7 +246,7 @@ _STREAMED = """
 import re, sys
 from pathlib import Path
 from attrloop.components.predict.catalogue import check, shards
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.workspace import Workspace
 ws = Workspace.open(sys.argv[1])
 count = check(ws)
 assert count == sum(len(shard) for shard in shards(ws)) == int(sys.argv[2]), count
@@ -223,14 +258,25 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[
 def test_memory_does_not_grow_with_the_catalogue(start: Path, catalogue: Path, suffix: str) -> None:
     used = []
     for size in (2_000, 60_000):
-        rows = [Listing(id=f"mug-{k}", vertical="mug", images=("mug-1-0.png",), title="A mug of some kind " * 8) for k in range(size)]
+        rows = [
+            Listing(id=f"mug-{k}", vertical="mug", images=("mug-1-0.png",), title="A mug of some kind " * 8)
+            for k in range(size)
+        ]
         path = catalogue.with_suffix(f".{suffix}")
         if suffix == "jsonl":
             path.write_text("".join(row.model_dump_json() + "\n" for row in rows))
         else:
-            pl.DataFrame([row.model_dump(exclude={"metadata"}) for row in rows]).write_parquet(path, row_group_size=5_000)
+            pl.DataFrame([row.model_dump(exclude={"metadata"}) for row in rows]).write_parquet(
+                path, row_group_size=5_000
+            )
         change_config(start, data={"listings": str(path), "check_images": 20})
-        done = subprocess.run([sys.executable, "-c", _STREAMED, str(start), str(size)], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _STREAMED, str(start), str(size)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         used.append(int(done.stdout.split()[-1]))
     assert used[1] < used[0] + 25, f"{used} MB; the listings alone are some 100 MB in memory"
 
@@ -240,7 +286,11 @@ def test_the_settings_that_an_adapter_was_trained_with_win(start: Path, trained:
     change_config(start, model={"max_pixels": 1024, "lora_rank": 7, "base": "/nowhere"}, prompt={"title": True})
     fetch(str(start), str(run / "sft" / "adapter"))
     theirs, ours = (RunConfig.model_validate_json((path / "config.json").read_text()) for path in (run, start))
-    assert (ours.model.max_pixels, ours.model.base, ours.prompt) == (theirs.model.max_pixels, theirs.model.base, theirs.prompt)
+    assert (ours.model.max_pixels, ours.model.base, ours.prompt) == (
+        theirs.model.max_pixels,
+        theirs.model.base,
+        theirs.prompt,
+    )
     assert ours.model.lora_rank == 7
 
 
@@ -254,17 +304,27 @@ def test_it_is_the_same_in_a_bucket_and_keeps_no_image(
     predict(str(start), ADAPTER)
     upload(trained("qwen2_5_vl"), f"{bucket}/world")
     config = RunConfig.model_validate_json((start / "config.json").read_text())
-    data = config.data.model_copy(update={"catalogue_schema": f"{bucket}/world/schema.yaml", "listings": f"{bucket}/world/listings.jsonl"})
+    data = config.data.model_copy(
+        update={"catalogue_schema": f"{bucket}/world/schema.yaml", "listings": f"{bucket}/world/listings.jsonl"}
+    )
     (tmp_path / "config.json").write_text(config.model_copy(update={"data": data}).model_dump_json())
     uri = prepare(str(tmp_path / "config.json"), f"{bucket}/prediction")
     fetch(uri, f"{bucket}/world/run/sft/adapter")
     for share in share_out(uri, ADAPTER, 2):
         predict(uri, ADAPTER, share)
     store = Workspace.open(uri).store
-    there = {name.rsplit("/", 1)[1]: store.read(name) for name in store.list("predictions") if name.endswith(".parquet")}
+    there = {
+        name.rsplit("/", 1)[1]: store.read(name) for name in store.list("predictions") if name.endswith(".parquet")
+    }
     assert there == parts(start)
-    assert {name.rpartition("/")[2] for name in inputs._seen} == {"listings.jsonl", "schema.yaml"}, "memory does not grow with the catalogue"
-    assert {file.suffix for file in (tmp_path / "cache" / "inputs").iterdir()} == {".jsonl", ".yaml"}, "nor does the disk"
+    assert {name.rpartition("/")[2] for name in inputs._seen} == {"listings.jsonl", "schema.yaml"}, (
+        "memory does not grow with the catalogue"
+    )
+    assert {file.suffix for file in (tmp_path / "cache" / "inputs").iterdir()} == {".jsonl", ".yaml"}, (
+        "nor does the disk"
+    )
     review(uri, 2)
     tasks = json.loads(store.read("review/one-value/tasks.json"))
-    assert len(tasks) == 4 and tasks[0]["data"]["images"][0].startswith(f"{bucket}/world/"), "Label Studio reads them from the bucket"
+    assert len(tasks) == 4 and tasks[0]["data"]["images"][0].startswith(f"{bucket}/world/"), (
+        "Label Studio reads them from the bucket"
+    )

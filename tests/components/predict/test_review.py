@@ -13,14 +13,14 @@ import yaml
 from PIL import Image
 
 from attrloop.components.annotate.plan import stated_splits
+from attrloop.components.catalogue.records import Listing, read_labels, to_frame
+from attrloop.components.errors import InputError
 from attrloop.components.predict.label_studio import import_labels, read_export
 from attrloop.components.predict.queue import export, review, select
 from attrloop.components.predict.votes import CataloguePrediction
-from attrloop.components.shared.config import DataConfig, ModelConfig, RunConfig
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.records import Listing, read_labels, to_frame
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig
+from attrloop.components.run.workspace import Workspace
 
 EXPORTED = Path(__file__).with_name("label-studio-export.json")  # written by Label Studio 1.23.2 from tasks of ours
 
@@ -28,15 +28,25 @@ EXPORTED = Path(__file__).with_name("label-studio-export.json")  # written by La
 @pytest.fixture
 def ws(tmp_path: Path) -> Workspace:
     """Predictions of six mugs, in two parts: the confidence of mug-k is k/10, mug-2 is off the list."""
-    colour = {"description": "of the glaze", "values": ["red", {"name": "blue", "description": "azure too", "synonyms": ["azure"]}, "green", "not_visible"]}
-    schema = {"verticals": {"mug": {"attributes": {"colour": colour, "decor": {"values": ["dots", "hearts", "none"], "many": True}}}}}
+    colour = {
+        "description": "of the glaze",
+        "values": ["red", {"name": "blue", "description": "azure too", "synonyms": ["azure"]}, "green", "not_visible"],
+    }
+    schema = {
+        "verticals": {
+            "mug": {"attributes": {"colour": colour, "decor": {"values": ["dots", "hearts", "none"], "many": True}}}
+        }
+    }
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump(schema))
     Image.new("RGB", (900, 30), "red").save(tmp_path / "a.png")
-    rows = [Listing(id=f"mug-{k}", vertical="mug", images=("a.png", "https://shop.example/b.jpg"), title=f"Mug {k}") for k in range(6)]
+    rows = [
+        Listing(id=f"mug-{k}", vertical="mug", images=("a.png", "https://shop.example/b.jpg"), title=f"Mug {k}")
+        for k in range(6)
+    ]
     (tmp_path / "listings.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
     data = DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl"))
     ws = Workspace.create(str(tmp_path / "run"), RunConfig(data=data, model=ModelConfig(base="none")))
-    stage = Stage(ws.store, "predictions", {})
+    stage = Artifact(ws.store, "predictions", {})
     for number, part in enumerate((range(3, 6), range(3))):
         made = [
             CataloguePrediction(
@@ -57,7 +67,12 @@ def tasks(folder: Path, project: str) -> list[dict[str, Any]]:
 
 def test_the_least_confident_of_every_attribute_are_queued(ws: Workspace) -> None:
     queue = select(ws, 2)
-    assert queue.select("attribute", "listing").rows() == [("colour", "mug-0"), ("colour", "mug-1"), ("decor", "mug-0"), ("decor", "mug-1")]
+    assert queue.select("attribute", "listing").rows() == [
+        ("colour", "mug-0"),
+        ("colour", "mug-1"),
+        ("decor", "mug-0"),
+        ("decor", "mug-1"),
+    ]
     assert select(ws, 0).is_empty() and select(ws, 100).height == 12
 
 
@@ -72,7 +87,11 @@ def test_a_review_leaves_the_queue_the_projects_and_the_summary(ws: Workspace) -
     assert pl.read_parquet(folder / "queue.parquet").height == 4
     assert len(tasks(folder, "one-value")) == len(tasks(folder, "several-values")) == 2
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["all"] == shown == {"predictions": 12, "confidence": 0.25, "unanimous": 0.0, "off_list": round(1 / 12, 4)}
+    assert (
+        summary["all"]
+        == shown
+        == {"predictions": 12, "confidence": 0.25, "unanimous": 0.0, "off_list": round(1 / 12, 4)}
+    )
     assert summary["attributes"]["mug/decor"]["off_list"] == 0
     times = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     review(ws.store.root, 2)
@@ -84,7 +103,12 @@ def test_a_task_shows_the_images_the_closed_list_and_the_prediction(ws: Workspac
     one, several = tasks(tmp_path / "out", "one-value"), tasks(tmp_path / "out", "several-values")
     assert [task["data"]["listing"] for task in one] == ["mug-0", "mug-1", "mug-2"]
     data = one[1]["data"]
-    assert data["choices"] == [{"value": "red"}, {"value": "blue", "hint": "azure too"}, {"value": "green"}, {"value": "not_visible"}]
+    assert data["choices"] == [
+        {"value": "red"},
+        {"value": "blue", "hint": "azure too"},
+        {"value": "green"},
+        {"value": "not_visible"},
+    ]
     assert data["question"] == "colour (of the glaze) of this mug: Mug 1" and data["why"] == "I see it on 1."
     embedded, url = data["images"]
     picture = Image.open(io.BytesIO(base64.b64decode(embedded.removeprefix("data:image/jpeg;base64,"))))
@@ -104,12 +128,19 @@ def test_the_interface_names_what_the_tasks_hold(ws: Workspace, tmp_path: Path) 
         assert named <= set(task["data"]) and {"images", "choices"} <= named
         (choices,) = tree.iter("Choices")
         result = task["predictions"][0]["result"][0]
-        assert (choices.get("name"), choices.get("toName"), choices.get("choice")) == (result["from_name"], result["to_name"], choice)
+        assert (choices.get("name"), choices.get("toName"), choices.get("choice")) == (
+            result["from_name"],
+            result["to_name"],
+            choice,
+        )
 
 
 def test_images_can_be_served_to_label_studio_in_place_of_being_embedded(ws: Workspace, tmp_path: Path) -> None:
     export(ws, select(ws, 1), tmp_path / "out", "/data/local-files/?d=photos/")
-    assert tasks(tmp_path / "out", "one-value")[0]["data"]["images"] == ["/data/local-files/?d=photos/a.png", "https://shop.example/b.jpg"]
+    assert tasks(tmp_path / "out", "one-value")[0]["data"]["images"] == [
+        "/data/local-files/?d=photos/a.png",
+        "https://shop.example/b.jpg",
+    ]
 
 
 def annotated(task: dict[str, Any], *answers: list[str] | None) -> dict[str, Any]:
@@ -118,7 +149,10 @@ def annotated(task: dict[str, Any], *answers: list[str] | None) -> dict[str, Any
     return {
         "id": 7,
         "data": task["data"],
-        "annotations": [{"result": [] if a is None else [{**result, "value": {"choices": a}}], "was_cancelled": a is None} for a in answers],
+        "annotations": [
+            {"result": [] if a is None else [{**result, "value": {"choices": a}}], "was_cancelled": a is None}
+            for a in answers
+        ],
     }
 
 
@@ -151,9 +185,14 @@ def test_reviewed_labels_replace_older_ones_and_a_listing_stays_in_its_split(ws:
         {"listing": "mug-5", "attribute": "decor", "value": "none", "split": "train"},
     ]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
-    config = ws.config.model_copy(update={"data": ws.config.data.model_copy(update={"labels": str(tmp_path / "labels.jsonl")})})
+    config = ws.config.model_copy(
+        update={"data": ws.config.data.model_copy(update={"labels": str(tmp_path / "labels.jsonl")})}
+    )
     export(ws, select(ws, 1), tmp_path / "out")
-    reviewed = [annotated(tasks(tmp_path / "out", "one-value")[0], ["blue"]), annotated(tasks(tmp_path / "out", "several-values")[0], ["none"])]
+    reviewed = [
+        annotated(tasks(tmp_path / "out", "one-value")[0], ["blue"]),
+        annotated(tasks(tmp_path / "out", "several-values")[0], ["none"]),
+    ]
     (tmp_path / "export.json").write_text(json.dumps(reviewed))
     import_labels(tmp_path / "export.json", config, tmp_path / "labels.jsonl")
     labels = read_labels(tmp_path / "labels.jsonl", ws.schema, ws.listings)
@@ -179,7 +218,9 @@ def test_what_label_studio_itself_exported_is_read(ws: Workspace, tmp_path: Path
         ({"listing": "mug-99"}, "1 reviewed listings are not in"),
     ],
 )
-def test_an_export_that_does_not_fit_is_refused_and_writes_nothing(ws: Workspace, tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_an_export_that_does_not_fit_is_refused_and_writes_nothing(
+    ws: Workspace, tmp_path: Path, change: dict[str, str], message: str
+) -> None:
     export(ws, select(ws, 1), tmp_path / "out")
     task = annotated(tasks(tmp_path / "out", "one-value")[0], ["blue"])
     task["data"] |= change
@@ -189,7 +230,9 @@ def test_an_export_that_does_not_fit_is_refused_and_writes_nothing(ws: Workspace
     assert not (tmp_path / "labels.jsonl").exists()
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '[{"id": 1, "answer": "red"}]', None], ids=["broken", "no list", "JSON-MIN", "absent"])
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '[{"id": 1, "answer": "red"}]', None], ids=["broken", "no list", "JSON-MIN", "absent"]
+)
 def test_what_is_no_export_is_refused(ws: Workspace, tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "export.json").write_text(text)
@@ -200,7 +243,9 @@ def test_what_is_no_export_is_refused(ws: Workspace, tmp_path: Path, text: str |
 def test_a_value_that_is_not_on_the_list_is_named(ws: Workspace, tmp_path: Path) -> None:
     export(ws, select(ws, 1), tmp_path / "out")
     (tmp_path / "export.json").write_text(json.dumps([annotated(tasks(tmp_path / "out", "one-value")[0], ["mauve"])]))
-    with pytest.raises(InputError, match=r"task 7, listing mug-0\): \[\['mauve'\]\] is not a value of colour. Use one of: red, blue"):
+    with pytest.raises(
+        InputError, match=r"task 7, listing mug-0\): \[\['mauve'\]\] is not a value of colour. Use one of: red, blue"
+    ):
         read_export(tmp_path / "export.json", ws.schema)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from attrloop.components.shared.config import RunConfig
+from attrloop.components.run.config import RunConfig
 from tests.http_server import QuietHandler, serving
 
 SCHEMA = """verticals:
@@ -34,7 +34,14 @@ VLM = {
         "num_key_value_heads": 2,
         "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
     },
-    "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
+    "vision_config": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "fullatt_block_indexes": [0],
+    },
 }
 
 
@@ -109,9 +116,25 @@ def shop(tmp_path: Path, vlm: str, server: Server, monkeypatch: pytest.MonkeyPat
     names = [f"{vertical}-{k}" for k in range(10) for vertical in ("mug", "lamp")]
     for k, name in enumerate(names):
         Image.new("RGB", (40, 30), (k * 9, 0, 7)).save(folder / f"{name}.png")
-    paths = {key: str(folder / file) for key, file in {"catalogue_schema": "schema.yaml", "listings": "listings.jsonl", "labels": "labels.jsonl"}.items()}
+    paths = {
+        key: str(folder / file)
+        for key, file in {
+            "catalogue_schema": "schema.yaml",
+            "listings": "listings.jsonl",
+            "labels": "labels.jsonl",
+        }.items()
+    }
     counts = {"train_per_vertical": 2, "validation_per_vertical": 1, "test_per_vertical": 1}
-    shop = Shop(folder, {"data": paths, "model": {"base": vlm}, "annotate": {"base_url": f"{server.url}/v1", "model": "m", "key_env": "TEACHER_KEY"} | counts})
-    shop.write("listings.jsonl", [{"id": name, "vertical": name.split("-")[0], "images": [f"{name}.png"]} for name in names])
+    shop = Shop(
+        folder,
+        {
+            "data": paths,
+            "model": {"base": vlm},
+            "annotate": {"base_url": f"{server.url}/v1", "model": "m", "key_env": "TEACHER_KEY"} | counts,
+        },
+    )
+    shop.write(
+        "listings.jsonl", [{"id": name, "vertical": name.split("-")[0], "images": [f"{name}.png"]} for name in names]
+    )
     shop.write("labels.jsonl", [{"listing": "mug-0", "attribute": "pattern", "value": "solid", "split": "test"}])
     return shop

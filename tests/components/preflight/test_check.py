@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from attrloop.components.errors import InputError
 from attrloop.components.preflight.check import check, examine
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.workspace import Workspace
 
 
 def workspace(shop) -> str:
@@ -23,7 +23,18 @@ def test_a_passed_check_prints_a_table_and_writes_the_report(shop, capsys):
     check(uri)
     report = report_of(uri)
     names = {entry["check"] for entry in report["findings"]}
-    assert {"schema", "listings", "images", "budget", "annotator", "tracking", "base model", "GPU", "disk", "workspace"} <= names
+    assert {
+        "schema",
+        "listings",
+        "images",
+        "budget",
+        "annotator",
+        "tracking",
+        "base model",
+        "GPU",
+        "disk",
+        "workspace",
+    } <= names
     assert not [entry for entry in report["findings"] if entry["problems"]]
     assert "preflight" in (shown := capsys.readouterr().out) and "base model" in shown
     assert Path(uri, "preflight/manifest.json").is_file()
@@ -51,14 +62,18 @@ def test_again_it_looks_at_what_is_outside_but_at_few_images(shop, server):
     check(uri)
     check(uri)
     assert server.asked.count("/v1/models") == 2
-    assert next(entry for entry in report_of(uri)["findings"] if entry["check"] == "images")["detail"].startswith("20 of 60 opened")
+    assert next(entry for entry in report_of(uri)["findings"] if entry["check"] == "images")["detail"].startswith(
+        "20 of 60 opened"
+    )
     server.statuses["/v1/models"] = 401
     with pytest.raises(InputError, match="key is refused"):
         check(uri)
 
 
 def test_the_forecast_counts_calls_chains_and_tokens(shop):
-    shop.set("annotate", max_failed=0.0, price_in=0.0, price_out=1.0).set("loop", iterations=2).set("sample", chains=3, max_new_tokens=10)
+    shop.set("annotate", max_failed=0.0, price_in=0.0, price_out=1.0).set("loop", iterations=2).set(
+        "sample", chains=3, max_new_tokens=10
+    )
     forecast = examine(shop.config(), str(shop.folder)).forecast
     # 8 listings are labelled, of which one is given; 20 listings with one attribute each, of which the 2 of the test split are not sampled.
     assert (forecast.wanted, forecast.calls, forecast.chains, forecast.tokens) == (7, 7, 18 * 3 * 2, 18 * 3 * 2 * 10)
@@ -74,7 +89,10 @@ def test_the_disk_needed_is_for_the_images_that_some_step_will_encode(shop):
         return examine(shop.set("sample", **sample).config(), str(shop.folder), images=False).forecast.disk
 
     rows = [row | {"images": row["images"] * 2} for row in shop.rows("listings.jsonl")]
-    image, chains = (40 * 30 / 28**2 + 1) * 32 * 4, 8 * (200 + 64 * 5)  # bytes of an image's features, and of a listing's chains
+    image, chains = (
+        (40 * 30 / 28**2 + 1) * 32 * 4,
+        8 * (200 + 64 * 5),
+    )  # bytes of an image's features, and of a listing's chains
     shop.set("model", dtype="float32").set("loop", iterations=1)
     few, many = disk(0, max_listings=4), disk(500, max_listings=4)
     assert few == many == disk(500, engine="vllm"), "DPO encodes what its pairs show, whoever sampled"

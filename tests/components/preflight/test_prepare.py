@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from attrloop.components.errors import InputError
 from attrloop.components.preflight.prepare import resolve, run_name
-from attrloop.components.shared.errors import InputError
 
 CONFIG = """
 name: mugs
@@ -31,7 +31,9 @@ def test_unset_overrides_leave_the_file_as_it_is(path: Path) -> None:
 
 
 def test_overrides_replace_also_by_zero(path: Path) -> None:
-    config = resolve(path, loop_iterations=0, loop_seed=0, annotate_max_cost=0.0, annotate_model="other", sample_max_listings=7)
+    config = resolve(
+        path, loop_iterations=0, loop_seed=0, annotate_max_cost=0.0, annotate_model="other", sample_max_listings=7
+    )
     assert (config.loop.iterations, config.seed, config.annotate.max_cost) == (0, 0, 0.0)
     assert (config.annotate.model, config.sample.max_listings) == ("other", 7)
 
@@ -52,7 +54,9 @@ def test_the_record_of_a_run_is_a_config_again(path: Path) -> None:
 
 @pytest.mark.parametrize("overrides", [{"loop_iterations": 6}, {"sample_chains": 0}, {"sample_unknown": 1}])
 def test_a_bad_override_is_named(path: Path, overrides: dict[str, int]) -> None:
-    with pytest.raises(InputError, match=r"run.yaml with overrides:\d+ \((loop\.iterations|sample\.chains|sample\.unknown)\)"):
+    with pytest.raises(
+        InputError, match=r"run.yaml with overrides:\d+ \((loop\.iterations|sample\.chains|sample\.unknown)\)"
+    ):
         resolve(path, **overrides)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
+from attrloop.components.errors import InputError
 from attrloop.components.preflight.check import examine, problems
-from attrloop.components.shared.config import load_config
-from attrloop.components.shared.errors import InputError
+from attrloop.components.run.config import load_config
 
 
 def found(shop, workspace: str = "") -> str:
@@ -35,7 +35,9 @@ def edit_bytes(name: str, change: Callable[[bytes], bytes]) -> Callable:
 
 
 def label(**values: str) -> Callable:
-    return edit("labels.jsonl", lambda rows: rows.append({"listing": "lamp-1", "attribute": "shape", "value": "round"} | values))
+    return edit(
+        "labels.jsonl", lambda rows: rows.append({"listing": "lamp-1", "attribute": "shape", "value": "round"} | values)
+    )
 
 
 def set_image(reference: str) -> Callable:
@@ -64,78 +66,165 @@ def schema_of(text: str) -> Callable:
 
 
 SPOILED: dict[str, tuple[Callable, str]] = {
-    "a value off the list": (label(value="oval"), r"labels.jsonl:2 (listing lamp-1): 'oval' is not a value of shape. Use one of: round, square"),
-    "an unknown attribute": (label(attribute="size"), "labels.jsonl:2 (listing lamp-1): lamp has no attribute 'size'. Use one of: shape"),
-    "a label for an unknown listing": (label(listing="sofa-1"), "labels.jsonl:2 (listing sofa-1): a label for an unknown listing"),
+    "a value off the list": (
+        label(value="oval"),
+        r"labels.jsonl:2 (listing lamp-1): 'oval' is not a value of shape. Use one of: round, square",
+    ),
+    "an unknown attribute": (
+        label(attribute="size"),
+        "labels.jsonl:2 (listing lamp-1): lamp has no attribute 'size'. Use one of: shape",
+    ),
+    "a label for an unknown listing": (
+        label(listing="sofa-1"),
+        "labels.jsonl:2 (listing sofa-1): a label for an unknown listing",
+    ),
     "contradicting splits": (
         lambda shop: (
             (shop.folder / "schema.yaml").write_text(
-                (shop.folder / "schema.yaml").read_text().replace("      pattern:", "      size: {values: [s, l]}\n      pattern:")
+                (shop.folder / "schema.yaml")
+                .read_text()
+                .replace("      pattern:", "      size: {values: [s, l]}\n      pattern:")
             ),
-            edit("labels.jsonl", lambda rows: rows.append({"listing": "mug-0", "attribute": "size", "value": "s", "split": "train"}))(shop),
+            edit(
+                "labels.jsonl",
+                lambda rows: rows.append({"listing": "mug-0", "attribute": "size", "value": "s", "split": "train"}),
+            )(shop),
         ),
         "labels.jsonl:2 (listing mug-0): its labels name different splits: test on line 1, train on line 2",
     ),
-    "an unknown vertical": (edit("listings.jsonl", lambda rows: rows[5].update(vertical="sofa")), "listings.jsonl:6 (listing lamp-2): unknown vertical 'sofa'"),
-    "a duplicate id": (edit("listings.jsonl", lambda rows: rows.append(rows[0])), "listings.jsonl:21 (listing mug-0): duplicate id, first on line 1"),
-    "an unknown field": (edit("listings.jsonl", lambda rows: rows[1].update(prize=3)), "listings.jsonl:2 (lamp-0): prize: unknown key"),
-    "a line that is no JSON": (lambda shop: (shop.folder / "listings.jsonl").open("a").write("{oops\n"), "listings.jsonl:21: not valid JSON"),
-    "a listings file that is not there": (lambda shop: (shop.folder / "listings.jsonl").unlink(), "listings.jsonl: no such file of listings"),
+    "an unknown vertical": (
+        edit("listings.jsonl", lambda rows: rows[5].update(vertical="sofa")),
+        "listings.jsonl:6 (listing lamp-2): unknown vertical 'sofa'",
+    ),
+    "a duplicate id": (
+        edit("listings.jsonl", lambda rows: rows.append(rows[0])),
+        "listings.jsonl:21 (listing mug-0): duplicate id, first on line 1",
+    ),
+    "an unknown field": (
+        edit("listings.jsonl", lambda rows: rows[1].update(prize=3)),
+        "listings.jsonl:2 (lamp-0): prize: unknown key",
+    ),
+    "a line that is no JSON": (
+        lambda shop: (shop.folder / "listings.jsonl").open("a").write("{oops\n"),
+        "listings.jsonl:21: not valid JSON",
+    ),
+    "a listings file that is not there": (
+        lambda shop: (shop.folder / "listings.jsonl").unlink(),
+        "listings.jsonl: no such file of listings",
+    ),
     "an empty listings file": (lambda shop: shop.write("listings.jsonl", []), "listings.jsonl: no listings"),
     "listings in another encoding": (
         edit_bytes("listings.jsonl", lambda data: data.replace(b"mug-2", b"m\xfcg-2")),
         "listings.jsonl:5: not UTF-8 text (byte 9 of the line). Save the file as UTF-8",
     ),
-    "labels in another encoding": (edit_bytes("labels.jsonl", lambda data: data.replace(b"solid", b"s\xf6lid")), "labels.jsonl:1: not UTF-8 text"),
-    "a schema in another encoding": (edit_bytes("schema.yaml", lambda data: data + b"# \xe9"), "schema.yaml: not UTF-8 text"),
+    "labels in another encoding": (
+        edit_bytes("labels.jsonl", lambda data: data.replace(b"solid", b"s\xf6lid")),
+        "labels.jsonl:1: not UTF-8 text",
+    ),
+    "a schema in another encoding": (
+        edit_bytes("schema.yaml", lambda data: data + b"# \xe9"),
+        "schema.yaml: not UTF-8 text",
+    ),
     "listings that are no Parquet": (
-        lambda shop: shop.set("data", listings=str((shop.folder / "listings.jsonl").rename(shop.folder / "listings.parquet"))),
+        lambda shop: shop.set(
+            "data", listings=str((shop.folder / "listings.jsonl").rename(shop.folder / "listings.parquet"))
+        ),
         "listings.parquet: not a Parquet file that can be read",
     ),
-    "a strip for an image": (lambda shop: Image.new("1", (5_000, 20)).save(shop.folder / "mug-1.png"), "image mug-1.png: 5000 x 20 pixels are a strip"),
+    "a strip for an image": (
+        lambda shop: Image.new("1", (5_000, 20)).save(shop.folder / "mug-1.png"),
+        "image mug-1.png: 5000 x 20 pixels are a strip",
+    ),
     "an empty schema": (schema_of(""), "schema.yaml:1 (verticals): Field required. Add it"),
     "a schema without verticals": (schema_of("verticals: {}\n"), "schema.yaml:1 (verticals): "),
     "a schema that is no YAML": (schema_of("verticals: [\n"), "schema.yaml:2: not valid YAML"),
     "a missing image": (lambda shop: (shop.folder / "mug-1.png").unlink(), "listing mug-1, image "),
     "a truncated image": (truncate, "listing mug-1, image mug-1.png: truncated or damaged image"),
-    "an image file that is none": (lambda shop: (shop.folder / "mug-1.png").write_text("hello"), "listing mug-1, image mug-1.png: not an image"),
+    "an image file that is none": (
+        lambda shop: (shop.folder / "mug-1.png").write_text("hello"),
+        "listing mug-1, image mug-1.png: not an image",
+    ),
     "a decompression bomb": (bomb, "listing mug-1, image mug-1.png: "),
-    "a huge file": (lambda shop: shop.set("data", max_image_bytes=60), "larger than 60 bytes. Shrink the image or raise data.max_image_bytes"),
+    "a huge file": (
+        lambda shop: shop.set("data", max_image_bytes=60),
+        "larger than 60 bytes. Shrink the image or raise data.max_image_bytes",
+    ),
     "a host that is not allowed": (
         set_image("https://evil.example/a.png"),
         "listing mug-1, image https://evil.example/a.png: host 'evil.example' is not allowed",
     ),
     "a scheme that is not fetched": (set_image("file:///etc/passwd"), "scheme 'file' is not fetched"),
     "a vertical without listings": (
-        lambda shop: shop.write("listings.jsonl", [row for row in shop.rows("listings.jsonl") if row["vertical"] == "mug"]),
+        lambda shop: shop.write(
+            "listings.jsonl", [row for row in shop.rows("listings.jsonl") if row["vertical"] == "mug"]
+        ),
         "listings.jsonl (vertical lamp): no listing of this vertical. Add listings or take it out of the schema",
     ),
     "too few listings": (
         lambda shop: shop.set("annotate", train_per_vertical=20),
         "listings.jsonl (vertical lamp): 22 listings are to be labelled, but 10 have no label yet",
     ),
-    "nothing left to learn from": (lambda shop: shop.set("annotate", train_per_vertical=8), "no listing is left without a label"),
-    "no training labels": (lambda shop: shop.set("annotate", train_per_vertical=0), "vertical mug: would have no training label"),
-    "a cost above the cap": (lambda shop: shop.set("annotate", max_cost=0.001), "annotate.max_cost: annotation may cost "),
-    "more listings than calls": (lambda shop: shop.set("annotate", max_calls=3), "annotate.max_calls: 7 listings are to be annotated, the cap is 3 calls"),
-    "no key": (lambda shop: shop.set("annotate", key_env="NOT_SET_KEY"), "no key: the environment variable NOT_SET_KEY is not set. export NOT_SET_KEY=..."),
-    "an unreachable endpoint": (lambda shop: shop.set("annotate", base_url="http://127.0.0.1:9/v1"), "http://127.0.0.1:9/v1: the endpoint is out of reach"),
-    "an address that is no URL": (lambda shop: shop.set("annotate", base_url="nonsense"), "nonsense: the endpoint is out of reach"),
+    "nothing left to learn from": (
+        lambda shop: shop.set("annotate", train_per_vertical=8),
+        "no listing is left without a label",
+    ),
+    "no training labels": (
+        lambda shop: shop.set("annotate", train_per_vertical=0),
+        "vertical mug: would have no training label",
+    ),
+    "a cost above the cap": (
+        lambda shop: shop.set("annotate", max_cost=0.001),
+        "annotate.max_cost: annotation may cost ",
+    ),
+    "more listings than calls": (
+        lambda shop: shop.set("annotate", max_calls=3),
+        "annotate.max_calls: 7 listings are to be annotated, the cap is 3 calls",
+    ),
+    "no key": (
+        lambda shop: shop.set("annotate", key_env="NOT_SET_KEY"),
+        "no key: the environment variable NOT_SET_KEY is not set. export NOT_SET_KEY=...",
+    ),
+    "an unreachable endpoint": (
+        lambda shop: shop.set("annotate", base_url="http://127.0.0.1:9/v1"),
+        "http://127.0.0.1:9/v1: the endpoint is out of reach",
+    ),
+    "an address that is no URL": (
+        lambda shop: shop.set("annotate", base_url="nonsense"),
+        "nonsense: the endpoint is out of reach",
+    ),
     "a tracking server that is away": (
         lambda shop: shop.set("tracking", uri="http://127.0.0.1:9"),
         "tracking.uri http://127.0.0.1:9: the tracking server is out of reach",
     ),
-    "a plain tracking folder": (lambda shop: shop.set("tracking", uri="file:///tmp/mlruns"), "Use sqlite:///<path>/mlflow.db"),
+    "a plain tracking folder": (
+        lambda shop: shop.set("tracking", uri="file:///tmp/mlruns"),
+        "Use sqlite:///<path>/mlflow.db",
+    ),
     "a tracking database that cannot be made": (
         lambda shop: shop.set("tracking", uri=f"sqlite:///{shop.folder}/schema.yaml/mlflow.db"),
         "schema.yaml is not a folder. Choose another place",
     ),
-    "a base model that is not a VLM": (not_a_vlm, "'bert' is not a vision-language model. Use a model that AutoModelForImageTextToText loads"),
+    "a base model that is not a VLM": (
+        not_a_vlm,
+        "'bert' is not a vision-language model. Use a model that AutoModelForImageTextToText loads",
+    ),
     "a model folder without a config": (lambda shop: shop.set("model", base=str(shop.folder)), "no config.json there"),
-    "a hub model that offline cannot be read": (lambda shop: shop.set("model", base="nobody/nothing"), "model.base nobody/nothing: its config cannot be read"),
-    "a LoRA regex that is none": (lambda shop: shop.set("model", lora_targets="(oops"), "model.lora_targets '(oops': not a regular expression"),
-    "a LoRA regex that hits nothing": (lambda shop: shop.set("model", lora_targets="nothing"), "hits no module of qwen2_5_vl"),
-    "a LoRA regex that hits the tower": (lambda shop: shop.set("model", lora_targets=r".*\.(qkv|q_proj)"), "also hits the vision tower (model.visual."),
+    "a hub model that offline cannot be read": (
+        lambda shop: shop.set("model", base="nobody/nothing"),
+        "model.base nobody/nothing: its config cannot be read",
+    ),
+    "a LoRA regex that is none": (
+        lambda shop: shop.set("model", lora_targets="(oops"),
+        "model.lora_targets '(oops': not a regular expression",
+    ),
+    "a LoRA regex that hits nothing": (
+        lambda shop: shop.set("model", lora_targets="nothing"),
+        "hits no module of qwen2_5_vl",
+    ),
+    "a LoRA regex that hits the tower": (
+        lambda shop: shop.set("model", lora_targets=r".*\.(qkv|q_proj)"),
+        "also hits the vision tower (model.visual.",
+    ),
 }
 
 
@@ -157,7 +246,9 @@ def test_all_problems_are_told_at_once(shop):
     ):
         SPOILED[kind][0](shop)
     text = found(shop)
-    assert all(part in text for part in ("'oval'", "'sofa'", "truncated", "no key", "tracking server", "hits no module"))
+    assert all(
+        part in text for part in ("'oval'", "'sofa'", "truncated", "no key", "tracking server", "hits no module")
+    )
 
 
 @pytest.mark.parametrize("name", ["TEACHER_KEY", "MLFLOW_TRACKING_TOKEN"])
@@ -169,7 +260,8 @@ def test_a_secret_of_two_lines_is_named_and_not_shown(shop, server, name, monkey
 
 
 @pytest.mark.parametrize(
-    ("status", "message"), [(401, "the key is refused (HTTP 401). Set the environment variable TEACHER_KEY"), (404, "usually ends in /v1")]
+    ("status", "message"),
+    [(401, "the key is refused (HTTP 401). Set the environment variable TEACHER_KEY"), (404, "usually ends in /v1")],
 )
 def test_an_endpoint_that_refuses_is_a_problem(shop, server, status, message):
     server.statuses["/v1/models"] = status
@@ -190,7 +282,11 @@ def test_a_model_that_the_endpoint_does_not_list_is_only_a_note(shop):
 
 
 def test_without_anything_to_annotate_neither_key_nor_endpoint_is_needed(shop, server):
-    rows = [{"listing": f"{v}-{k}", "attribute": a, "value": x} for v, a, x in (("mug", "pattern", "solid"), ("lamp", "shape", "round")) for k in range(4)]
+    rows = [
+        {"listing": f"{v}-{k}", "attribute": a, "value": x}
+        for v, a, x in (("mug", "pattern", "solid"), ("lamp", "shape", "round"))
+        for k in range(4)
+    ]
     shop.write("labels.jsonl", rows)
     shop.set("annotate", key_env="NOT_SET_KEY")
     assert found(shop) == "" and not server.asked
@@ -200,7 +296,10 @@ def test_a_few_bad_images_are_a_note_below_the_cap(shop):
     (shop.folder / "mug-1.png").write_text("hello")
     shop.set("data", max_bad_images=0.1)
     finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "images")
-    assert finding.state == "note" and "20 of 20 opened, 1 unreadable, e.g. listing mug-1, image mug-1.png: not an image" in finding.detail
+    assert (
+        finding.state == "note"
+        and "20 of 20 opened, 1 unreadable, e.g. listing mug-1, image mug-1.png: not an image" in finding.detail
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
@@ -233,5 +332,7 @@ def test_a_folder_that_cannot_be_written_is_a_problem(shop):
 def test_a_config_with_an_unknown_key_names_its_line(shop):
     path = shop.set("annotate", modell="gpt").file()
     line = next(k for k, text in enumerate(path.read_text().splitlines(), 1) if "modell" in text)
-    with pytest.raises(InputError, match=rf"run.yaml:{line} \(annotate.modell\): unknown key. Remove it or correct its spelling"):
+    with pytest.raises(
+        InputError, match=rf"run.yaml:{line} \(annotate.modell\): unknown key. Remove it or correct its spelling"
+    ):
         load_config(path)

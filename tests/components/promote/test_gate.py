@@ -1,11 +1,11 @@
 import polars as pl
 import pytest
 
+from attrloop.components.catalogue.records import Prediction, to_frame
+from attrloop.components.errors import InputError
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Verdict
-from attrloop.components.shared.config import PromoteConfig
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.records import Prediction, to_frame
+from attrloop.components.run.config import PromoteConfig
 from tests.tracked import VERTICALS, Run, answers, make_run
 
 CONFIG = PromoteConfig(resamples=500)
@@ -56,19 +56,36 @@ def test_models_that_are_equally_good_are_seldom_called_worse_in_a_vertical(run:
 def test_too_little_gold_blocks_and_says_where(run: Run) -> None:
     few = frame(run, 0.9).filter((pl.col("vertical") != "rug") | pl.col("listing").str.ends_with("-1"))
     said = verdict(run, few, frame(run, 0.5))
-    assert not said.passed and "too few gold labels" in said.reason and "rug (2)" in said.reason and "mug (" not in said.reason
+    assert (
+        not said.passed
+        and "too few gold labels" in said.reason
+        and "rug (2)" in said.reason
+        and "mug (" not in said.reason
+    )
     none = few.filter(pl.col("vertical") != "rug")
     assert "rug (0)" in verdict(run, none, frame(run, 0.5)).reason, "a vertical without any gold is not forgotten"
 
 
 def test_the_floor_holds_whatever_the_gain(run: Run) -> None:
-    said = verdict(run, frame(run, {"Café mug": 0.9, "desk lamp": 0.9, "rug": 0.6}), frame(run, 0.5), PromoteConfig(resamples=500, floor=0.75))
+    said = verdict(
+        run,
+        frame(run, {"Café mug": 0.9, "desk lamp": 0.9, "rug": 0.6}),
+        frame(run, 0.5),
+        PromoteConfig(resamples=500, floor=0.75),
+    )
     assert not said.passed and "rug is below the floor" in said.reason
 
 
 def test_every_broken_rule_is_told(run: Run) -> None:
-    said = verdict(run, frame(run, {"Café mug": 0.6, "desk lamp": 0.6, "rug": 0.2}), frame(run, 0.6), PromoteConfig(resamples=500, floor=0.5))
-    assert all(part in said.reason for part in ("not significant", "rug is significantly worse", "rug is below the floor"))
+    said = verdict(
+        run,
+        frame(run, {"Café mug": 0.6, "desk lamp": 0.6, "rug": 0.2}),
+        frame(run, 0.6),
+        PromoteConfig(resamples=500, floor=0.5),
+    )
+    assert all(
+        part in said.reason for part in ("not significant", "rug is significantly worse", "rug is below the floor")
+    )
 
 
 def test_predictions_on_other_gold_are_an_error(run: Run) -> None:

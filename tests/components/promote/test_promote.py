@@ -9,18 +9,18 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
+from attrloop.components.catalogue.records import Prediction, to_frame
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.promote import promote as module
 from attrloop.components.promote.challenge import alias, evaluate_champion
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.promote.promote import promote, rollback, settle, show
 from attrloop.components.register_adapter.register import register
-from attrloop.components.shared import tracking
-from attrloop.components.shared.config import PromoteConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.records import Prediction, to_frame
-from attrloop.components.shared.state import LoopState
-from attrloop.components.shared.storage.store import open_store
+from attrloop.components.run.config import PromoteConfig
+from attrloop.components.run.state import LoopState
+from attrloop.components.storage.store import open_store
+from attrloop.components.tracking import server as tracking
 from tests.tracked import VERTICALS, Run, answers, evaluate, make_run
 
 NAME = "attribute-adapter"
@@ -89,8 +89,16 @@ def test_a_refusal_is_on_record_and_leaves_no_champion(runs: Path) -> None:
     assert promote(run.uri, run.state) == "refused"
     assert champion_of(uri_of(runs)) is None
     (entry,) = ledger_of(runs).entries()
-    assert (entry.action, entry.before, entry.after, entry.version) == ("refuse", None, None, "1") and "not significant" in entry.reason
-    assert result(run)["champion"] is None and "refuse" in MlflowClient(uri_of(runs)).get_model_version(NAME, "1").tags["promotion"]
+    assert (entry.action, entry.before, entry.after, entry.version) == (
+        "refuse",
+        None,
+        None,
+        "1",
+    ) and "not significant" in entry.reason
+    assert (
+        result(run)["champion"] is None
+        and "refuse" in MlflowClient(uri_of(runs)).get_model_version(NAME, "1").tags["promotion"]
+    )
 
 
 def test_too_few_gold_labels_are_a_refusal_that_says_so(runs: Path) -> None:
@@ -110,7 +118,9 @@ def test_promoting_again_makes_no_second_entry(runs: Path, make: Callable[[Path]
     assert len(ledger_of(runs).entries()) == 1
 
 
-def test_killed_between_ledger_and_alias_the_next_call_shows_the_champion(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_between_ledger_and_alias_the_next_call_shows_the_champion(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(runs)
     register(run.uri, run.state)
     with monkeypatch.context() as patch:
@@ -175,7 +185,17 @@ def test_a_promoter_that_was_overtaken_while_setting_the_alias_does_not_leave_it
 
 def test_an_entry_is_never_written_twice(runs: Path) -> None:
     ledger = ledger_of(runs)
-    row = {"seq": 1, "model": NAME, "action": "promote", "version": "1", "from": None, "to": "1", "reason": "r", "actor": "a", "time": "t"}
+    row = {
+        "seq": 1,
+        "model": NAME,
+        "action": "promote",
+        "version": "1",
+        "from": None,
+        "to": "1",
+        "reason": "r",
+        "actor": "a",
+        "time": "t",
+    }
     barrier = Barrier(12)
 
     def append(k: int) -> bool:
@@ -189,13 +209,17 @@ def test_an_entry_is_never_written_twice(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["embedded", "bucket", pytest.param("server", marks=pytest.mark.slow)])
-def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(runs: Path, where: str, request: pytest.FixtureRequest) -> None:
+def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
+    runs: Path, where: str, request: pytest.FixtureRequest
+) -> None:
     uri = request.getfixturevalue("server") if where == "server" else uri_of(runs)
     root = request.getfixturevalue("bucket") if where == "bucket" else str(runs)
     client, run = tracking.connect(uri), make_run(runs, gold=40, accuracy={"base": 0.1, "sft": 0.2})
     names, shares = versions(client, 12, "contended"), [0.1 + 0.07 * ((5 * k) % 12) for k in range(12)]
     gold = run.ws.labels("test")
-    frames: dict[str | None, pl.DataFrame] = {v: to_frame(answers(gold, run.ws, share, 0), Prediction) for v, share in zip(names, shares, strict=True)}
+    frames: dict[str | None, pl.DataFrame] = {
+        v: to_frame(answers(gold, run.ws, share, 0), Prediction) for v, share in zip(names, shares, strict=True)
+    }
     frames[None] = to_frame(answers(gold, run.ws, 0.02, 0), Prediction)
     barrier = Barrier(12)
 
@@ -204,14 +228,24 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(r
         barrier.wait()
         ledger = Ledger(open_store(root), "contended")
         config = PromoteConfig(resamples=200)
-        settle(ledger, mine, version, "gate", lambda champion: judge(frames[version], frames[champion], str(champion), VERTICALS, config, 0))
+        settle(
+            ledger,
+            mine,
+            version,
+            "gate",
+            lambda champion: judge(frames[version], frames[champion], str(champion), VERTICALS, config, 0),
+        )
         show(ledger, mine)
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(contend, names))
     entries = Ledger(open_store(root), "contended").entries()
-    assert [entry.seq for entry in entries] == list(range(1, 13)) and sorted(e.version for e in entries) == sorted(names)
-    assert [entry.before for entry in entries] == [None, *(entry.after for entry in entries[:-1])], "each was judged against the champion of its time"
+    assert [entry.seq for entry in entries] == list(range(1, 13)) and sorted(e.version for e in entries) == sorted(
+        names
+    )
+    assert [entry.before for entry in entries] == [None, *(entry.after for entry in entries[:-1])], (
+        "each was judged against the champion of its time"
+    )
     best = names[shares.index(max(shares))]
     assert entries[-1].after == best == champion_of(uri, "contended")
 
@@ -223,8 +257,18 @@ def test_rolling_back_is_another_entry_and_sticks(runs: Path) -> None:
         register(run.uri, state)
         promote(run.uri, state)
     entry = rollback(run.uri, reason="complaints about rugs", who="Ada")
-    assert (entry.action, entry.before, entry.after, entry.actor, entry.reason) == ("rollback", "2", "1", "Ada", "complaints about rugs")
-    assert champion_of(uri_of(runs)) == "1" and [e.action for e in ledger_of(runs).entries()] == ["promote", "promote", "rollback"]
+    assert (entry.action, entry.before, entry.after, entry.actor, entry.reason) == (
+        "rollback",
+        "2",
+        "1",
+        "Ada",
+        "complaints about rugs",
+    )
+    assert champion_of(uri_of(runs)) == "1" and [e.action for e in ledger_of(runs).entries()] == [
+        "promote",
+        "promote",
+        "rollback",
+    ]
     shutil.rmtree(Path(run.uri, "promote"))
     promote(run.uri, run.state)
     assert champion_of(uri_of(runs)) == "1", "the run that was rolled back does not promote itself again"
@@ -237,7 +281,9 @@ def test_a_person_may_make_champion_what_the_gate_refused(runs: Path) -> None:
     register(run.uri, run.state)
     assert promote(run.uri, run.state) == "refused"
     entry = rollback(run.uri, to="1", reason="good enough for rugs", who="Ada")
-    assert (entry.action, entry.before, entry.after, entry.actor) == ("rollback", None, "1", "Ada") and champion_of(uri_of(runs)) == "1"
+    assert (entry.action, entry.before, entry.after, entry.actor) == ("rollback", None, "1", "Ada") and champion_of(
+        uri_of(runs)
+    ) == "1"
 
 
 def test_rolling_back_to_nothing_is_explained(runs: Path) -> None:
@@ -273,6 +319,8 @@ def test_a_champion_that_is_gone_keeps_nothing_from_being_registered(runs: Path)
     second = make_run(runs, "second", seed=1)
     evaluate_champion(second.uri, second.state)
     assert register(second.uri, second.state) == "2"
-    with pytest.raises(AttrloopError, match=r"version 1 of attribute-adapter, the champion, is registered no more.*rollback RUN --to"):
+    with pytest.raises(
+        AttrloopError, match=r"version 1 of attribute-adapter, the champion, is registered no more.*rollback RUN --to"
+    ):
         promote(second.uri, second.state)
     assert rollback(second.uri, to="2", reason="version 1 is gone").after == "2" == champion_of(uri_of(runs))

@@ -11,17 +11,17 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from attrloop.components.catalogue.prompts import rationale_of
+from attrloop.components.errors import InputError
 from attrloop.components.evaluate.evaluate import evaluate
+from attrloop.components.model.vlm import Vlm
 from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.promote.promote import promote
 from attrloop.components.register_adapter.register import register
-from attrloop.components.shared import tracking
-from attrloop.components.shared.config import EvaluateConfig, ModelConfig, TrackingConfig
-from attrloop.components.shared.errors import InputError
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.prompts import rationale_of
-from attrloop.components.shared.storage.store import Stage
-from attrloop.components.shared.workspace import Workspace
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.config import EvaluateConfig, ModelConfig, TrackingConfig
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.tracking import server as tracking
 from tests.emulator import move
 from tests.tiny import ARCHITECTURES
 from tests.tracked import Run, make_run
@@ -32,9 +32,17 @@ pytestmark = pytest.mark.slow
 def make_real_run(runs: Path, base: Path, name: str = "run", seed: int = 0) -> Run:
     """A run whose adapter is one of a real (random) model."""
     config = EvaluateConfig(bootstrap=50, max_new_tokens=8, batch_size=16)
-    run = make_run(runs, name, {"base": 0.3, "sft": 0.6}, seed=seed, gold=10, model=ModelConfig(base=str(base), lora_rank=4), evaluate=config)
+    run = make_run(
+        runs,
+        name,
+        {"base": 0.3, "sft": 0.6},
+        seed=seed,
+        gold=10,
+        model=ModelConfig(base=str(base), lora_rank=4),
+        evaluate=config,
+    )
     run.ws.store.remove("sft")
-    stage = Stage(run.ws.store, "sft", {})
+    stage = Artifact(run.ws.store, "sft", {})
     vlm = Vlm.open(run.ws)
     vlm.add_adapter(seed)
     for key, weight in vlm.model.named_parameters():
@@ -54,12 +62,17 @@ def decoded(run: Run, stages: dict[str, str]) -> dict[str, pl.DataFrame]:
     """What evaluation decodes on validation, by stage."""
     run.ws.store.remove("evaluate/validation")
     evaluate(run.uri, stages, "validation")
-    return {stage: pl.read_parquet(Path(run.uri, "evaluate/validation", stage, "predictions.parquet")) for stage in stages}
+    return {
+        stage: pl.read_parquet(Path(run.uri, "evaluate/validation", stage, "predictions.parquet")) for stage in stages
+    }
 
 
 def asked(run: Run, frame: pl.DataFrame) -> list[dict[str, str]]:
     picture = str(Path(run.ws.config.data.listings).parent / "image.png")
-    return [{"image": picture, "vertical": row["vertical"], "attribute": row["attribute"]} for row in frame.head(8).iter_rows(named=True)]
+    return [
+        {"image": picture, "vertical": row["vertical"], "attribute": row["attribute"]}
+        for row in frame.head(8).iter_rows(named=True)
+    ]
 
 
 def test_the_candidate_answers_as_evaluation_did(runs: Path, base: Path) -> None:
@@ -85,7 +98,9 @@ def model(runs: Path, tmp_path: Path) -> mlflow.pyfunc.PyFuncModel:
         return mlflow.pyfunc.load_model("models:/attribute-adapter@candidate")
 
 
-def test_images_come_as_paths_or_base64_and_titles_are_optional(model: mlflow.pyfunc.PyFuncModel, tmp_path: Path) -> None:
+def test_images_come_as_paths_or_base64_and_titles_are_optional(
+    model: mlflow.pyfunc.PyFuncModel, tmp_path: Path
+) -> None:
     pictures = []
     for k in range(2):
         noise = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -96,11 +111,17 @@ def test_images_come_as_paths_or_base64_and_titles_are_optional(model: mlflow.py
     paths = model.predict([{"image": str(picture), **row} for picture in pictures])
     assert paths["rationale"][0] != paths["rationale"][1], "the image is looked at"
     bare = model.predict(pd.DataFrame([{"image": text, **row, "title": None} for text in encoded]))
-    url = model.predict(pd.DataFrame([{"image": f"data:image/png;base64,{text}", **row, "title": "A rug"} for text in encoded], index=[7, 9]))
+    url = model.predict(
+        pd.DataFrame(
+            [{"image": f"data:image/png;base64,{text}", **row, "title": "A rug"} for text in encoded], index=[7, 9]
+        )
+    )
     assert bare["rationale"].tolist() == paths["rationale"].tolist() == url["rationale"].tolist()
     assert url.index.tolist() == [7, 9]
     swapped = model.predict([{"image": text, **row} for text in reversed(encoded)])
-    assert swapped["rationale"].tolist() == paths["rationale"].tolist()[::-1], "the request before does not show through"
+    assert swapped["rationale"].tolist() == paths["rationale"].tolist()[::-1], (
+        "the request before does not show through"
+    )
 
 
 def test_a_request_that_makes_no_sense_is_named_by_row(model: mlflow.pyfunc.PyFuncModel, tmp_path: Path) -> None:
@@ -130,9 +151,14 @@ def promoted_without_models(run: Run) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("where", ["disk", "bucket"])
-def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tmp_path: Path, where: str, request: pytest.FixtureRequest) -> None:
+def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(
+    runs: Path, tmp_path: Path, where: str, request: pytest.FixtureRequest
+) -> None:
     base = ARCHITECTURES["qwen2_5_vl"](tmp_path / "base")
-    first, second = make_real_run(runs, base, "first"), make_real_run(runs, ARCHITECTURES["idefics3"](tmp_path / "other"), "second", seed=3)
+    first, second = (
+        make_real_run(runs, base, "first"),
+        make_real_run(runs, ARCHITECTURES["idefics3"](tmp_path / "other"), "second", seed=3),
+    )
     if where == "bucket":
         bucket, tracked = request.getfixturevalue("bucket"), TrackingConfig(uri=f"sqlite:///{runs}/mlflow.db")
         first, second = (
@@ -144,7 +170,10 @@ def test_the_champion_of_another_run_is_decoded_on_this_runs_gold(runs: Path, tm
     assert promote(first.uri, first.state) == "first"
     register(second.uri, second.state)
     refused = promoted_without_models(second)
-    assert refused.returncode == 1 and "version 1 became champion after this run was evaluated, or could not be evaluated then" in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "version 1 became champion after this run was evaluated, or could not be evaluated then" in refused.stderr
+    )
     evaluate_champion(second.uri, second.state)
     done = promoted_without_models(second)
     assert done.stdout.strip() == "promoted", done.stderr

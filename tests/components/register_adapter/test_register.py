@@ -9,11 +9,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.register_adapter.register import attach, register
-from attrloop.components.shared import tracking
-from attrloop.components.shared.config import TrackingConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.storage.store import read_manifest
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import TrackingConfig
+from attrloop.components.tracking import server as tracking
 from tests.tracked import Run, evaluate, make_run
 
 NAME = "attribute-adapter"
@@ -73,8 +73,12 @@ def test_the_parent_shows_accuracy_over_the_stages_and_the_best_of_them(runs: Pa
     parent = runs_by_stage(client)["loop"][0]
     history = client.get_metric_history(parent.info.run_id, "accuracy/rug")
     stages = ("base", "sft", "iteration-1", "iteration-2")
-    assert [(point.step, point.value) for point in history] == [(k, figures(run, "test", s)["verticals"]["rug"]["accuracy"]) for k, s in enumerate(stages)]
-    assert parent.data.metrics["best/macro_accuracy"] == pytest.approx(figures(run, "test", "iteration-1")["macro_accuracy"])
+    assert [(point.step, point.value) for point in history] == [
+        (k, figures(run, "test", s)["verticals"]["rug"]["accuracy"]) for k, s in enumerate(stages)
+    ]
+    assert parent.data.metrics["best/macro_accuracy"] == pytest.approx(
+        figures(run, "test", "iteration-1")["macro_accuracy"]
+    )
     assert parent.data.tags["best_stage"] == "iteration-1"
 
 
@@ -95,10 +99,19 @@ def test_the_best_adapter_becomes_a_candidate_that_knows_its_ancestry(runs: Path
     found = runs_by_stage(client)
     sft, best = found["sft"][0], found["iteration-1"][0]
     assert made.tags["stage"] == "iteration-1" and made.tags["run_id"] == best.info.run_id == made.run_id
-    assert made.tags["parent_adapter"] == "sft/adapter" and made.tags["parent_adapter_digest"] == sft.data.tags["adapter_digest"]
+    assert (
+        made.tags["parent_adapter"] == "sft/adapter"
+        and made.tags["parent_adapter_digest"] == sft.data.tags["adapter_digest"]
+    )
     assert sft.data.tags["parent_adapter"] == "base tiny"
-    assert made.tags["data_digest"] == run.ws.data_digest and made.tags["config_digest"] == run.ws.config.digest() and made.tags["code_digest"]
-    assert float(made.tags["test_macro_accuracy"]) == pytest.approx(figures(run, "test", "iteration-1")["macro_accuracy"], abs=1e-4)
+    assert (
+        made.tags["data_digest"] == run.ws.data_digest
+        and made.tags["config_digest"] == run.ws.config.digest()
+        and made.tags["code_digest"]
+    )
+    assert float(made.tags["test_macro_accuracy"]) == pytest.approx(
+        figures(run, "test", "iteration-1")["macro_accuracy"], abs=1e-4
+    )
     assert json.loads(run.ws.store.read("register/result.json"))["model_version"] == 1
 
 
@@ -152,7 +165,11 @@ def test_a_loop_evaluated_anew_has_runs_of_its_own(runs: Path) -> None:
     found = runs_by_stage(client_of(runs))
     assert {len(made) for made in found.values()} == {2}
     now = figures(run, "test", "sft")["macro_accuracy"]
-    assert found["sft"][0].data.metrics["macro_accuracy"] == pytest.approx(now) != found["sft"][1].data.metrics["macro_accuracy"]
+    assert (
+        found["sft"][0].data.metrics["macro_accuracy"]
+        == pytest.approx(now)
+        != found["sft"][1].data.metrics["macro_accuracy"]
+    )
 
 
 _KILLED = """
@@ -178,7 +195,9 @@ def test_killed_at_any_write_it_ends_as_if_undisturbed(runs: Path) -> None:
     run = make_run(runs)
     killed = 0
     for commits in (12, 19, 27, 36, 46, 57):  # each start gets further than the one before
-        done = subprocess.run([sys.executable, "-c", _KILLED, run.uri, run.state, str(commits)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, run.uri, run.state, str(commits)], capture_output=True, text=True
+        )
         assert done.returncode in (0, -9), done.stderr
         killed += done.returncode == -9
         assert done.returncode == 0 or read_manifest(run.ws.store, "register") is None
@@ -209,7 +228,9 @@ def test_a_server_that_is_away_is_an_error_with_a_remedy(runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(runs: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(
+    runs: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(runs, seed=5)
     client = MlflowClient(server, server)
     experiment = client.create_experiment("kubeflow")
@@ -222,8 +243,12 @@ def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(runs: Path, serv
     assert register(run.uri, run.state) == number
     found = runs_by_stage(client, "kubeflow")
     assert {stage: len(made) for stage, made in found.items()} == {"loop": 1, "base": 1, "sft": 1, "iteration-1": 1}
-    assert found["loop"][0].info.run_id == outer and found["loop"][0].info.status == "RUNNING", "the orchestrator ends it"
+    assert found["loop"][0].info.run_id == outer and found["loop"][0].info.status == "RUNNING", (
+        "the orchestrator ends it"
+    )
     assert found["sft"][0].data.tags["mlflow.parentRunId"] == outer
     with tracking.fluent(server):
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@candidate"))
-    assert (folder / "artifacts/adapter/adapter_model.safetensors").read_bytes() == run.ws.store.read("iteration-1/dpo/adapter/adapter_model.safetensors")
+    assert (folder / "artifacts/adapter/adapter_model.safetensors").read_bytes() == run.ws.store.read(
+        "iteration-1/dpo/adapter/adapter_model.safetensors"
+    )

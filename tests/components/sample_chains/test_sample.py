@@ -5,18 +5,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import polars as pl
 import pytest
 
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.config import SampleConfig
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import chains_per_view, sample, share_out
 from attrloop.components.sft.train import ADAPTER
-from attrloop.components.shared.config import SampleConfig
-from attrloop.components.shared.errors import AttrloopError, InputError
-from attrloop.components.shared.storage.store import read_manifest
-from attrloop.components.shared.workspace import Workspace
 from tests.small import change_config
 from tests.tiny import ARCHITECTURES
 
@@ -34,7 +34,9 @@ def shards(workspace: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_every_listing_that_is_no_test_gold_gets_its_chains_over_its_views(copy_of: Callable[[str], Path], architecture: str) -> None:
+def test_every_listing_that_is_no_test_gold_gets_its_chains_over_its_views(
+    copy_of: Callable[[str], Path], architecture: str
+) -> None:
     workspace = copy_of(architecture)
     assert sample(str(workspace), STAGE, ADAPTER) == f"{STAGE}/chains"
     made = chains(workspace)
@@ -45,11 +47,18 @@ def test_every_listing_that_is_no_test_gold_gets_its_chains_over_its_views(copy_
     assert (made["logprob"] < 0).all() and made["tokens"].is_between(1, 16).all()
     assert made.group_by("listing").agg(pl.col("text").n_unique() > 1)["text"].any()
     manifest = read_manifest(Workspace.open(str(workspace)).store, f"{STAGE}/chains")
-    assert manifest is not None and manifest.counts["listings"] == 20 and manifest.counts["skipped"] == 0 and manifest.counts["shards"] == 5
+    assert (
+        manifest is not None
+        and manifest.counts["listings"] == 20
+        and manifest.counts["skipped"] == 0
+        and manifest.counts["shards"] == 5
+    )
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_a_killed_sampling_goes_on_to_the_same_files(copy_of: Callable[[str], Path], tmp_path: Path, architecture: str) -> None:
+def test_a_killed_sampling_goes_on_to_the_same_files(
+    copy_of: Callable[[str], Path], tmp_path: Path, architecture: str
+) -> None:
     undisturbed, killed = copy_of(architecture), tmp_path / "killed"
     shutil.copytree(undisturbed, killed)
     sample(str(undisturbed), STAGE, ADAPTER)
@@ -65,7 +74,9 @@ def test_a_killed_sampling_goes_on_to_the_same_files(copy_of: Callable[[str], Pa
     assert {file: file.stat().st_mtime_ns for file in kept} == kept, "finished shards are not sampled again"
 
 
-def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
     """Whatever worker comes first, and when one has been killed and comes again."""
     alone = copy_of("qwen2_5_vl")
     sample(str(alone), STAGE, ADAPTER)
@@ -90,7 +101,9 @@ def test_sampling_begins_anew_before_it_is_shared_out(copy_of: Callable[[str], P
     """Of workers that start at once, each would clear away what the others have made, if they found chains of another adapter."""
     workspace = copy_of("qwen2_5_vl")
     sample(str(workspace), STAGE, ADAPTER)
-    assert share_out(str(workspace), STAGE, ADAPTER, 2) == ["1/2", "2/2"] and len(shards(workspace)) == 5, "the same adapter's are kept"
+    assert share_out(str(workspace), STAGE, ADAPTER, 2) == ["1/2", "2/2"] and len(shards(workspace)) == 5, (
+        "the same adapter's are kept"
+    )
     share_out(str(workspace), STAGE, "", 2)
     assert shards(workspace) == {}
 
@@ -121,7 +134,9 @@ def test_a_finished_sampling_is_reused_and_another_adapter_is_sampled_anew(copy_
     sample(str(workspace), STAGE, "")
     assert chains(workspace)["text"].to_list() != first["text"].to_list()
     sample(str(workspace), "iteration-2", ADAPTER)
-    assert chains(workspace, "iteration-2")["text"].to_list() != first["text"].to_list(), "iterations have random numbers of their own"
+    assert chains(workspace, "iteration-2")["text"].to_list() != first["text"].to_list(), (
+        "iterations have random numbers of their own"
+    )
 
 
 def damage(catalogue: Path, *names: str) -> None:
@@ -133,7 +148,10 @@ def damage(catalogue: Path, *names: str) -> None:
 def own(trained: Callable[[str], Path], tmp_path: Path) -> Path:
     """The folder of a workspace with a catalogue of its own, whose images may be damaged."""
     shutil.copytree(trained("qwen2_5_vl"), tmp_path / "own")
-    paths = {key: str(tmp_path / "own" / name) for key, name in (("catalogue_schema", "schema.yaml"), ("listings", "listings.jsonl"))}
+    paths = {
+        key: str(tmp_path / "own" / name)
+        for key, name in (("catalogue_schema", "schema.yaml"), ("listings", "listings.jsonl"))
+    }
     change_config(tmp_path / "own" / "run", data=paths)
     return tmp_path / "own"
 
@@ -156,7 +174,9 @@ def test_a_listing_that_cannot_be_read_is_skipped_and_counted(own: Path, caplog:
 def test_too_many_listings_that_cannot_be_read_stop_the_run(own: Path) -> None:
     change_config(own / "run", data={"max_bad_images": 0.1})
     damage(own, "mug-7-1.png", "mug-8-1.png", "shirt-9-0.png")
-    with pytest.raises(AttrloopError, match=r"3 of 20 listings have images that cannot be read.*raise data.max_bad_images"):
+    with pytest.raises(
+        AttrloopError, match=r"3 of 20 listings have images that cannot be read.*raise data.max_bad_images"
+    ):
         sample(str(own / "run"), STAGE, ADAPTER)
     assert read_manifest(Workspace.open(str(own / "run")).store, f"{STAGE}/chains") is None
 

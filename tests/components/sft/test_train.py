@@ -6,19 +6,19 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.shared.model.torchvision_operators  # noqa: F401
+import attrloop.components.model.torchvision_operators  # noqa: F401
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from attrloop.components.errors import AttrloopError
+from attrloop.components.model.logprobs import completion_logprobs
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.config import SftConfig
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER, train, training_rows
-from attrloop.components.shared.config import SftConfig
-from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.model.logprobs import completion_logprobs
-from attrloop.components.shared.model.vlm import Vlm
-from attrloop.components.shared.storage.store import Stage, read_manifest
-from attrloop.components.shared.workspace import Workspace
 from tests.small import make_workspace, train_apart, train_until_killed
 from tests.tiny import ARCHITECTURES
 
@@ -34,7 +34,9 @@ def figures(workspace: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_loss_falls_and_the_adapter_says_what_it_was_taught(trained: Callable[[str], Path], architecture: str) -> None:
+def test_the_loss_falls_and_the_adapter_says_what_it_was_taught(
+    trained: Callable[[str], Path], architecture: str
+) -> None:
     workspace = trained(architecture) / "run"
     losses = [row["loss"] for row in figures(workspace) if "loss" in row]
     assert losses[-1] < 0.8 * losses[0]
@@ -45,13 +47,23 @@ def test_the_loss_falls_and_the_adapter_says_what_it_was_taught(trained: Callabl
         vlm = Vlm.open(ws, adapter)
         with torch.no_grad():
             scores.append(completion_logprobs(vlm.model, vlm.batch(vlm.encode(asked), targets)).sum().item())
-    assert scores[1] > 0.8 * scores[0], "log-probabilities are negative: of the targets they have risen by a fifth at least"
+    assert scores[1] > 0.8 * scores[0], (
+        "log-probabilities are negative: of the targets they have risen by a fifth at least"
+    )
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_an_adapter_is_safetensors_of_the_language_model_and_checkpoints_are_dropped(trained: Callable[[str], Path], architecture: str) -> None:
+def test_an_adapter_is_safetensors_of_the_language_model_and_checkpoints_are_dropped(
+    trained: Callable[[str], Path], architecture: str
+) -> None:
     workspace = trained(architecture) / "run"
-    assert {file.suffix for file in (workspace / "sft").rglob("*") if file.is_file()} <= {".safetensors", ".json", ".jsonl", ".md", ".txt"}
+    assert {file.suffix for file in (workspace / "sft").rglob("*") if file.is_file()} <= {
+        ".safetensors",
+        ".json",
+        ".jsonl",
+        ".md",
+        ".txt",
+    }
     found = weights(workspace)
     assert len(found) == 2 * 2 * 7 and not [name for name in found if "vision" in name or "visual" in name]
 
@@ -69,7 +81,9 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], P
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_a_killed_training_goes_on_to_the_same_adapter(resumed: Callable[[str], Path], trained: Callable[[str], Path], architecture: str) -> None:
+def test_a_killed_training_goes_on_to_the_same_adapter(
+    resumed: Callable[[str], Path], trained: Callable[[str], Path], architecture: str
+) -> None:
     workspace = resumed(architecture)
     assert [path.name for path in (workspace / "sft" / "checkpoints").glob("checkpoint-*")] == ["checkpoint-9"]
     assert read_manifest(Workspace.open(str(workspace)).store, "sft") is None
@@ -80,7 +94,9 @@ def test_a_killed_training_goes_on_to_the_same_adapter(resumed: Callable[[str], 
     assert figures(workspace) == figures(trained(architecture) / "run"), "the curve has no seam"
 
 
-def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(tmp_path: Path, trained: Callable[[str], Path]) -> None:
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, trained: Callable[[str], Path]
+) -> None:
     """SIGTERM in the midst of an epoch, between two checkpoints and between two lines of the metrics file."""
     stopped, undisturbed = tmp_path / "stopped", tmp_path / "undisturbed"
     for folder in (stopped, undisturbed):
@@ -89,7 +105,10 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_ha
     kept = {path.name for path in (stopped / "sft" / "checkpoints").glob("checkpoint-*")}
     assert kept == {"checkpoint-9", f"checkpoint-{KILLED_AFTER}"} and not (stopped / ADAPTER).exists()
     train_apart("sft", [str(stopped), str(undisturbed)])
-    one, other = ([(run / "sft" / name).read_bytes() for name in ("metrics.jsonl", "adapter/adapter_model.safetensors")] for run in (stopped, undisturbed))
+    one, other = (
+        [(run / "sft" / name).read_bytes() for name in ("metrics.jsonl", "adapter/adapter_model.safetensors")]
+        for run in (stopped, undisturbed)
+    )
     assert one == other
 
 
@@ -119,13 +138,15 @@ def test_the_first_view_or_each_is_trained_on(tmp_path: Path, base_of: Callable[
         rows = training_rows(make_workspace(tmp_path / views, base_of("qwen2_5_vl"), sft=SftConfig(views=views)))
         assert len(rows) == (16 if views == "each" else 8)
         assert {len(prompt.images) for prompt, _ in rows} == {images}
-    assert not {prompt.images[0] for prompt, _ in rows} & {f"mug-{k}-0.png" for k in range(4, 10)}, "gold and unlabelled listings are not trained on"
+    assert not {prompt.images[0] for prompt, _ in rows} & {f"mug-{k}-0.png" for k in range(4, 10)}, (
+        "gold and unlabelled listings are not trained on"
+    )
 
 
 def test_no_labels_is_an_error_that_says_what_to_do(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
     ws = make_workspace(tmp_path, base_of("qwen2_5_vl"))
     ws.store.remove("annotate")
-    stage = Stage(ws.store, "annotate", {})
+    stage = Artifact(ws.store, "annotate", {})
     (stage.folder / "labels.jsonl").write_text("")
     stage.finish("labels", {}, ["labels.jsonl"])
     with pytest.raises(AttrloopError, match=r"no labels in the train split. Raise annotate.train_per_vertical"):
@@ -133,7 +154,9 @@ def test_no_labels_is_an_error_that_says_what_to_do(tmp_path: Path, base_of: Cal
 
 
 def test_a_loss_that_is_no_number_is_an_error(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
-    ws = make_workspace(tmp_path, base_of("qwen2_5_vl"), sft=SftConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30))
+    ws = make_workspace(
+        tmp_path, base_of("qwen2_5_vl"), sft=SftConfig(epochs=3, batch_size=4, learning_rate=1e30, max_grad_norm=1e30)
+    )
     with pytest.raises(AttrloopError, match="Lower learning_rate"):
         train(ws.store.root)
     assert read_manifest(ws.store, "sft") is None

@@ -21,7 +21,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in names:
             Image.fromarray(render(vertical, values, rng, 1.0)).save(folder / name)
         listings.append({"id": f"{vertical}-{k}", "vertical": vertical, "images": names})
-        truth += [{"listing": f"{vertical}-{k}", "attribute": attribute, "value": value} for attribute, value in values.items()]
+        truth += [
+            {"listing": f"{vertical}-{k}", "attribute": attribute, "value": value}
+            for attribute, value in values.items()
+        ]
     for file, rows in (("listings.jsonl", listings), ("truth.jsonl", truth)):
         (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

@@ -16,14 +16,18 @@ from PIL import Image
 from pydantic import BaseModel
 
 from attrloop.components.annotate.request import answer_model
-from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.schema import Vertical
+from attrloop.components.catalogue.schema import Vertical
+from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.demo.teacher import serving
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, values_of
 
 
 def reply_model(vertical: str, attributes: tuple[str, ...] | None = None) -> type[BaseModel]:
-    return answer_model(Vertical.model_validate({"attributes": {a: {"values": values_of(vertical, a)} for a in attributes or VERTICALS[vertical]}}))
+    return answer_model(
+        Vertical.model_validate(
+            {"attributes": {a: {"values": values_of(vertical, a)} for a in attributes or VERTICALS[vertical]}}
+        )
+    )
 
 
 def jpeg(path: Path) -> str:
@@ -33,14 +37,21 @@ def jpeg(path: Path) -> str:
 
 
 def ask(url: str, model: type[BaseModel], *pictures: str) -> openai.types.chat.ParsedChatCompletion:
-    parts = [{"type": "text", "text": "What is it?"}, *({"type": "image_url", "image_url": {"url": picture}} for picture in pictures)]
+    parts = [
+        {"type": "text", "text": "What is it?"},
+        *({"type": "image_url", "image_url": {"url": picture}} for picture in pictures),
+    ]
     client = openai.OpenAI(api_key="any", base_url=url, max_retries=0)
-    return client.chat.completions.parse(model="demo-teacher", messages=[{"role": "user", "content": parts}], response_format=model)
+    return client.chat.completions.parse(
+        model="demo-teacher", messages=[{"role": "user", "content": parts}], response_format=model
+    )
 
 
 def answers(url: str, folder: Path, listings: list[dict]) -> dict[str, dict]:
     return {
-        row["id"]: ask(url, reply_model(row["vertical"]), jpeg(folder / row["images"][0])).choices[0].message.parsed.model_dump(by_alias=True)
+        row["id"]: ask(url, reply_model(row["vertical"]), jpeg(folder / row["images"][0]))
+        .choices[0]
+        .message.parsed.model_dump(by_alias=True)
         for row in listings
     }
 
@@ -59,7 +70,10 @@ def test_without_errors_it_answers_the_truth_and_names_evidence_of_it(rendered, 
     assert {listing: {a: entry["value"] for a, entry in reply.items()} for listing, reply in found.items()} == truth
     for reply in found.values():
         for attribute, entry in reply.items():
-            assert entry["rationale"].removeprefix("I see ").removesuffix(".") in FAMILIES[attribute].evidence[entry["value"]]
+            assert (
+                entry["rationale"].removeprefix("I see ").removesuffix(".")
+                in FAMILIES[attribute].evidence[entry["value"]]
+            )
 
 
 def test_it_errs_at_about_the_stated_rate_and_the_same_way_each_time(rendered, rows_of):
@@ -72,7 +86,9 @@ def test_it_errs_at_about_the_stated_rate_and_the_same_way_each_time(rendered, r
     wrong = [entry["value"] != truth[listing][a] for listing, reply in rounds[0].items() for a, entry in reply.items()]
     assert 0.2 < sum(wrong) / len(wrong) < 0.6
     for listing, reply in rounds[0].items():
-        assert all(entry["value"] in values_of(listing.rsplit("-", 1)[0], attribute) for attribute, entry in reply.items())
+        assert all(
+            entry["value"] in values_of(listing.rsplit("-", 1)[0], attribute) for attribute, entry in reply.items()
+        )
 
 
 def test_it_answers_only_what_the_reply_schema_asks_and_counts_tokens(rendered, rows_of):

@@ -19,7 +19,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 API = "/apis/v2beta1"
 KINDS = ("pipelines", "pipeline_versions", "experiments", "runs", "recurring_runs")
-GOOD = [["PENDING", {}], ["RUNNING", {"preflight": "RUNNING"}], ["RUNNING", {"preflight": "SUCCEEDED", "sft": "RUNNING"}], ["SUCCEEDED", {"sft": "SUCCEEDED"}]]
+GOOD = [
+    ["PENDING", {}],
+    ["RUNNING", {"preflight": "RUNNING"}],
+    ["RUNNING", {"preflight": "SUCCEEDED", "sft": "RUNNING"}],
+    ["SUCCEEDED", {"sft": "SUCCEEDED"}],
+]
 
 
 class State:
@@ -27,7 +32,9 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tables: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text()) if path.exists() else {kind: {} for kind in KINDS}
+        self.tables: dict[str, dict[str, dict[str, Any]]] = (
+            json.loads(path.read_text()) if path.exists() else {kind: {} for kind in KINDS}
+        )
         self.script: list[Any] = GOOD
         self.faults: list[dict[str, Any]] = []
         self.requests: list[str] = []
@@ -43,12 +50,18 @@ class State:
         name = kind.removesuffix("s")
         identity = str(uuid.uuid4())
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.tables[kind][identity] = {f"{name}_id": identity, "created_at": created} | {key: value for key, value in fields.items() if value is not None}
+        self.tables[kind][identity] = {f"{name}_id": identity, "created_at": created} | {
+            key: value for key, value in fields.items() if value is not None
+        }
         self.save()
         return self.tables[kind][identity]
 
     def find(self, kind: str, **equal: Any) -> list[dict[str, Any]]:
-        return [row for row in self.tables[kind].values() if all(row.get(key) == value for key, value in equal.items() if value is not None)]
+        return [
+            row
+            for row in self.tables[kind].values()
+            if all(row.get(key) == value for key, value in equal.items() if value is not None)
+        ]
 
 
 def problem(status: int, message: str) -> JSONResponse:
@@ -77,7 +90,9 @@ def selected(rows: list[dict[str, Any]], field: str, request: Request) -> JSONRe
         rows = [row for row in rows if row["display_name"] == predicate["stringValue"]]
     rows = sorted(rows, key=lambda row: row["created_at"], reverse=query.get("sort_by", "").endswith("desc"))
     page = rows[: int(query.get("page_size") or 20)]
-    return JSONResponse({field: page, "total_size": len(rows)} if page else {})  # an empty list has no field, as in protobuf's JSON
+    return JSONResponse(
+        {field: page, "total_size": len(rows)} if page else {}
+    )  # an empty list has no field, as in protobuf's JSON
 
 
 def checked(state: State, body: dict[str, Any], model: Any) -> JSONResponse | None:
@@ -86,12 +101,18 @@ def checked(state: State, body: dict[str, Any], model: Any) -> JSONResponse | No
         return problem(400, f"unknown fields {sorted(unknown)}")
     if body.get("experiment_id") not in state.tables["experiments"]:
         return problem(404, "Experiment not found")
-    version = state.tables["pipeline_versions"].get(body.get("pipeline_version_reference", {}).get("pipeline_version_id", ""))
+    version = state.tables["pipeline_versions"].get(
+        body.get("pipeline_version_reference", {}).get("pipeline_version_id", "")
+    )
     if version is None:
         return problem(404, "PipelineVersion not found")
     spec = version["pipeline_spec"]
     inputs = spec.get("pipeline_spec", spec)["root"].get("inputDefinitions", {}).get("parameters", {})
-    missing = [name for name, about in inputs.items() if "defaultValue" not in about and name not in body["runtime_config"]["parameters"]]
+    missing = [
+        name
+        for name, about in inputs.items()
+        if "defaultValue" not in about and name not in body["runtime_config"]["parameters"]
+    ]
     return problem(400, f"parameters not provided: {missing}") if missing else None
 
 
@@ -108,7 +129,9 @@ def api_of_pipelines(app: FastAPI, state: State) -> None:
         return {"multi_user": state.multi_user}
 
     @app.post(f"{API}/pipelines/upload")
-    async def upload(request: Request, name: str = "", description: str | None = None, namespace: str | None = None) -> Any:
+    async def upload(
+        request: Request, name: str = "", description: str | None = None, namespace: str | None = None
+    ) -> Any:
         spec, platform = await uploaded(request)
         if spec is None:
             return upload_problem(400, "Failed to read a pipeline spec file")
@@ -129,9 +152,18 @@ def api_of_pipelines(app: FastAPI, state: State) -> None:
             return upload_problem(409, "Failed to create a pipeline version")
         return add_version(pipelineid, name, description, spec, platform)
 
-    def add_version(pipeline_id: str, name: str, description: str | None, spec: Any, platform: list[Any]) -> dict[str, Any]:
+    def add_version(
+        pipeline_id: str, name: str, description: str | None, spec: Any, platform: list[Any]
+    ) -> dict[str, Any]:
         content = {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec
-        return state.add("pipeline_versions", pipeline_id=pipeline_id, name=name, display_name=name, description=description, pipeline_spec=content)
+        return state.add(
+            "pipeline_versions",
+            pipeline_id=pipeline_id,
+            name=name,
+            display_name=name,
+            description=description,
+            pipeline_spec=content,
+        )
 
     @app.get(f"{API}/pipelines")
     async def pipelines(request: Request, namespace: str | None = None) -> Any:
@@ -167,7 +199,9 @@ def api_of_runs(app: FastAPI, state: State) -> None:
     @app.post(f"{API}/runs")
     async def create_run(request: Request) -> Any:
         body = await request.json()
-        return checked(state, body, kfp_server_api.V2beta1Run) or state.add("runs", **body, state="PENDING", script=state.script, looks=0)
+        return checked(state, body, kfp_server_api.V2beta1Run) or state.add(
+            "runs", **body, state="PENDING", script=state.script, looks=0
+        )
 
     @app.get(f"{API}/runs/{{run_id}}")
     async def run(run_id: str) -> Any:
@@ -201,7 +235,9 @@ def api_of_runs(app: FastAPI, state: State) -> None:
         if len(cron.split()) != 6 and not cron.startswith("@"):
             return problem(400, "Schedule cron is not a supported format")
         status = "ENABLED" if body["mode"] == "ENABLE" else "DISABLED"
-        return checked(state, body, kfp_server_api.V2beta1RecurringRun) or state.add("recurring_runs", **body, status=status)
+        return checked(state, body, kfp_server_api.V2beta1RecurringRun) or state.add(
+            "recurring_runs", **body, status=status
+        )
 
     @app.get(f"{API}/recurringruns/{{identity}}")
     async def recurring_run(identity: str) -> Any:

@@ -13,9 +13,9 @@ import httpx2
 import kfp
 import pytest
 
-from attrloop.components.shared.base_images import PLACEHOLDER
-from attrloop.components.shared.storage.store import open_store
-from attrloop.pipelines.compile import Name, compile_to
+from attrloop.components.base_images import PLACEHOLDER
+from attrloop.components.storage.store import open_store
+from attrloop.pipelines.definitions.compile import Name, compile_to
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import Destination
 
@@ -33,7 +33,15 @@ class Server:
     process: Any = field(default=None, repr=False)
 
     def start(self) -> "Server":
-        command = [sys.executable, "-m", "tests.pipelines.submit.server", "--state", str(self.state), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.pipelines.submit.server",
+            "--state",
+            str(self.state),
+            "--port",
+            str(self.port),
+        ]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         self.port = int(self.url.rpartition(":")[2])
@@ -68,8 +76,10 @@ class Server:
 
     def attrloop(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """The command line, started in a process of its own."""
-        command = [sys.executable, "-m", "attrloop.pipelines.cli", *arguments, "--host", self.url]
-        return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "attrloop.pipelines.cli.main", *arguments, "--host", self.url]
+        return subprocess.Popen(
+            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def destination(self, **options: Any) -> Destination:
         return Destination(**({"host": self.url, "patience": 5} | options))
@@ -79,7 +89,13 @@ class Server:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The official client keeps a context file in the home folder and reads its own variables: neither must decide a test."""
     monkeypatch.setattr(kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "home" / "context.json"))
-    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID", "ATTRLOOP_RUNS", "ATTRLOOP_AUTH", "ATTRLOOP_REVISION"):
+    for name in (
+        "KF_PIPELINES_ENDPOINT",
+        "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID",
+        "ATTRLOOP_RUNS",
+        "ATTRLOOP_AUTH",
+        "ATTRLOOP_REVISION",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -41,7 +41,12 @@ def control(app: FastAPI, state: State) -> None:
         """Google's token endpoint: the identity token says for whom it is."""
         assertion = parse_qs((await request.body()).decode())["assertion"][0]
         claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
-        return {"access_token": "access", "expires_in": 3600, "token_type": "Bearer", "id_token": f"identity-for-{claims.get('target_audience')}"}
+        return {
+            "access_token": "access",
+            "expires_in": 3600,
+            "token_type": "Bearer",
+            "id_token": f"identity-for-{claims.get('target_audience')}",
+        }
 
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -61,7 +66,9 @@ class Faulty:
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         if any(headers.get(name) != value for name, value in self.state.needs.items()):
             return await problem(401, "Unauthenticated")(scope, receive, send)
-        fault = next((fault for fault in self.state.faults if re.fullmatch(fault["match"], what) and fault["times"] > 0), None)
+        fault = next(
+            (fault for fault in self.state.faults if re.fullmatch(fault["match"], what) and fault["times"] > 0), None
+        )
         if fault is None:
             return await self.app(scope, receive, send)
         fault["times"] -= 1
@@ -98,7 +105,9 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
-    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()  # ends with the process that started it
+    threading.Thread(
+        target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True
+    ).start()  # ends with the process that started it
     state = State(options.state)
     app = application(state)
     control(app, state)

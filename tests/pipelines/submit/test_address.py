@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from kubernetes.config import kube_config
 
-from attrloop.components.shared.errors import AttrloopError, InputError
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.pipelines.submit.client import Kubeflow
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import submit
@@ -28,7 +28,15 @@ def test_slashes_at_the_end_do_no_harm(server: Server, end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost:8080", "kubeflow.example/pipeline", "https://", "ftp://kubeflow.example", "https://k.example/pipeline/#/runs", "h x"]
+    "host",
+    [
+        "localhost:8080",
+        "kubeflow.example/pipeline",
+        "https://",
+        "ftp://kubeflow.example",
+        "https://k.example/pipeline/#/runs",
+        "h x",
+    ],
 )
 def test_what_is_no_address_is_refused(host: str) -> None:
     with pytest.raises(InputError, match=r"--host .*not the address of a server.*http\(s\)://HOST"):
@@ -50,7 +58,9 @@ def test_without_any_address_nothing_is_tried(kubeconfig: Path, auth: str, monke
     assert told == []
 
 
-def test_the_address_comes_from_the_environment(server: Server, wanted: Wanted, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_comes_from_the_environment(
+    server: Server, wanted: Wanted, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
     submit(wanted, server.destination(host=""))
     assert len(server.rows("runs")) == 1
@@ -64,7 +74,9 @@ contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
 current-context: x
 """)
     proxy = f"{server.url}/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
-    with pytest.raises(AttrloopError, match=f"Kubeflow at {proxy} refused to look: 404 Not Found"):  # the test's server is no cluster
+    with pytest.raises(
+        AttrloopError, match=f"Kubeflow at {proxy} refused to look: 404 Not Found"
+    ):  # the test's server is no cluster
         Kubeflow(patience=1).call("look", lambda client: client.list_runs())
     server.stop()
     told: list[str] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attrloop.components.shared.errors import InputError
+from attrloop.components.errors import InputError
 from attrloop.pipelines.submit.cron import six_fields
 
 
@@ -22,7 +22,9 @@ def test_times_that_can_be_are_sent_with_seconds(given: str, sent: str) -> None:
     assert six_fields(given) == sent
 
 
-@pytest.mark.parametrize("given", ["", "6 *", "0 6 * * * * *", "mondays", "@weekly-or-so", "@every", "@every day", "@every 1h "])
+@pytest.mark.parametrize(
+    "given", ["", "6 *", "0 6 * * * * *", "mondays", "@weekly-or-so", "@every", "@every day", "@every 1h "]
+)
 def test_what_is_no_time_at_all_is_refused(given: str) -> None:
     with pytest.raises(InputError, match="five or six fields"):
         six_fields(given)
@@ -31,7 +33,11 @@ def test_what_is_no_time_at_all_is_refused(given: str) -> None:
 def test_every_impossible_field_is_named() -> None:
     with pytest.raises(InputError) as caught:
         six_fields("99 25 * * 9")
-    assert [problem.what for problem in caught.value.problems] == ["'99' is no minute", "'25' is no hour", "'9' is no weekday"]
+    assert [problem.what for problem in caught.value.problems] == [
+        "'99' is no minute",
+        "'25' is no hour",
+        "'9' is no weekday",
+    ]
     assert "Give 0 to 6 or sun mon" in str(caught.value)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.prepare import resolve, run_name
-from attrloop.components.shared.errors import InputError, Problem
-from attrloop.pipelines.compile import Name, compile_to
+from attrloop.pipelines.definitions.compile import Name, compile_to
 from attrloop.pipelines.submit.parameters import Compiled, parse, read_compiled
 from attrloop.pipelines.submit.submission import Wanted, plan
 from attrloop.pipelines.submit.submit import schedule, submit
@@ -22,14 +22,30 @@ def problems(wanted: Wanted, folder: Path) -> list[Problem]:
 
 
 def test_all_that_is_wrong_is_said_at_once_and_nothing_is_sent(server: Server, wanted: Wanted) -> None:
-    faulty = replace(wanted, settings={"iterations": "2", "loop-seed": "1", "sample_chains": "many", "gpu_type": "x" * 10_001, "zzz": "1", "cpu_cores": ""})
+    faulty = replace(
+        wanted,
+        settings={
+            "iterations": "2",
+            "loop-seed": "1",
+            "sample_chains": "many",
+            "gpu_type": "x" * 10_001,
+            "zzz": "1",
+            "cpu_cores": "",
+        },
+    )
     with pytest.raises(InputError) as caught:
         submit(faulty, server.destination())
     said = str(caught.value)
     assert "6 problems" in said and "--set cpu_cores: the value is empty" in said
     assert "--set iterations: attribute-loop has no such parameter. Did you mean loop_iterations" in said
-    assert "Did you mean loop_seed" in said and "--set zzz: attribute-loop has no such parameter. It has: annotate_max_cost, " in said
-    assert "--set sample_chains: 'many' is not a whole number" in said and "--set gpu_type: longer than the 10,000 bytes" in said
+    assert (
+        "Did you mean loop_seed" in said
+        and "--set zzz: attribute-loop has no such parameter. It has: annotate_max_cost, " in said
+    )
+    assert (
+        "--set sample_chains: 'many' is not a whole number" in said
+        and "--set gpu_type: longer than the 10,000 bytes" in said
+    )
     assert server.sent() == []
 
 
@@ -56,7 +72,9 @@ def test_only_a_bucket_holds_runs(server: Server, wanted: Wanted, runs: str) -> 
 
 
 def test_a_workspace_or_config_that_is_set_lies_in_a_bucket_too(wanted: Wanted, tmp_path: Path) -> None:
-    found = problems(replace(wanted, config="", settings={"workspace": "gs://bucket", "config": wanted.config}), tmp_path)
+    found = problems(
+        replace(wanted, config="", settings={"workspace": "gs://bucket", "config": wanted.config}), tmp_path
+    )
     assert [problem.where for problem in found] == [f"--set config {wanted.config}", "--set workspace gs://bucket"]
     with pytest.raises(InputError, match="--set workspace: the value is empty"):
         plan(replace(wanted, settings={"workspace": ""}), tmp_path)
@@ -65,15 +83,23 @@ def test_a_workspace_or_config_that_is_set_lies_in_a_bucket_too(wanted: Wanted, 
 def test_a_pipeline_without_images_is_refused(server: Server, wanted: Wanted, tmp_path: Path) -> None:
     local = tmp_path / "local.yaml"
     compile_to(local, max_iterations=1)
-    for send in (lambda faulty: submit(faulty, server.destination()), lambda faulty: schedule(faulty, server.destination(), "@daily")):
-        with pytest.raises(InputError, match=r"1 problem found:\n.*local\.yaml: .*ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE.*build/images\.env"):
+    for send in (
+        lambda faulty: submit(faulty, server.destination()),
+        lambda faulty: schedule(faulty, server.destination(), "@daily"),
+    ):
+        with pytest.raises(
+            InputError,
+            match=r"1 problem found:\n.*local\.yaml: .*ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE.*build/images\.env",
+        ):
             send(replace(wanted, pipeline=local))
     assert server.sent() == []
 
 
 def test_a_pipeline_with_too_little_room_is_refused(wanted: Wanted, tmp_path: Path) -> None:
     (problem,) = problems(replace(wanted, settings={"loop_iterations": "2"}), tmp_path)
-    assert problem.what == "has room for 1 iterations, and the config wants 2" and "--max-iterations 2" in problem.remedy
+    assert (
+        problem.what == "has room for 1 iterations, and the config wants 2" and "--max-iterations 2" in problem.remedy
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,14 +119,31 @@ def test_texts_become_values_of_the_parameters_type(kind: str, text: str, value:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("NUMBER_INTEGER", "1.5"), ("NUMBER_DOUBLE", "nan"), ("BOOLEAN", "yes"), ("LIST", '{"a": 1}'), ("STRUCT", "[1]"), ("STRUCT", "{a}")]
+    ("kind", "text"),
+    [
+        ("NUMBER_INTEGER", "1.5"),
+        ("NUMBER_DOUBLE", "nan"),
+        ("BOOLEAN", "yes"),
+        ("LIST", '{"a": 1}'),
+        ("STRUCT", "[1]"),
+        ("STRUCT", "{a}"),
+    ],
 )
 def test_a_text_of_another_type_is_refused(kind: str, text: str) -> None:
     with pytest.raises(InputError, match="is not"):
         parse({"p": text}, Compiled("pipe", {"p": {"parameterType": kind}}, frozenset(), 0, ""))
 
 
-@pytest.mark.parametrize("content", ["", "a: [", "- 1", "root: {}", "root: {inputDefinitions: 1}\npipelineInfo: {name: x}\ndeploymentSpec: {executors: {}}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "a: [",
+        "- 1",
+        "root: {}",
+        "root: {inputDefinitions: 1}\npipelineInfo: {name: x}\ndeploymentSpec: {executors: {}}",
+    ],
+)
 def test_only_compiled_pipelines_are_taken(tmp_path: Path, content: str) -> None:
     (tmp_path / "p.yaml").write_text(content)
     with pytest.raises(InputError, match=r"p\.yaml: not a compiled pipeline"):
@@ -117,19 +160,29 @@ def test_a_setting_is_checked_as_the_config_is(wanted: Wanted, tmp_path: Path) -
 def test_the_loop_is_compiled_with_room_for_the_iterations_wanted(server: Server, wanted: Wanted) -> None:
     images = {"ATTRLOOP_WORKER_IMAGE": IMAGE, "ATTRLOOP_TRAINER_IMAGE": IMAGE}
     for asked, room in (("1", 3), ("5", 5)):
-        submitter = server.attrloop("submit", wanted.config, "--runs", wanted.runs, "--set", f"loop_iterations={asked}", **images)
+        submitter = server.attrloop(
+            "submit", wanted.config, "--runs", wanted.runs, "--set", f"loop_iterations={asked}", **images
+        )
         assert submitter.wait(60) == 0
         spec = server.rows("pipeline_versions")[-1]["pipeline_spec"]["pipeline_spec"]
         assert sum(name.startswith("comp-dpo") for name in spec["components"]) == room
 
 
 def test_files_of_this_machine_are_refused(wanted: Wanted, config: Path, tmp_path: Path) -> None:
-    config.write_text("name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel: {base: some/model}\nloop: {iterations: 1}\n")
+    config.write_text(
+        "name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel: {base: some/model}\nloop: {iterations: 1}\n"
+    )
     assert [problem.where for problem in problems(wanted, tmp_path)] == ["data.catalogue_schema", "data.listings"]
     there = {"data_schema": "gs://bucket/schema.yaml", "data_listings": "gs://bucket/listings.jsonl"}
-    assert plan(replace(wanted, settings=there, data="2024-05"), tmp_path).arguments["data_schema"] == "gs://bucket/schema.yaml"
+    assert (
+        plan(replace(wanted, settings=there, data="2024-05"), tmp_path).arguments["data_schema"]
+        == "gs://bucket/schema.yaml"
+    )
     for name, path in (("data_labels", "labels.jsonl"), ("model_base", str(tmp_path))):
-        assert [problem.where for problem in problems(replace(wanted, settings={**there, name: path}, data="2024-05"), tmp_path)] == [f"--set {name}"]
+        assert [
+            problem.where
+            for problem in problems(replace(wanted, settings={**there, name: path}, data="2024-05"), tmp_path)
+        ] == [f"--set {name}"]
 
 
 def test_the_key_tells_data_code_config_and_arguments_apart(wanted: Wanted, config: Path, tmp_path: Path) -> None:
@@ -150,18 +203,37 @@ def test_each_pipeline_and_adapter_has_a_workspace_of_its_own(wanted: Wanted, tm
         return plan(replace(wanted, pipeline=file, settings=settings), tmp_path).arguments["workspace"]
 
     assert workspace("loop").endswith(f"/runs/{run_name(resolve(wanted.config))}"), "as attrloop run calls it"
-    assert len({workspace("loop"), workspace("continue"), workspace("predict"), workspace("continue", adapter="models:/shoes/2")}) == 4
+    assert (
+        len(
+            {
+                workspace("loop"),
+                workspace("continue"),
+                workspace("predict"),
+                workspace("continue", adapter="models:/shoes/2"),
+            }
+        )
+        == 4
+    )
 
 
-def test_the_order_of_chance_in_which_kfp_writes_its_comments_makes_no_other_version(loop: Path, tmp_path: Path) -> None:
+def test_the_order_of_chance_in_which_kfp_writes_its_comments_makes_no_other_version(
+    loop: Path, tmp_path: Path
+) -> None:
     def version(old: str, new: str) -> str:
         file = tmp_path / "pipeline.yaml"
         text = loop.read_text()
         assert old in text
         file.write_text(text.replace(old, new, 1))
-        return plan(Wanted(pipeline=file, settings={"config": "gs://bucket/config.yaml", "workspace": "gs://bucket/run"}), tmp_path).version
+        return plan(
+            Wanted(pipeline=file, settings={"config": "gs://bucket/config.yaml", "workspace": "gs://bucket/run"}),
+            tmp_path,
+        ).version
 
-    assert version("# PIPELINE DEFINITION", "# DEFINITION") == version("#", "#") != version("defaultValue: nvidia.com/gpu", "defaultValue: amd.com/gpu")
+    assert (
+        version("# PIPELINE DEFINITION", "# DEFINITION")
+        == version("#", "#")
+        != version("defaultValue: nvidia.com/gpu", "defaultValue: amd.com/gpu")
+    )
 
 
 def test_what_only_places_a_run_does_not_change_its_workspace(wanted: Wanted, tmp_path: Path) -> None:

@@ -4,19 +4,23 @@ from dataclasses import replace
 
 import pytest
 
-from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.storage.store import open_store
+from attrloop.components.errors import AttrloopError
+from attrloop.components.storage.store import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import schedule
 from tests.pipelines.submit.conftest import Server, options
 
 
-def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_official_client_reads_what_was_made(
+    server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]
+) -> None:
     schedule(replace(wanted, settings={"loop_iterations": "1"}), server.destination(run_as="trainer"), "0 6 * * 1")
     made = server.official().get_recurring_run(capsys.readouterr().out.splitlines()[-1])
     assert made.display_name == "mugs" and made.status == "ENABLED" and made.service_account == "trainer"
     assert made.trigger.cron_schedule.cron == "0 0 6 * * 1" and made.max_concurrency == "1" and made.no_catchup
-    version = server.official().get_pipeline_version(made.pipeline_version_reference.pipeline_id, made.pipeline_version_reference.pipeline_version_id)
+    version = server.official().get_pipeline_version(
+        made.pipeline_version_reference.pipeline_id, made.pipeline_version_reference.pipeline_version_id
+    )
     assert version.display_name.startswith("abc123-") and made.runtime_config.parameters["loop_iterations"] == 1
 
 
@@ -29,7 +33,9 @@ def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wante
 
 
 @pytest.mark.parametrize("change", ["cron", "settings", "revision", "run_as"])
-def test_another_content_replaces_the_schedule(server: Server, wanted: Wanted, change: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_content_replaces_the_schedule(
+    server: Server, wanted: Wanted, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     schedule(wanted, server.destination(), "0 6 * * 1", "weekly")
     (before,) = server.rows("recurring_runs")
     changes = {"settings": {"settings": {"loop_seed": "2"}}, "revision": {"revision": "def456"}}.get(change, {})
@@ -38,7 +44,9 @@ def test_another_content_replaces_the_schedule(server: Server, wanted: Wanted, c
     (after,) = server.rows("recurring_runs")
     assert after["recurring_run_id"] != before["recurring_run_id"] and "replaced" in capsys.readouterr().out
     requests = server.seen()["requests"]
-    assert requests.index(f"DELETE /recurringruns/{before['recurring_run_id']}") > max(k for k, what in enumerate(requests) if what == "POST /recurringruns")
+    assert requests.index(f"DELETE /recurringruns/{before['recurring_run_id']}") > max(
+        k for k, what in enumerate(requests) if what == "POST /recurringruns"
+    )
 
 
 def test_schedules_of_another_name_are_left_alone(server: Server, wanted: Wanted) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from attrloop.components.errors import AttrloopError
 from attrloop.components.preflight.prepare import resolve
-from attrloop.components.shared.errors import AttrloopError
-from attrloop.components.shared.storage.store import open_store
+from attrloop.components.storage.store import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import submit
 from tests.pipelines.submit.conftest import IMAGE, Server, options
@@ -35,11 +35,21 @@ LOOKS = {
 def assert_one_of_each(server: Server) -> None:
     counts = {kind: len(server.rows(kind)) for kind in ("pipelines", "experiments", "runs")}
     assert counts == {"pipelines": 1, "experiments": 1, "runs": 1}
-    assert sorted(version["name"] for version in server.rows("pipeline_versions"))[1:] == ["attribute-loop"], "that of the submission, and the pipeline's first"
+    assert sorted(version["name"] for version in server.rows("pipeline_versions"))[1:] == ["attribute-loop"], (
+        "that of the submission, and the pipeline's first"
+    )
 
 
-def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted, loop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit(replace(wanted, settings={"loop_iterations": "1", "annotate_max_cost": "2.5"}), server.destination(run_as="trainer")) == 0
+def test_the_official_client_reads_what_was_made(
+    server: Server, wanted: Wanted, loop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        submit(
+            replace(wanted, settings={"loop_iterations": "1", "annotate_max_cost": "2.5"}),
+            server.destination(run_as="trainer"),
+        )
+        == 0
+    )
     run_id = capsys.readouterr().out.splitlines()[-1]
     official = server.official()
     run = official.get_run(run_id)
@@ -53,7 +63,9 @@ def test_the_official_client_reads_what_was_made(server: Server, wanted: Wanted,
     assert official.get_pipeline_id("attribute-loop") == reference.pipeline_id
     version = official.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id)
     assert version.display_name.startswith("abc123-") and version.description == "attrloop abc123"
-    assert list(version.pipeline_spec.values()) == list(yaml.safe_load_all(loop.read_text())), "the pipeline, and what is for Kubernetes alone"
+    assert list(version.pipeline_spec.values()) == list(yaml.safe_load_all(loop.read_text())), (
+        "the pipeline, and what is for Kubernetes alone"
+    )
 
 
 def test_a_config_in_a_bucket(server: Server, wanted: Wanted, config: Path, bucket: str) -> None:
@@ -76,7 +88,9 @@ def test_new_content_of_the_same_files_is_another_run(server: Server, wanted: Wa
     assert len(server.rows("runs")) == 2
 
 
-def test_a_repeated_submission_joins_the_run(server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_repeated_submission_joins_the_run(
+    server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(2):
         submit(wanted, server.destination())
     assert_one_of_each(server)
@@ -85,24 +99,37 @@ def test_a_repeated_submission_joins_the_run(server: Server, wanted: Wanted, cap
 
 
 def test_new_data_code_or_arguments_are_another_run_of_the_same_pipeline(server: Server, wanted: Wanted) -> None:
-    for changes in ({}, {"data": "day-2"}, {"revision": "def456"}, {"settings": {"loop_seed": "3"}}, {"key": "by-hand"}):
+    for changes in (
+        {},
+        {"data": "day-2"},
+        {"revision": "def456"},
+        {"settings": {"loop_seed": "3"}},
+        {"key": "by-hand"},
+    ):
         submit(replace(wanted, **changes), server.destination(), wait=True, every=0.1)
     assert len(server.rows("runs")) == 5 and len(server.rows("pipelines")) == 1
     assert {row["name"][:6] for row in server.rows("pipeline_versions")} == {"attrib", "abc123", "def456"}
-    assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 2, "the seed decides the outcome"
+    assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 2, (
+        "the seed decides the outcome"
+    )
 
 
 def test_a_workspace_is_one_runs_alone(server: Server, wanted: Wanted) -> None:
     submit(wanted, server.destination())
     (first,) = server.rows("runs")
-    with pytest.raises(AttrloopError, match=rf"run {first['run_id']} \({first['display_name']}\) is at work in gs://.*Wait for its end or stop it"):
+    with pytest.raises(
+        AttrloopError,
+        match=rf"run {first['run_id']} \({first['display_name']}\) is at work in gs://.*Wait for its end or stop it",
+    ):
         submit(replace(wanted, data="day-2"), server.destination(experiment="elsewhere"))
     assert submit(replace(wanted, settings={"loop_seed": "3"}), server.destination()) == 0, "that is another workspace"
     assert submit(wanted, server.destination(), wait=True, every=0.1) == 0, "its own run is joined"
     assert submit(replace(wanted, data="day-2"), server.destination()) == 0, "its turn has come"
 
 
-def test_a_version_of_the_same_name_has_the_same_content(server: Server, wanted: Wanted, loop: Path, tmp_path: Path) -> None:
+def test_a_version_of_the_same_name_has_the_same_content(
+    server: Server, wanted: Wanted, loop: Path, tmp_path: Path
+) -> None:
     """A commit compiled for another image must not run as what was uploaded before."""
     changed = tmp_path / "changed.yaml"
     changed.write_text(loop.read_text().replace(IMAGE, IMAGE.replace("sha256:0", "sha256:1")))
@@ -137,14 +164,22 @@ def test_an_answer_that_comes_too_late_leaves_one_run(server: Server, wanted: Wa
     assert len(server.rows("pipelines")) == len(server.rows("experiments")) == 1
 
 
-@pytest.mark.parametrize(("look", "change"), [("pipelines", "upload"), ("versions", "version"), ("experiments", "experiment")])
+@pytest.mark.parametrize(
+    ("look", "change"), [("pipelines", "upload"), ("versions", "version"), ("experiments", "experiment")]
+)
 def test_what_somebody_else_made_meanwhile_is_used(server: Server, wanted: Wanted, look: str, change: str) -> None:
     """A look that finds nothing, followed by 409: another submitter was faster."""
     submit(wanted, server.destination(), wait=True, every=0.1)
-    server.fault("empty", LOOKS[look], times=2 if look == "experiments" else 1)  # the official client looks once more by itself
+    server.fault(
+        "empty", LOOKS[look], times=2 if look == "experiments" else 1
+    )  # the official client looks once more by itself
     submit(replace(wanted, key="another"), server.destination())
     assert server.seen()["requests"].count(CHANGES[change]) == 2, "the second was answered by 409"
-    assert len(server.rows("runs")) == 2 and len(server.rows("pipeline_versions")) == 2 and len(server.rows("experiments")) == 1
+    assert (
+        len(server.rows("runs")) == 2
+        and len(server.rows("pipeline_versions")) == 2
+        and len(server.rows("experiments")) == 1
+    )
 
 
 def test_submitters_at_the_same_moment_end_with_one_run(server: Server, wanted: Wanted) -> None:
@@ -164,11 +199,15 @@ def test_after_a_failure_the_same_command_makes_another_attempt(server: Server, 
     assert submit(wanted, server.destination(), wait=True) == 0
     assert submit(wanted, server.destination(), wait=True) == 0
     assert [row["state"] for row in server.rows("runs")] == ["FAILED", "SUCCEEDED"]
-    assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 1, "it goes on from what was finished"
+    assert len({row["runtime_config"]["parameters"]["workspace"] for row in server.rows("runs")}) == 1, (
+        "it goes on from what was finished"
+    )
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 503}, {"kind": "drop"}])
-def test_a_server_that_stays_away_is_given_up(server: Server, wanted: Wanted, fault: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_stays_away_is_given_up(
+    server: Server, wanted: Wanted, fault: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     server.set(faults=[{"match": ".*", "times": 1000, **fault}])
     begun = time.monotonic()
     with pytest.raises(AttrloopError, match=r"did not take the pipeline attribute-loop within 2 s: .* Check --host"):
@@ -179,7 +218,9 @@ def test_a_server_that_stays_away_is_given_up(server: Server, wanted: Wanted, fa
     assert server.rows("runs") == []
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "Check --auth"), (403, "Check --auth"), (400, "a fault"), (500, "a fault")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "Check --auth"), (403, "Check --auth"), (400, "a fault"), (500, "a fault")]
+)
 def test_a_refusal_is_explained_at_once(server: Server, wanted: Wanted, status: int, said: str) -> None:
     server.fault("status", "POST /runs", times=1000, status=status)
     begun = time.monotonic()
@@ -210,7 +251,7 @@ def test_submitting_imports_nothing_heavy(server: Server, wanted: Wanted) -> Non
     heavy = ("torch", "transformers", "trl", "peft", "mlflow", "numpy", "polars", "datasets")
     code = f"""
 import sys
-from attrloop.pipelines.cli import app
+from attrloop.pipelines.cli.main import app
 app({["submit", *options(wanted), "--host", server.url, "--wait", "--every", "0.1"]!r}, standalone_mode=False)
 sys.exit(repr([name for name in {heavy!r} if name in sys.modules]))
 """

@@ -22,7 +22,9 @@ WAIT = ("--wait", "--every", "0.2")
     ],
     ids=["succeeded", "failed", "cancelled", "skipped"],
 )
-def test_the_exit_code_tells_how_the_run_ended(server: Server, wanted: Wanted, script: list[Any], code: int, said: str) -> None:
+def test_the_exit_code_tells_how_the_run_ended(
+    server: Server, wanted: Wanted, script: list[Any], code: int, said: str
+) -> None:
     server.set(script=script)
     done = server.attrloop("submit", *options(wanted), *WAIT)
     out, err = done.communicate(timeout=60)
@@ -35,7 +37,15 @@ def test_every_change_is_told_once(server: Server, wanted: Wanted) -> None:
     server.set(script=[state for state in GOOD for _ in range(3)])
     _, err = server.attrloop("submit", *options(wanted), *WAIT).communicate(timeout=60)
     told = [line.split(maxsplit=1)[1] for line in err.splitlines() if line[2:3] == ":"]
-    assert told == ["run pending", "preflight running", "run running", "preflight succeeded", "sft running", "sft succeeded", "run succeeded"]
+    assert told == [
+        "run pending",
+        "preflight running",
+        "run running",
+        "preflight succeeded",
+        "sft running",
+        "sft succeeded",
+        "run succeeded",
+    ]
 
 
 def test_when_the_time_is_up_the_run_goes_on(server: Server, wanted: Wanted) -> None:

@@ -1,0 +1,164 @@
+"""Reads product images safely: bounded bytes and pixels, allowed hosts and buckets only, whole files only."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.storage import inputs, urls
+from attrloop.components.storage.store import SCHEME
+
+_LONGEST = 100  # sides: Qwen's processors refuse an image of more than 200 to 1, and scaling it down before may round the short side
+
+
+class ImageLimits(Protocol):
+    """What images may be; `DataConfig` has these fields, and explains them."""
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]: ...
+    @property
+    def max_image_bytes(self) -> int: ...
+    @property
+    def max_image_pixels(self) -> int: ...
+
+
+class ImageReader:
+    """Opens the images of a catalogue.
+
+    Attributes:
+        version: of what `open` makes of a file; features that were kept of another are computed anew.
+
+    Args:
+        base: the folder that relative paths start from (the listings file's), local or in a bucket.
+        limits: allowed hosts and bounds.
+    """
+
+    version = 2
+
+    def __init__(self, base: str | Path, limits: ImageLimits) -> None:
+        self.base, self.limits = str(base), limits
+
+    def fetch(self, references: Iterable[str]) -> None:
+        """Brings images out of buckets and from hosts into the local cache, many at once: for whoever will open them one by one.
+
+        Raises:
+            AttrloopError: a bucket that may not be read or cannot be reached.
+        """
+        objects, web = self._remote(references)
+        inputs.fetch(objects, self.limits.max_image_bytes)
+        urls.fetch(web, self.limits.max_image_bytes)
+
+    def forget(self, references: Iterable[str]) -> None:
+        """Drops what was brought of images that will not be wanted again soon, so that neither memory nor disk grows with a catalogue."""
+        objects, web = self._remote(references)
+        inputs.forget(objects)
+        urls.forget(web, self.limits.max_image_bytes)
+        ImageReader.digest.cache_clear()
+
+    def _remote(self, references: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The objects of buckets and the URLs among images, without those that are not allowed."""
+        paths = []
+        for reference in references:
+            with suppress(InputError):
+                paths.append(self._path(reference))
+        return [path for path in paths if path.startswith(SCHEME)], [path for path in paths if _is_url(path)]
+
+    def _path(self, reference: str) -> str:
+        """Where an image is; only what is allowed may be asked for it."""
+        path = inputs.join(self.base, reference)
+        if path.startswith(SCHEME):
+            own, bucket = (place.removeprefix(SCHEME).partition("/")[0] for place in (self.base, path))
+            if bucket not in self.limits.allowed_hosts and (bucket != own or not self.base.startswith(SCHEME)):
+                raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
+        elif _is_url(path):
+            urls.check(path, self.limits.allowed_hosts)
+        return path
+
+    def data(self, reference: str) -> bytes:
+        """The encoded image.
+
+        Raises:
+            InputError: missing, too large, a host or bucket that is not allowed, an unreachable URL.
+            AttrloopError: a bucket that may not be read or cannot be reached.
+        """
+        bound, path = self.limits.max_image_bytes, self._path(reference)
+        if _is_url(path):
+            return urls.read(path, bound)
+        size = inputs.size(path)
+        if size is None:
+            raise fail(path, "no such image file", "Correct the path or add the file")
+        if size > bound:
+            raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+        return inputs.read(path)
+
+    def open(self, reference: str) -> Image.Image:
+        """The decoded image, RGB, upright as browsers show it, with transparency on white.
+
+        Raises:
+            InputError: as `data`, and for a file that is no image, is truncated, has more than `data.max_image_pixels` pixels, or is a strip.
+        """
+        data = self.data(reference)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", Image.DecompressionBombWarning
+                )  # our own bound is checked before decoding
+                image: Image.Image = Image.open(io.BytesIO(data))
+            if image.width * image.height > self.limits.max_image_pixels:
+                raise fail(
+                    reference,
+                    f"{image.width} x {image.height} pixels (decompression bomb?)",
+                    "Shrink it or raise data.max_image_pixels",
+                )
+            if max(image.size) > _LONGEST * min(image.size):
+                raise fail(
+                    reference,
+                    f"{image.width} x {image.height} pixels are a strip, which models do not take",
+                    "Crop it or leave it out",
+                )
+            image.load()
+        except Image.DecompressionBombError as error:
+            raise fail(reference, "far too many pixels (decompression bomb?)", "Shrink the image") from error
+        except UnidentifiedImageError as error:
+            raise fail(reference, "not an image", "Replace it by a JPEG, PNG or WebP file") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise fail(reference, f"truncated or damaged image ({error})", "Replace the file") from error
+        with suppress(Exception):  # what is wrong with EXIF alone is no fault of the picture
+            ImageOps.exif_transpose(image, in_place=True)
+        if "A" in image.getbands() or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return image.convert("RGB")
+
+    @lru_cache(maxsize=100_000)  # noqa: B019 - a reader lives as long as its component
+    def digest(self, reference: str) -> str:
+        """SHA-256 (first 16 hex digits) of the encoded image."""
+        return hashlib.sha256(self.data(reference)).hexdigest()[:16]
+
+    def jpeg(self, reference: str, side: int) -> bytes:
+        """The image as a JPEG (quality 90) whose longest side is at most `side` pixels."""
+        image = self.open(reference)
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        return buffer.getvalue()
+
+    def check(self, reference: str, where: str) -> Problem | None:
+        """None when the image opens, else what is wrong with it."""
+        try:
+            self.open(reference)
+        except InputError as error:
+            found = error.problems[0]
+            return Problem(f"{where}, image {found.where}", found.what, found.remedy)
+        return None
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path and not path.startswith(SCHEME)

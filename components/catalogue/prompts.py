@@ -1,0 +1,78 @@
+"""What the model is asked, what it is taught to answer, and how an answer is read from a chain."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from attrloop.components.catalogue.records import ALL_IMAGES, Listing
+from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema
+
+VERSION = 1  # of the prompt's wording: part of every cache key
+MARK = "Answer:"
+_ANSWER = re.compile(r"answer\s*:[ \t]*([^\n]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown and asked.
+
+    Attributes:
+        text: the question (see `question`).
+        images: references that the catalogue's `ImageReader` opens, in order.
+    """
+
+    text: str
+    images: tuple[str, ...]
+
+
+def question(listing: Listing, name: str, attribute: Attribute, title: bool, metadata: bool) -> str:
+    """The text part of a prompt: listing, attribute, closed list."""
+    lines = [f"Title: {listing.title}"] if title and listing.title else []
+    if metadata and listing.metadata:
+        lines.append("Known: " + ", ".join(f"{key} {value}" for key, value in listing.metadata.items()))
+    about = f" ({attribute.description})" if attribute.description else ""
+    lines.append(f"What is the {name}{about} of this {listing.vertical}?")
+    notes = [f"{value.name}: {value.description}" for value in attribute.values if value.description]
+    lines.append(f"Choose {'one or more' if attribute.many else 'one'} of: {', '.join(attribute.names)}.")
+    lines += notes
+    listed = f" values separated by '{SEPARATOR.strip()}'" if attribute.many else ""
+    lines.append(f"Say what you see, then {MARK}{listed}")
+    return "\n".join(lines)
+
+
+def messages(text: str, images: int) -> list[dict[str, Any]]:
+    """The prompt as chat messages with `images` image slots, for the processor's chat template."""
+    return [{"role": "user", "content": [{"type": "image"}] * images + [{"type": "text", "text": text}]}]
+
+
+def completion(rationale: str, value: str) -> str:
+    """The target text of a label, in the form in which chains are read."""
+    rationale = " ".join(rationale.split())
+    return f"{rationale} {MARK} {value}" if rationale else f"{MARK} {value}"
+
+
+def answer_of(text: str, attribute: Attribute) -> str | None:
+    """The canonical answer of a chain: what follows the last 'Answer:'; None when there is none or it is off the list."""
+    found = _ANSWER.findall(text)
+    return attribute.canonical(found[-1]) if found else None
+
+
+def rationale_of(text: str) -> str:
+    """The reasoning of a chain: what stands before the last 'Answer:'."""
+    found = list(_ANSWER.finditer(text))
+    return text[: found[-1].start()].strip() if found else text.strip()
+
+
+def views_of(listing: Listing, views: str) -> list[int]:
+    """The views of a listing that chains see: `first` image, `all` at once, or `each` in turn."""
+    return {"first": [0], "all": [ALL_IMAGES], "each": list(range(len(listing.images)))}[views]
+
+
+def shown(listing: Listing, view: int) -> tuple[str, ...]:
+    """The images that a view shows."""
+    return listing.images if view == ALL_IMAGES else (listing.images[view],)
+
+
+def tasks_of(listings: list[Listing], schema: Schema) -> list[tuple[Listing, str]]:
+    """Every (listing, attribute) in order."""
+    return [(listing, attribute) for listing in listings for attribute in schema.verticals[listing.vertical].attributes]

@@ -1,0 +1,57 @@
+"""Rows of JSONL and Parquet files as they are written, one at a time; what makes a file unreadable is told with its name."""
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from attrloop.components.errors import fail
+from attrloop.components.storage import inputs
+
+_BATCH = 10_000  # rows of Parquet in memory at a time
+
+
+def raw_rows(path: str | Path, kept: Collection[str] = ()) -> Iterator[tuple[int, Any]]:
+    """(line or row number from 1, decoded row) of a file; a line that is not JSON yields the exception.
+
+    Args:
+        path: a local path or a gs:// URI; its suffix decides the format.
+        kept: columns whose nulls are kept. Elsewhere a null of Parquet means that the row has no such key, as in JSONL.
+
+    Raises:
+        InputError: a file in another encoding, or no Parquet.
+    """
+    yield from _parquet(path, kept) if str(path).endswith(".parquet") else _jsonl(path)
+
+
+def _parquet(path: str | Path, kept: Collection[str]) -> Iterator[tuple[int, Any]]:
+    try:
+        batches = pl.scan_parquet(inputs.local(path)).collect_batches(chunk_size=_BATCH, maintain_order=True)
+        for k, row in enumerate((row for batch in batches for row in batch.iter_rows(named=True)), 1):
+            yield k, {key: _filled(value) for key, value in row.items() if value is not None or key in kept}
+    except PolarsError as error:
+        raise fail(
+            str(path), f"not a Parquet file that can be read ({str(error).splitlines()[0]})", "Write the file again"
+        ) from error
+
+
+def _filled(value: Any) -> Any:
+    """A struct without its nulls: its fields are those of all rows together."""
+    return {key: inner for key, inner in value.items() if inner is not None} if isinstance(value, dict) else value
+
+
+def _jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
+    with inputs.local(path).open("rb") as file:  # as text the fault would be found some lines ahead of its own
+        for k, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield k, json.loads(line.decode())
+                except json.JSONDecodeError as error:
+                    yield k, error
+                except UnicodeDecodeError as error:
+                    raise fail(
+                        f"{path}:{k}", f"not UTF-8 text (byte {error.start} of the line)", "Save the file as UTF-8"
+                    ) from error

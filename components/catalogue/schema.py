@@ -1,0 +1,125 @@
+"""The catalogue's schema: verticals, their attributes and closed lists of values; and what makes two answers the same.
+
+`none` (the product lacks it), `not_visible` (the images do not show it) and `other` (it has a value that is not listed) are distinct
+and count only where an attribute lists them.
+"""
+
+import re
+import unicodedata
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from attrloop.components.errors import fail
+from attrloop.components.storage import inputs
+from attrloop.components.validation import validate_yaml
+
+NOT_VISIBLE = "not_visible"
+SEPARATOR = "; "  # between the values of a many-valued answer
+
+
+def fold(text: str) -> str:
+    """Case, accents' composition, white space, hyphens and underscores do not distinguish values: 'Polka-Dot ' is 'polka dot'."""
+    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", text)).strip(" .'\"").casefold()
+
+
+def abstains(answer: str | None) -> bool:
+    """Whether an answer is `not_visible`, however the schema writes it."""
+    return answer is not None and fold(answer) == fold(NOT_VISIBLE)
+
+
+class Value(BaseModel):
+    """One allowed value; in YAML a bare string is short for one with a name only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1)
+    description: str = ""
+    synonyms: tuple[str, ...] = ()
+
+
+def _value(raw: Any) -> Any:
+    if isinstance(raw, bool):
+        raise ValueError(f"YAML reads this value as {raw}: put it in quotes")
+    return {"name": str(raw)} if isinstance(raw, str | int | float) else raw
+
+
+class Attribute(BaseModel):
+    """An attribute of a vertical.
+
+    Attributes:
+        description: a few words for the annotator and the model.
+        values: the closed list.
+        many: whether a product can have several of the values at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    description: str = ""
+    values: tuple[Annotated[Value, BeforeValidator(_value)], ...] = Field(min_length=2)
+    many: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return [value.name for value in self.values]
+
+    @cached_property
+    def _canonical(self) -> dict[str, str]:
+        return {fold(form): value.name for value in self.values for form in (value.name, *value.synonyms)}
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Attribute":
+        seen: dict[str, str] = {}
+        for value in self.values:
+            if SEPARATOR.strip() in value.name or "\n" in value.name:
+                raise ValueError(f"value {value.name!r} must not contain {SEPARATOR.strip()!r} or a line break")
+            for form in (value.name, *value.synonyms):
+                if (other := seen.setdefault(fold(form), value.name)) != value.name:
+                    raise ValueError(f"{form!r} stands for both {other!r} and {value.name!r}")
+        if len({fold(name) for name in self.names}) < len(self.names):
+            raise ValueError("a value is listed twice")
+        return self
+
+    def canonical(self, answer: str | list[str] | None) -> str | None:
+        """The canonical form of an answer: the listed names, in the schema's order, joined by `SEPARATOR`; None when off the list.
+
+        Voting, evaluation and prediction all compare answers in this form.
+        """
+        if answer is None:
+            return None
+        parts = answer if isinstance(answer, list) else (re.split(r"[;\n]", answer) if self.many else [answer])
+        names = {self._canonical.get(fold(part)) for part in parts if fold(part)}
+        if not names or None in names or (len(names) > 1 and not self.many):
+            return self._canonical.get(fold(answer)) if isinstance(answer, str) else None
+        return SEPARATOR.join(name for name in self.names if name in names)
+
+
+class Vertical(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    description: str = ""
+    attributes: dict[str, Attribute] = Field(min_length=1)
+
+
+class Schema(BaseModel):
+    """All verticals of a catalogue, as `schema.yaml` holds them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    verticals: dict[str, Vertical] = Field(min_length=1)
+
+    def attribute(self, vertical: str, attribute: str) -> Attribute:
+        return self.verticals[vertical].attributes[attribute]
+
+    def tasks(self) -> list[tuple[str, str]]:
+        """Every (vertical, attribute)."""
+        return [(vertical, attribute) for vertical, entry in self.verticals.items() for attribute in entry.attributes]
+
+
+def load_schema(path: str | Path) -> Schema:
+    """Reads `schema.yaml` from a local path or a gs:// URI.
+
+    Raises:
+        InputError: a missing file, bad YAML, no verticals, an attribute with fewer than two values, an ambiguous value.
+    """
+    if not inputs.exists(path):
+        raise fail(str(path), "no such schema file", "Give the path of a schema.yaml")
+    return validate_yaml(Schema, inputs.text(path), str(path))

@@ -1,0 +1,62 @@
+"""Errors written for the person who reads them: what is wrong, where, and what to do."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input.
+
+    Attributes:
+        where: file and line or id, e.g. `labels.jsonl:12 (listing mug-7)`.
+        what: what is wrong, e.g. `'stripy' is not a value of pattern`.
+        remedy: what to do, e.g. `use one of: solid, striped`.
+    """
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.remedy}."
+
+
+class AttrloopError(Exception):
+    """Any failure that attrloop can explain; the command line prints it without a traceback."""
+
+
+class InputError(AttrloopError):
+    """Bad input: carries every problem found, not only the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        shown = "\n".join(f"  - {problem}" for problem in problems[:50])
+        more = f"\n  ... and {len(problems) - 50} more" if len(problems) > 50 else ""
+        super().__init__(f"{len(problems)} problem{'s' if len(problems) != 1 else ''} found:\n{shown}{more}")
+
+
+def fail(where: str, what: str, remedy: str) -> InputError:
+    """An `InputError` with one problem: `raise fail(...)`."""
+    return InputError([Problem(where, what, remedy)])
+
+
+@contextmanager
+def explained_disk(where: str) -> Iterator[None]:
+    """Turns a full disk (or quota) into an `InputError` that names what was being written; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        # polars raises an error of its own that has the number in its text alone.
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) not in full and not any(
+            f"(os error {number})" in str(error) for number in full
+        ):
+            raise
+        raise fail(
+            where,
+            "no space left on the device",
+            "Free some space, then run the same command again: what is finished is kept",
+        ) from error

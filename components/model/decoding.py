@@ -1,0 +1,102 @@
+"""Decodes several chains per prompt: the prompt is computed once and its cache shared, and each chain has random numbers of its own.
+
+A token is drawn by inverting the distribution at a uniform number that belongs to (item, chain, position). What is drawn therefore does
+not depend on which items were decoded beside it, nor on the order, so that a shard or a resumed run gives the same chains.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from attrloop.components.model.prefix import prefill
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One decoded chain.
+
+    Attributes:
+        text: without special tokens.
+        logprobs: of each token at temperature 1, in nats, the end token included.
+        tokens: how many.
+        answer_logprob: sum over the tokens after the last 'Answer:'; over all tokens where there is no such mark.
+        finished: whether it ended by itself, not by the limit.
+    """
+
+    text: str
+    logprobs: list[float]
+    tokens: int
+    answer_logprob: float
+    finished: bool
+
+
+def seed_of(key: str) -> int:
+    """The seed that belongs to an item, in [0, 2^63)."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def uniforms(key: str, chains: int, length: int) -> torch.Tensor:
+    """The random numbers of an item's chains, float32 [chains, length] in [0, 1), decided by `key` alone."""
+    return torch.rand(chains, length, generator=torch.Generator().manual_seed(seed_of(key)))
+
+
+class Choose(LogitsProcessor):
+    """Chooses each row's next token (greedily, or at its uniform number) and keeps the log-probability it has at temperature 1."""
+
+    def __init__(self, numbers: torch.Tensor | None, temperature: float, top_p: float) -> None:
+        self.numbers, self.temperature, self.top_p = numbers, temperature, top_p
+        self.logprobs: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.float()
+        if self.numbers is None:
+            token = scores.argmax(-1, keepdim=True)
+        else:
+            token = self._draw((scores / self.temperature).softmax(-1), self.numbers[:, len(self.logprobs), None])
+        self.logprobs.append((scores.gather(-1, token) - scores.logsumexp(-1, keepdim=True)).squeeze(-1))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token, 0.0)
+
+    def _draw(self, probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        if self.top_p < 1:
+            ordered, order = probabilities.sort(-1, descending=True)
+            keep = ordered.cumsum(-1) - ordered < self.top_p
+            probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered * keep)
+        ladder = probabilities.cumsum(-1)
+        return torch.searchsorted(ladder, numbers * ladder[:, -1:], right=True).clamp_max_(probabilities.shape[-1] - 1)
+
+
+@torch.no_grad()
+def decode(
+    model: Any,
+    inputs: dict[str, Any],
+    chains: int,
+    max_new_tokens: int,
+    numbers: torch.Tensor | None,
+    temperature: float,
+    top_p: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decodes `chains` continuations of each prompt.
+
+    Args:
+        inputs: a left-padded batch as `Vlm.batch` makes it: `input_ids` [batch, length], `attention_mask`, image tensors.
+        numbers: uniform numbers [batch * chains, max_new_tokens]; None for greedy decoding.
+
+    Returns:
+        token ids and their log-probabilities, both [batch * chains, steps].
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    owners = torch.arange(len(ids), device=ids.device).repeat_interleave(chains)
+    cache, _ = prefill(model, inputs, owners)
+    choose = Choose(None if numbers is None else numbers.to(ids.device), temperature, top_p)
+    sequences = model.generate(
+        input_ids=ids[owners],
+        attention_mask=mask[owners],
+        past_key_values=cache,
+        logits_processor=LogitsProcessorList([choose]),
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+    )
+    return sequences[:, ids.shape[1] :].cpu(), torch.stack(choose.logprobs, 1).cpu()

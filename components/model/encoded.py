@@ -1,0 +1,85 @@
+"""Prompts as tensors: every image's own tokens in its place, and rows padded to a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import attrloop.components.model.torchvision_operators  # noqa: F401
+
+import torch
+
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.errors import AttrloopError
+from attrloop.components.model.features import ImageTokens, image_placeholder
+from attrloop.components.model.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as token ids and modalities, both int64 [length], with its images."""
+
+    ids: torch.Tensor
+    types: torch.Tensor
+    images: tuple[ImageTokens, ...]
+
+
+def encode(tokens: Tokens, prompt: Prompt, images: tuple[ImageTokens, ...]) -> Encoded:
+    """A prompt with each image's placeholder replaced by the image's own tokens.
+
+    Raises:
+        AttrloopError: the model's chat template has no place for the images.
+    """
+    text = torch.tensor(tokens.prompt(prompt.text, len(images)))
+    slots = (
+        (text == tokens.tokenizer.convert_tokens_to_ids(image_placeholder(tokens.processor)))
+        .nonzero()
+        .flatten()
+        .tolist()
+    )
+    if len(slots) != len(images):
+        name = tokens.tokenizer.name_or_path
+        raise AttrloopError(
+            f"{name}: its chat template has {len(slots)} image slots for {len(images)} images. Use another base model."
+        )
+    ids, types, start = [], [], 0
+    for slot, image in zip([*slots, len(text)], [*images, None], strict=True):
+        ids.append(text[start:slot])
+        types.append(torch.zeros(slot - start, dtype=torch.long))
+        start = slot + 1
+        if image is not None:
+            ids.append(image.ids)
+            types.append(image.types if len(image.types) else torch.zeros(len(image.ids), dtype=torch.long))
+    return Encoded(torch.cat(ids), torch.cat(types), images)
+
+
+def padded(rows: Sequence[Encoded], ends: Sequence[torch.Tensor], pad: int) -> dict[str, Any]:
+    """A batch: prompts padded on the left, completions on the right.
+
+    Args:
+        rows: encoded prompts.
+        ends: token ids of one completion per prompt; or nothing.
+        pad: the id of the padding.
+
+    Returns:
+        `input_ids`, `attention_mask` [rows, length], the images' small inputs (not their features), and with completions `completion_mask` [rows, longest].
+    """
+    width, extra = max(len(row.ids) for row in rows), max((len(end) for end in ends), default=0)
+    ids = torch.full((len(rows), width + extra), pad)
+    mask = torch.zeros(len(rows), width + extra, dtype=torch.long)
+    types = torch.zeros(len(rows), width + extra, dtype=torch.long)
+    for k, row in enumerate(rows):
+        ids[k, width - len(row.ids) : width] = row.ids
+        types[k, width - len(row.ids) : width] = row.types
+        mask[k, width - len(row.ids) : width] = 1
+        if ends:
+            ids[k, width : width + len(ends[k])] = ends[k]
+            mask[k, width : width + len(ends[k])] = 1
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    images = [image for row in rows for image in row.images]
+    if any(len(image.types) for image in images):
+        inputs["mm_token_type_ids"] = types
+    for name in images[0].extras if images else ():
+        inputs[name] = torch.cat([image.extras[name] for image in images])
+    if ends:
+        inputs["completion_mask"] = mask[:, width:].bool()
+    return inputs

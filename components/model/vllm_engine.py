@@ -1,0 +1,200 @@
+"""Chains decoded by vLLM: the prompts, photographs and records are those of `vlm.Vlm`, which decides no less here what a chain is.
+
+vLLM has pins of its own (images/sampler), so that it is imported here alone, and only when it is asked for.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrloop.components.model.torchvision_operators  # noqa: F401
+
+from PIL import Image
+from safetensors import safe_open
+from transformers import AutoProcessor
+
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.digests import digest
+from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.model.decoding import Generation, seed_of
+from attrloop.components.model.features import bounded
+from attrloop.components.model.sampling import require, room_for
+from attrloop.components.model.tokens import Tokens
+from attrloop.components.model.vlm import device_and_dtype
+from attrloop.components.run.config import ModelConfig
+
+_AHEAD = (
+    16  # batches handed over at once: vLLM decides how many of them it decodes together, and idles only at their end
+)
+_TOWER = re.compile(r"visual|vision|image")
+_OTHER = "set sample.engine: transformers"
+
+
+class VllmEngine:
+    """A model in vLLM with an adapter: a `sampling.Sampler`."""
+
+    def __init__(self, llm: Any, adapter: Any, tokens: Tokens, config: ModelConfig, images: ImageReader) -> None:
+        self.llm, self.adapter, self.tokens, self.config, self.images = llm, adapter, tokens, config, images
+        self._pictures: dict[str, Image.Image] = {}
+        self._verified = False
+
+    @staticmethod
+    def load(config: ModelConfig, images: ImageReader, adapter: Path | None = None, name: str = "") -> "VllmEngine":
+        """Starts vLLM in this process, on one device.
+
+        Args:
+            adapter: a PEFT folder; None for the base model.
+            name: the adapter's; vLLM takes adapters of one name for the same.
+
+        Raises:
+            InputError: vLLM is not installed, or would not do what the adapter does.
+            AttrloopError: it cannot load the model.
+        """
+        require("vllm")
+        rank = check_adapter(adapter) if adapter else 0
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault(
+            "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
+        )  # requests are scheduled in the order of their arrival, the same each time
+        device, dtype = device_and_dtype(config.dtype)
+        try:
+            from vllm import LLM
+            from vllm.lora.request import LoRARequest
+
+            llm = LLM(
+                config.base,
+                revision=config.revision,
+                tokenizer_revision=config.revision,
+                dtype=str(dtype).removeprefix("torch."),
+                mm_processor_kwargs=config.processor or None,
+                limit_mm_per_prompt={"video": 0, "audio": 0},
+                max_model_len=-1,  # as long as fits the memory
+                enable_chunked_prefill=device.type != "cpu",  # there a prompt with a seed cannot be computed in pieces
+                enable_lora=adapter is not None,
+                **({"max_lora_rank": rank} if adapter else {}),
+            )
+            processor = AutoProcessor.from_pretrained(
+                config.base, revision=config.revision, trust_remote_code=False, **config.processor
+            )  # type: ignore[no-untyped-call]
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            raise AttrloopError(
+                f"{config.base}: vLLM cannot be started with it ({error}). Mend this, or {_OTHER}."
+            ) from error
+        lora = (
+            LoRARequest(f"{name}-{digest(str(adapter))[:8]}", 1 + int(digest(name, str(adapter))[:7], 16), str(adapter))
+            if adapter
+            else None
+        )
+        return VllmEngine(llm, lora, Tokens(processor), config, images)
+
+    def prepare(self, references: Sequence[str]) -> None:
+        """Opens images and keeps them, scaled down to `model.max_pixels`, until `forget`."""
+        missing = [reference for reference in dict.fromkeys(references) if reference not in self._pictures]
+        self.images.fetch(missing)
+        for reference in missing:
+            self._pictures[reference] = bounded(self.images.open(reference), self.config.max_pixels)
+
+    def forget(self) -> None:
+        """Frees the images."""
+        self._pictures.clear()
+
+    def generate(
+        self,
+        batch: Sequence[Prompt],
+        max_new_tokens: int,
+        batch_size: int,
+        chains: int = 1,
+        keys: Sequence[str] | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Iterator[tuple[int, list[Generation]]]:
+        """Decodes prompts in their order.
+
+        Args:
+            batch_size: some multiple of it is handed to vLLM at once, which decides by itself how many it decodes together.
+            keys: one per prompt, from which its chains' seeds come; None decodes greedily.
+
+        Yields:
+            (index of the prompt, its `chains` generations) as batches finish.
+
+        Raises:
+            AttrloopError: a prompt that is too long, or of which vLLM makes other tokens than the model's processor.
+        """
+        self.llm.reset_prefix_cache()  # what was decoded before must not decide how this is computed
+        for start in range(0, len(batch), _AHEAD * batch_size):
+            part = batch[start : start + _AHEAD * batch_size]
+            seeds = [None] * len(part) if keys is None else [seed_of(key) for key in keys[start : start + len(part)]]
+            outputs = self._decode(part, [_draw(max_new_tokens, chains, seed, temperature, top_p) for seed in seeds])
+            for k, output in enumerate(outputs):
+                made = [self._generation(chain) for chain in output.outputs]
+                yield start + k, made if keys is not None else made * chains
+
+    def _decode(self, batch: Sequence[Prompt], draws: list[Any]) -> list[Any]:
+        self.prepare([image for prompt in batch for image in prompt.images])
+        requests = [
+            {
+                "prompt_token_ids": self.tokens.prompt(prompt.text, len(prompt.images)),
+                "multi_modal_data": {"image": [self._pictures[image] for image in prompt.images]},
+            }
+            for prompt in batch
+        ]
+        from vllm.exceptions import VLLMClientError
+
+        try:
+            outputs = self.llm.generate(requests, draws, lora_request=self.adapter, use_tqdm=False)
+        except (ValueError, VLLMClientError) as error:
+            raise AttrloopError(
+                f"{self.config.base}: vLLM refuses a prompt ({error}). Lower model.max_pixels, or {_OTHER}."
+            ) from error
+        if not self._verified:
+            self._verify(batch[0], outputs[0].prompt_token_ids)
+        return outputs
+
+    def _verify(self, prompt: Prompt, ids: list[int]) -> None:
+        if list(ids) != self.tokens.whole(prompt.text, [self._pictures[image] for image in prompt.images]):
+            what = "vLLM makes other tokens of a prompt than the model's own processor"
+            raise fail(f"model.base {self.config.base}", what, f"{_OTHER[0].upper()}{_OTHER[1:]}")
+        self._verified = True
+
+    def _generation(self, chain: Any) -> Generation:
+        ids = list(chain.token_ids)
+        return self.tokens.generation(
+            ids,
+            [at[token].logprob for token, at in zip(ids, chain.logprobs, strict=True)],
+            chain.finish_reason == "stop",
+        )
+
+
+def _draw(max_new_tokens: int, chains: int, seed: int | None, temperature: float, top_p: float) -> Any:
+    """How a prompt's chains are drawn; each has a seed of its own, counted up from `seed`. Without one greedily, all alike."""
+    from vllm import SamplingParams
+
+    if seed is None:
+        return SamplingParams(temperature=0, max_tokens=max_new_tokens, logprobs=0, detokenize=False)
+    return SamplingParams(
+        n=chains,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_new_tokens,
+        logprobs=0,
+        detokenize=False,
+    )
+
+
+def check_adapter(folder: Path) -> int:
+    """The LoRA rank that vLLM must be started with for an adapter.
+
+    Raises:
+        InputError: vLLM would leave a part of it out, or has no room for it.
+    """
+    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+        tower = [name for name in weights.keys() if _TOWER.search(name)]  # noqa: SIM118 - not a mapping
+    if tower:
+        what = f"it changes the vision tower ({tower[0]}), which vLLM leaves out"
+        raise fail(str(folder), what, f"Train with model.lora_targets that match the language model alone, or {_OTHER}")
+    return room_for(json.loads((folder / "adapter_config.json").read_text())["r"], str(folder))

@@ -1,0 +1,104 @@
+"""`Artifact`: a folder of the workspace that one step fills and finishes once.
+
+An artifact is finished when its `manifest.json` is there, which is written last; the manifest names the digests of what the artifact was made
+from, so that the same work is never done twice and stale work never reused.
+"""
+
+import json
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from attrloop.components.digests import digest, file_digest
+from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.storage.store import INPUTS, MANIFEST, Store
+
+
+class Manifest(BaseModel):
+    """What a finished stage says of itself.
+
+    Attributes:
+        counts: how many of what, e.g. `{"pairs": 812}`.
+        digest: of the content of `files`.
+        made_from: the digest of every input, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    kind: str
+    counts: dict[str, float]
+    files: list[str]
+    digest: str
+    made_from: dict[str, str]
+
+
+class Artifact:
+    """A folder of the store that one component fills.
+
+        stage = Artifact(store, "iteration-1/pairs", made_from={"chains": ..., "config": ...})
+        if stage.manifest is None:  # not finished yet, or finished from other inputs
+            ...write files below stage.folder...
+            stage.finish("pairs", {"pairs": n}, ["pairs.parquet"])
+
+    Attributes:
+        folder: local working folder; after a kill it still holds what was written, provided the inputs are the same.
+        manifest: None until the stage is finished.
+    """
+
+    def __init__(self, store: Store, path: str, made_from: dict[str, str]) -> None:
+        self.store, self.path, self.made_from = store, path, made_from
+        self.manifest = read_manifest(store, path)
+        self._inputs = inputs = json.dumps(made_from, sort_keys=True).encode()
+        if self.manifest is not None and self.manifest.made_from != made_from:
+            self.manifest = None
+            store.remove(path)
+        # Created, not written: of several pods that begin the stage at once none removes what another has done.
+        if (
+            self.manifest is None
+            and not store.create(f"{path}/{INPUTS}", inputs)
+            and store.read(f"{path}/{INPUTS}") != inputs
+        ):
+            store.remove(path)
+            store.write(f"{path}/{INPUTS}", inputs)
+        self.folder = store.folder(path)
+
+    def keep(self, name: str) -> None:
+        """Makes a file or folder below `folder` durable.
+
+        Raises:
+            AttrloopError: the stage was begun anew from other inputs in the meantime: what is there belongs to another run.
+        """
+        self._check_own()
+        self.store.keep(f"{self.path}/{name}")
+
+    def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
+        """Makes `files` (or folders) of `folder` durable, then writes the manifest: from here on the stage is finished."""
+        names = sorted(files)
+        self._check_own()
+        for name in names:
+            self.store.keep(f"{self.path}/{name}")
+        found = (
+            file
+            for name in names
+            for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*"))
+        )
+        members = sorted(file for file in found if file.is_file())
+        content = digest([[str(p.relative_to(self.folder)), file_digest(p)] for p in members])
+        self.manifest = Manifest(kind=kind, counts=counts, files=names, digest=content, made_from=self.made_from)
+        self.store.write(f"{self.path}/{MANIFEST}", self.manifest.model_dump_json(indent=1).encode())
+        return self.manifest
+
+    def _check_own(self) -> None:
+        try:
+            own = self.store.read(f"{self.path}/{INPUTS}") == self._inputs
+        except InputError:  # removed
+            own = False
+        if not own:
+            what = "begun anew from other inputs while it was being made. Two runs are at work in this workspace: stop one, and start the other again"
+            raise AttrloopError(f"{self.store.root}/{self.path}: {what}")
+
+
+def read_manifest(store: Store, path: str) -> Manifest | None:
+    """The manifest of a finished stage, or None."""
+    name = f"{path}/{MANIFEST}"
+    return Manifest.model_validate_json(store.read(name)) if store.exists(name) else None

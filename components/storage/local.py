@@ -1,0 +1,112 @@
+"""A `Store` on the local file system."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from attrloop.components.errors import AttrloopError, InputError, Problem, fail
+from attrloop.components.storage.files import TEMPORARY, unfinished, write_atomic
+
+
+class LocalStore:
+    """A `Store` on the local file system: `folder` is the stored folder itself, so there is nothing more to `keep`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.home = Path(root).absolute()
+        self.root = str(self.home)
+
+    def _at(self, path: str) -> Path:
+        return Path(self.root, path)
+
+    def exists(self, path: str) -> bool:
+        return self._at(path).is_file()
+
+    def read(self, path: str) -> bytes:
+        with _explained(self._at(path)):
+            return self._at(path).read_bytes()
+
+    def write(self, path: str, data: bytes) -> None:
+        with _explained(self._at(path)):
+            write_atomic(self._at(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._at(path)
+        with _explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = unfinished(target, data)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def remove(self, prefix: str) -> None:
+        folder = self._at(prefix)
+        if not folder.is_dir():
+            return
+        with _explained(folder):  # renamed first: a kill in between leaves nothing that looks complete
+            doomed = tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)
+        with suppress(FileNotFoundError):  # somebody else was faster
+            os.replace(folder, doomed)
+        shutil.rmtree(doomed)
+
+    def file(self, path: str) -> Path:
+        if not self.exists(path):
+            raise _absent(self._at(path))
+        return self._at(path)
+
+    def folder(self, path: str) -> Path:
+        folder = self._at(path)
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def keep(self, path: str) -> None:
+        pass
+
+    def check(self) -> list[Problem]:
+        return writable(self.home, "workspace")
+
+    def list(self, prefix: str) -> list[str]:
+        files = (file for file in self._at(prefix).rglob("*") if file.is_file())
+        paths = (file.relative_to(self.root) for file in files)
+        return sorted(str(path) for path in paths if not any(part.startswith(TEMPORARY) for part in path.parts))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _absent(path) from error
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise AttrloopError(
+            str(
+                Problem(
+                    str(path), f"cannot be used ({error.strerror})", "Change the permissions or choose another place"
+                )
+            )
+        ) from error
+
+
+def _absent(path: Path) -> InputError:
+    return fail(str(path), "no such file", "Correct the path, or run the step that writes it")
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def writable(folder: Path, name: str) -> list[Problem]:
+    """A problem when a local folder cannot be written, or made."""
+    place = existing(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return []
+    what = "is not a folder" if not place.is_dir() else "cannot be written"
+    return [Problem(f"{name} {folder}", f"{place} {what}", "Choose another place or change its permissions")]

@@ -1,0 +1,319 @@
+"""The command line. Commands import what they need when they run, so that help and compilation take no time."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attrloop.components.base_images import PLACEHOLDER
+from attrloop.pipelines.cli.options import (
+    RUNS,
+    Adapter,
+    Auth,
+    Compiled,
+    Config,
+    Experiment,
+    Folder,
+    Fresh,
+    Host,
+    ImageRoot,
+    Iterations,
+    Namespace,
+    Revision,
+    RunAs,
+    Runs,
+    RunsUri,
+    Seed,
+    Sent,
+    Set,
+)
+from attrloop.pipelines.definitions.cluster import Cluster, no_images
+from attrloop.pipelines.definitions.compile import Name, compile_to
+
+app = typer.Typer(
+    name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+reviews = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="What a person should look at, to Label Studio and back."
+)
+app.add_typer(reviews, name="review")
+
+
+@app.callback()
+def root() -> None:
+    """Makes compact vision-language models good at product attributes, from a handful of labels and all the unlabelled listings."""
+
+
+@app.command()
+def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False) -> None:
+    """Run the loop on the embedded world. It has rendered products, a tiny model and a stand-in teacher, and takes minutes on a CPU."""
+    from attrloop.pipelines.cli.launch import launch_demo
+
+    launch_demo(runs, seed or 0, iterations, fresh)
+
+
+@app.command()
+def run(
+    config: Config,
+    runs: Runs = RUNS,
+    workspace: Folder = None,
+    iterations: Iterations = None,
+    seed: Seed = None,
+    fresh: Fresh = False,
+) -> None:
+    """Run the loop on your catalogue. The same command again reuses what is finished."""
+    from attrloop.pipelines.cli.launch import launch
+
+    launch(config, runs, workspace, seed, iterations, fresh)
+
+
+@app.command()
+def annotate(config: Config, runs: Runs = RUNS, workspace: Folder = None, fresh: Fresh = False) -> None:
+    """Label a sample of your catalogue and stop there."""
+    from attrloop.pipelines.cli.launch import launch_annotate
+
+    launch_annotate(config, runs, workspace, fresh)
+
+
+@app.command("continue")
+def continue_(
+    config: Config,
+    adapter: Adapter = "",
+    runs: Runs = RUNS,
+    workspace: Folder = None,
+    iterations: Iterations = None,
+    fresh: Fresh = False,
+) -> None:
+    """Run further iterations from an adapter that was trained before, on the listings of the config."""
+    from attrloop.pipelines.cli.launch import launch_continue
+
+    launch_continue(config, adapter, runs, workspace, iterations, fresh)
+
+
+@app.command()
+def predict(
+    config: Config,
+    adapter: Adapter = "",
+    listings: Annotated[
+        str, typer.Option(help="The catalogue, JSONL or Parquet.  [default: the config's]", show_default=False)
+    ] = "",
+    review: Annotated[
+        int, typer.Option(min=0, help="The least confident answers of each attribute to queue for review.")
+    ] = 20,
+    image_root: ImageRoot = "",
+    runs: Runs = RUNS,
+    workspace: Folder = None,
+    fresh: Fresh = False,
+) -> None:
+    """Answer every attribute of every listing, with confidence. The same command again goes on where it was stopped."""
+    from attrloop.pipelines.cli.launch import launch_predict
+
+    launch_predict(config, adapter, listings, review, image_root, runs, workspace, fresh)
+
+
+@reviews.command("export")
+def export(
+    workspace: Annotated[str, typer.Argument(help="Folder or URI of a prediction.", metavar="RUN")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("review"),
+    per_attribute: Annotated[
+        int, typer.Option(min=1, help="Answers of each vertical and attribute, least confident first.")
+    ] = 20,
+    image_root: ImageRoot = "",
+) -> None:
+    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the answers that are least certain."""
+    from attrloop.pipelines.cli.launch import export_review
+
+    export_review(workspace, output, per_attribute, image_root)
+
+
+@reviews.command("import")
+def import_(
+    exported: Annotated[Path, typer.Argument(help="What Label Studio exported, as JSON.", metavar="EXPORT")],
+    config: Config,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Labels to write (JSONL), for data.labels.")] = Path(
+        "labels.jsonl"
+    ),
+) -> None:
+    """Turn reviewed tasks into labels, together with those that the config names in data.labels."""
+    from attrloop.pipelines.cli.launch import import_review
+
+    import_review(exported, config, output)
+
+
+@app.command("compile")
+def compile_(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
+    pipeline: Annotated[Name, typer.Option(help="Which pipeline.")] = "loop",
+    max_iterations: Annotated[
+        int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")
+    ] = 3,
+    retries: Annotated[
+        int, typer.Option(min=0, help="New attempts for each step; it goes on where the last one was stopped.")
+    ] = 3,
+    timeout_hours: Annotated[
+        float, typer.Option(min=0.1, help="After so long a pod is stopped; a new attempt goes on.")
+    ] = 24,
+    queue: Annotated[
+        str, typer.Option(help="Kueue's local queue for pods with accelerators.  [default: none]", show_default=False)
+    ] = "",
+    models_claim: Annotated[
+        str,
+        typer.Option(help="Volume claim with base models, mounted at /models.  [default: none]", show_default=False),
+    ] = "",
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable of the annotator's key, and its name in the secret.")
+    ] = "OPENAI_API_KEY",
+) -> None:
+    """Write a pipeline as YAML for a cluster. ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/."""
+    cluster = Cluster(
+        retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env
+    )
+    compile_to(output, pipeline, max_iterations, cluster)
+    if PLACEHOLDER in output.read_text(encoding="utf-8"):
+        typer.echo(no_images(str(output)), err=True)
+    typer.echo(output)
+
+
+@app.command()
+def submit(
+    config: Sent = "",
+    settings: Set = None,
+    pipeline: Compiled = None,
+    runs: RunsUri = "",
+    host: Host = "",
+    namespace: Namespace = "",
+    auth: Auth = "",
+    experiment: Experiment = "attrloop",
+    run_as: RunAs = "",
+    revision: Revision = "",
+    data_digest: Annotated[
+        str, typer.Option(help="Digest of the data.  [default: of the files that the config names]", show_default=False)
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            help="Joins the run of the same key.  [default: digest of data, version, config, parameters]",
+            show_default=False,
+        ),
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait at most; the run goes on.", show_default=False)
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks at the run.")] = 10,
+) -> None:
+    """Run a pipeline on a cluster. The same command again joins the run that it started, or makes another attempt if that failed.
+
+    Exit codes: 0 started (with --wait: succeeded), 1 failed or not started, 2 wrong usage, and with --wait 3 cancelled or skipped,
+    4 still running when the time was up, 5 lost sight of while it ran.
+    """
+    from attrloop.pipelines.submit.submission import Wanted
+    from attrloop.pipelines.submit.submit import Destination
+    from attrloop.pipelines.submit.submit import submit as send
+
+    wanted = Wanted(config, pipeline, _named_values(settings), runs, revision, data_digest, key)
+    raise typer.Exit(send(wanted, Destination(host, namespace, auth, experiment, run_as), wait, timeout, every))
+
+
+@app.command()
+def schedule(
+    config: Sent = "",
+    *,
+    cron: Annotated[
+        str,
+        typer.Option(
+            help="When: minute, hour, day, month, weekday, e.g. '0 6 * * 1'; a sixth field in front is seconds."
+        ),
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the recurring run.  [default: the config's]", show_default=False)
+    ] = "",
+    settings: Set = None,
+    pipeline: Compiled = None,
+    runs: RunsUri = "",
+    host: Host = "",
+    namespace: Namespace = "",
+    auth: Auth = "",
+    experiment: Experiment = "attrloop",
+    run_as: RunAs = "",
+    revision: Revision = "",
+) -> None:
+    """Run a pipeline on a cluster again and again. The same command again changes nothing; another one of the same name replaces it."""
+    from attrloop.pipelines.submit.submission import Wanted
+    from attrloop.pipelines.submit.submit import Destination
+    from attrloop.pipelines.submit.submit import schedule as plan
+
+    plan(
+        Wanted(config, pipeline, _named_values(settings), runs, revision),
+        Destination(host, namespace, auth, experiment, run_as),
+        cron,
+        name,
+    )
+
+
+def _named_values(settings: list[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{setting!r} is not NAME=VALUE", param_hint="--set")
+        if name in values:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
+        values[name] = value
+    return values
+
+
+@app.command()
+def report(workspace: Annotated[str, typer.Argument(help="Folder or URI of a run.", metavar="RUN")]) -> None:
+    """Write a run's report again and print results."""
+    from attrloop.pipelines.cli.launch import rewrite_report
+
+    rewrite_report(workspace)
+
+
+@app.command()
+def rollback(
+    workspace: Annotated[str, typer.Argument(help="Folder or URI of any run of the model.", metavar="RUN")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Version to make champion.  [default: the one that the present champion replaced]", show_default=False
+        ),
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+) -> None:
+    """Make an earlier version champion again."""
+    from attrloop.pipelines.cli.launch import roll_back
+
+    roll_back(workspace, to, reason)
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(help="Run config that is to run here: preflight checks it.", metavar="[CONFIG]")
+    ] = None,
+) -> None:
+    """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
+    from attrloop.pipelines.cli.doctor import diagnose
+
+    raise typer.Exit(0 if diagnose(config) else 1)
+
+
+def main() -> None:
+    """Exit codes: 0 for success, 1 for a failure that is explained on stderr, 2 for wrong usage, 130 when interrupted."""
+    from attrloop.components.errors import AttrloopError
+
+    try:
+        app(standalone_mode=True)
+    except AttrloopError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command again goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

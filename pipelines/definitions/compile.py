@@ -1,0 +1,44 @@
+"""Writes a pipeline as YAML: the loop, or one of those beside it that are made of the same components. Imports no kfp before it is asked to."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from attrloop.components.errors import fail
+from attrloop.pipelines.definitions.cluster import LOCAL, Cluster
+
+Name = Literal["loop", "annotate", "continue", "predict"]
+NAMES: tuple[Name, ...] = get_args(Name)
+MAX_ITERATIONS = 3
+
+
+def compile_to(path: Path, name: Name = "loop", max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> None:
+    """Writes a pipeline as the YAML that Kubeflow and the local runner take.
+
+    Args:
+        path: the file.
+        name: which.
+        max_iterations: how many iterations it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
+        cluster: where it will run.
+
+    Raises:
+        InputError: a file that cannot be written, or is not called `.yaml`.
+    """
+    from kfp.compiler import Compiler
+
+    from attrloop.pipelines.definitions import annotate_only, attribute_loop, continue_loop, predict_catalogue
+
+    builders: dict[Name, Callable[[Cluster], Any]] = {
+        "loop": partial(attribute_loop.build, max_iterations=max_iterations),
+        "annotate": annotate_only.build,
+        "continue": partial(continue_loop.build, max_iterations=max_iterations),
+        "predict": predict_catalogue.build,
+    }
+    if path.suffix not in (".yaml", ".yml"):
+        raise fail(str(path), "a pipeline is written as YAML", "Give a name that ends in .yaml")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Compiler().compile(builders[name](cluster), str(path))
+    except OSError as error:
+        raise fail(str(path), f"cannot be written ({error.strerror})", "Name another file") from error

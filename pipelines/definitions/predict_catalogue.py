@@ -1,0 +1,81 @@
+"""Predicting a catalogue with a trained adapter, and the queue of what a person should look at."""
+
+from typing import Any
+
+from kfp import dsl
+
+from attrloop.components.fetch_adapter.component import fetch_adapter
+from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
+from attrloop.pipelines.definitions.cluster import Cluster
+from attrloop.pipelines.definitions.iteration import uncached
+from attrloop.pipelines.definitions.parameters import overrides, with_parameters
+from attrloop.pipelines.definitions.resources import Resources, with_resources
+
+
+def build(cluster: Cluster) -> Any:
+    """The pipeline, for a cluster."""
+
+    @dsl.pipeline(name="workers")
+    @with_resources(cluster, "predict")
+    def workers(workspace: str, adapter: str, number: int, resources: Resources) -> None:
+        """Has several workers predict shares of the catalogue at once.
+
+        Args:
+            workspace: URI of the workspace.
+            adapter: Path of the adapter in the workspace.
+            number: How many workers.
+        """
+        divided = share_out_catalogue(workspace=workspace, adapter=adapter, workers=number)
+        uncached(divided)
+        resources.cpu(divided)
+        with dsl.ParallelFor(divided.output, name="worker", parallelism=cluster.at_once) as share:
+            predicted = predict(workspace=workspace, adapter=adapter, share=share)
+            uncached(predicted)
+            resources.gpu("predict", predicted)
+
+    @dsl.pipeline(
+        name="predict-catalogue",
+        description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.",
+    )
+    @with_parameters(settings=overrides(prepare_prediction))
+    @with_resources(cluster, "predict", secrets=("hub", "tracking"))
+    def predict_catalogue(
+        config: str,
+        workspace: str,
+        adapter: str = "",
+        review_image_root: str = "",
+        review_per_attribute: int = 20,
+        workers_count: int = 1,
+        *,
+        settings: dict[str, Any],
+        resources: Resources,
+    ) -> str:
+        """Predicts a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+
+        Args:
+            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            workspace: URI of the folder that holds everything the prediction makes; the same folder again continues.
+            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
+            review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
+            review_per_attribute: The least confident predictions of each vertical and attribute to be reviewed.
+            workers_count: Workers that share the catalogue.
+
+        Returns:
+            Output: Path of the review queue in the workspace.
+        """
+        checked = prepare_prediction(config=config, workspace=workspace, **settings)
+        root = checked.output
+        fetched = fetch_adapter(workspace=root, adapter=adapter)
+        predicted = workers(
+            workspace=root, adapter=fetched.output, number=workers_count, **resources.handed_on(workers)
+        )
+        queued = review_queue(workspace=root, per_attribute=review_per_attribute, image_root=review_image_root).after(
+            predicted
+        )
+        uncached(checked, fetched, predicted, queued)
+        resources.cpu(checked, retried=False)
+        resources.cpu(queued)
+        resources.cpu(fetched, tracking=True)
+        return queued.outputs["Output"]
+
+    return predict_catalogue

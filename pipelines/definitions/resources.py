@@ -1,0 +1,154 @@
+"""Where steps run on a cluster: accelerators, memory, nodes, secrets, retries. The local runner takes what the machine has and ignores all of it.
+
+What Kubeflow takes at run time is a parameter of the pipeline, what it takes only when a pipeline is compiled a field of `Cluster`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from kfp import kubernetes
+
+from attrloop.pipelines.definitions.cluster import Cluster
+from attrloop.pipelines.definitions.parameters import Parameter, with_parameters
+
+MODELS = "/models"  # where the volume of base models is mounted
+_SHARED_MEMORY = "8Gi"  # of /dev/shm, counted as memory of the pod; Kubernetes gives 64 MiB, with which several processes cannot exchange tensors
+_L4, _A100 = ({"cloud.google.com/compute-class": f"attrloop-{name}"} for name in ("l4", "a100"))
+STAGES = {  # nodes, cores, memory: the reasons stand in docs/gpu-pools.md
+    "sft": (_A100, "8", "48Gi"),
+    "sample": (_L4, "6", "24Gi"),
+    "dpo": (_A100, "8", "48Gi"),
+    "evaluate": (_L4, "6", "24Gi"),
+    "predict": (_L4, "6", "24Gi"),
+}
+_TOLERATIONS = [
+    {"key": key, "operator": "Exists", "effect": "NoSchedule"}
+    for key in ("nvidia.com/gpu", "cloud.google.com/gke-spot")
+]
+_SECRETS = {
+    "annotation": "the annotator's key (OPENAI_API_KEY)",
+    "hub": "a token for gated base models (HF_TOKEN)",
+    "tracking": "MLflow's MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
+
+
+def parameters(stages: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, Parameter]:
+    """The parameters of a pipeline that has these stages and uses these secrets, by name: what belongs together begins alike, for Kubeflow sorts by name."""
+    found = {
+        "cpu_cores": Parameter("2", "Cores of each step that uses no accelerator."),
+        "cpu_memory": Parameter("8Gi", "Memory of each step that uses no accelerator."),
+        "gpu_tolerations": Parameter(_TOLERATIONS, "Taints that pods with accelerators tolerate (JSON list)."),
+        "gpu_type": Parameter(
+            "nvidia.com/gpu", "Kubernetes resource name of the accelerator; which model it is, the nodes decide."
+        ),
+    }
+    for stage in stages:
+        nodes, cores, memory = STAGES[stage]
+        shared = "; a batch is shared between them" if stage in ("sft", "dpo") else "; more than one is of no use"
+        found[f"gpu_{stage}_count"] = Parameter("1", f"Accelerators of a pod of {stage}{shared}.")
+        found[f"gpu_{stage}_cpu"] = Parameter(cores, f"Cores of a pod of {stage}.")
+        found[f"gpu_{stage}_memory"] = Parameter(memory, f"Memory of a pod of {stage}, /dev/shm included.")
+        about = f"Node selector (JSON) of {stage}: a compute class or node pool; with cloud.google.com/gke-spot: 'true' spot nodes; {{}} for any."
+        found[f"gpu_{stage}_nodes"] = Parameter(nodes, about)
+    return found | {
+        f"secret_{name}": Parameter(name, f"Name of the Kubernetes secret with {_SECRETS[name]}; it may be missing.")
+        for name in secrets
+    }
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The parameters of `parameters` inside a pipeline, and what is done with them.
+
+    Attributes:
+        values: KFP's placeholders by parameter name.
+    """
+
+    cluster: Cluster
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def handed_on(self, pipeline: Any) -> dict[str, Any]:
+        """Those that an inner pipeline takes, to call it with."""
+        return {name: value for name, value in self.values.items() if name in pipeline.component_spec.inputs}
+
+    def gpu(self, stage: str, *tasks: Any, tracking: bool = False) -> None:
+        """Gives tasks the accelerators of a stage."""
+        values, cluster = self.values, self.cluster
+        count, nodes = values[f"gpu_{stage}_count"], values[f"gpu_{stage}_nodes"]
+        for task in tasks:
+            self._sized(task, values[f"gpu_{stage}_cpu"], values[f"gpu_{stage}_memory"], values["gpu_type"], count)
+            self._retried(task)
+            task.set_accelerator_type(values["gpu_type"]).set_accelerator_limit(count)
+            kubernetes.add_node_selector_json(task, nodes)
+            kubernetes.add_toleration_json(task, values["gpu_tolerations"])
+            kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", _SHARED_MEMORY)
+            self._models(task)
+            if tracking:
+                self._tracking(task)
+            if cluster.queue:
+                kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", cluster.queue)
+
+    def cpu(
+        self, *tasks: Any, annotator: bool = False, tracking: bool = False, models: bool = False, retried: bool = True
+    ) -> None:
+        """Gives tasks what they need without an accelerator: cores and memory, secrets, the volume of base models."""
+        for task in tasks:
+            self._sized(task, self.values["cpu_cores"], self.values["cpu_memory"])
+            if retried:
+                self._retried(task)
+            if annotator:
+                self._secret(task, "annotation", self.cluster.key_env)
+            if tracking:
+                self._tracking(task)
+            if models:
+                self._models(task)
+
+    def _sized(self, task: Any, cores: Any, memory: Any, *more: Any) -> None:
+        """Requests equal limits, so that a pod is not evicted for what it was promised. KFP forgets to hand these parameters into loops: told so, it does."""
+        task.register_pipeline_channels([cores, memory, *more])
+        task.set_cpu_request(cores).set_cpu_limit(cores).set_memory_request(memory).set_memory_limit(memory)
+        kubernetes.set_timeout(task, int(self.cluster.timeout_hours * 3600))
+
+    def _retried(self, task: Any) -> None:
+        if self.cluster.retries:
+            task.set_retry(self.cluster.retries, f"{self.cluster.back_off}s", 2, "1800s")
+
+    def _models(self, task: Any) -> None:
+        self._secret(task, "hub", "HF_TOKEN")
+        if self.cluster.ask_hub:
+            task.set_env_variable("HF_HUB_OFFLINE", "0")  # images are offline by themselves
+        if self.cluster.models_claim:
+            kubernetes.mount_pvc(task, self.cluster.models_claim, MODELS)
+            task.set_env_variable("HF_HOME", f"{MODELS}/hub")
+
+    def _tracking(self, task: Any) -> None:
+        self._secret(task, "tracking", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+    def _secret(self, task: Any, name: str, *variables: str) -> None:
+        kubernetes.use_secret_as_env(
+            task, self.values[f"secret_{name}"], {variable: variable for variable in variables}, optional=True
+        )
+
+
+def with_resources(
+    cluster: Cluster, *stages: str, secrets: tuple[str, ...] = ("hub",)
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a pipeline's function the parameters of stages and secrets; it receives them together as `resources`.
+
+        @dsl.pipeline(name="iteration")
+        @with_resources(cluster, "dpo", "evaluate")
+        def iteration(workspace: str, resources: Resources) -> str: ...
+
+    See `with_parameters`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def pipeline(resources: dict[str, Any], **given: Any) -> Any:
+            return function(**given, resources=Resources(cluster, resources))
+
+        return with_parameters(resources=parameters(stages, secrets))(pipeline)
+
+    return decorate

@@ -1,0 +1,102 @@
+"""What runs on an accelerator mixes nothing of the CPU into it, shown where there is none: fake tensors have a device and no content."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import attrloop.components.model.torchvision_operators  # noqa: F401
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from attrloop.components.dpo.trainer import chain_logprobs
+from attrloop.components.model.decoding import Choose, uniforms
+from attrloop.components.model.logprobs import completion_logprobs
+from attrloop.components.model.prefix import backbone, prefill
+from attrloop.components.model.vlm import Vlm
+from attrloop.components.sft.trainer import CompletionTrainer
+from tests.components.model.conftest import PROMPTS
+
+ELSEWHERE = "meta"  # stands for a GPU: the only other device that is there without one
+TEXTS = ["Answer: red", "I see bars. Answer: green"]
+
+
+def moved(mode: FakeTensorMode, value: Any) -> Any:
+    """A batch whose tensors are on the other device."""
+    if isinstance(value, torch.Tensor):
+        return mode.from_tensor(value).to(ELSEWHERE)
+    if isinstance(value, BaseModelOutputWithPooling):
+        return BaseModelOutputWithPooling(pooler_output=moved(mode, value.pooler_output))
+    if isinstance(value, dict):
+        return {name: moved(mode, inner) for name, inner in value.items()}
+    return [moved(mode, inner) for inner in value]
+
+
+def move(mode: FakeTensorMode, vlm: Vlm) -> None:
+    """Puts the model there; what it works out of the content of prompts (rotary positions) is left out, for there is no content."""
+    for module in vlm.model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            module._parameters[name] = torch.nn.Parameter(moved(mode, weight.detach()), weight.requires_grad)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = moved(mode, buffer)
+    if hasattr(core := backbone(vlm.model), "rope_deltas"):
+        core.get_rope_index = lambda ids, *_, **__: (ids.new_zeros(3, *ids.shape), ids.new_zeros(len(ids), 1))
+
+
+@pytest.fixture
+def elsewhere(vlm: Vlm) -> Callable[..., Any]:
+    """Calls `work(model, *batches)` with all of it on the other device; from the first call on the model is there."""
+    numbers_unknown = ShapeEnv(allow_scalar_outputs=True, allow_dynamic_output_shape_ops=True)
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=numbers_unknown, static_shapes=True)
+
+    def run(work: Callable[..., Any], *batches: Any) -> Any:
+        with mode:
+            if vlm.base.device.type != ELSEWHERE:
+                move(mode, vlm)
+            return work(vlm.model, *moved(mode, batches))
+
+    return run
+
+
+def sft_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    alone = SimpleNamespace(noise=0.5, accelerator=SimpleNamespace(reduce=lambda value, _: value))
+    loss = CompletionTrainer.compute_loss(alone, model, batch)  # type: ignore[arg-type]
+    loss.backward()
+    return loss
+
+
+def test_a_mixture_would_be_found(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
+    rows = vlm.batch(vlm.encode(PROMPTS[:2]), TEXTS)
+    with pytest.raises(RuntimeError, match="same device"):
+        elsewhere(lambda model, batch: completion_logprobs(model, batch) * torch.ones(2, 1), rows)
+
+
+def test_training(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
+    vlm.add_adapter(0)
+    rows = vlm.batch(vlm.encode(PROMPTS[:2]), TEXTS)
+    completions, mask = vlm.completions(TEXTS)
+    shared = {
+        "prompts": vlm.batch(vlm.encode(PROMPTS[:1])),
+        "completions": completions,
+        "mask": mask,
+        "owners": torch.zeros(2, dtype=torch.long),
+    }
+    pairs = [batch | {"weight": torch.ones(1)} for batch in (shared, {"rows": rows})]
+    assert elsewhere(sft_loss, rows).device.type == ELSEWHERE
+    for batch in pairs:
+        assert [value.device.type for value in elsewhere(chain_logprobs, batch)] == [ELSEWHERE] * 2
+
+
+def test_decoding(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
+    def first_token(model: Any, inputs: dict[str, Any], numbers: torch.Tensor) -> Choose:
+        owners = torch.arange(2, device=inputs["input_ids"].device).repeat_interleave(3)
+        prefill(model, inputs, owners)
+        choose = Choose(numbers, temperature=0.8, top_p=0.9)
+        choose(inputs["input_ids"][owners], torch.zeros(6, 50, device=inputs["input_ids"].device))
+        return choose
+
+    numbers = torch.cat([uniforms(key, 3, 4) for key in "ab"])
+    assert elsewhere(first_token, vlm.batch(vlm.encode(PROMPTS[:2])), numbers).logprobs[0].device.type == ELSEWHERE

@@ -1,0 +1,382 @@
+"""What every store promises, on the local file system and in a bucket alike; a fresh store over the same root stands for another pod."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.storage.store import Store, open_store
+from tests.emulator import Gateway
+
+Pod = Callable[[], Store]
+
+
+@pytest.fixture(params=["local", "bucket"])
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
+    """Opens the same root as each pod does for itself."""
+    root = f"{tmp_path}/runs/run" if request.param == "local" else f"{request.getfixturevalue('bucket')}/runs/run"
+    return lambda: open_store(root)
+
+
+@pytest.fixture
+def bucket_pod(bucket: str) -> Pod:
+    return lambda: open_store(f"{bucket}/runs/run")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_files_are_written_replaced_listed_and_removed(pod: Pod) -> None:
+    store, other = pod(), pod()
+    for path in ("config.json", "a/one", "a/b/two words", "ab/three"):
+        store.write(path, path.encode())
+    store.write("a/one", b"new")
+    assert other.list("a") == ["a/b/two words", "a/one"] and other.list("") == [
+        "a/b/two words",
+        "a/one",
+        "ab/three",
+        "config.json",
+    ]
+    assert other.read("a/one") == b"new" and other.file("a/one").read_bytes() == b"new"
+    assert other.exists("ab/three") and not other.exists("ab/four") and not other.exists("a"), "a folder is no file"
+    store.remove("a")
+    store.remove("a")
+    assert other.list("") == ["ab/three", "config.json"] and other.list("a") == [] and not other.exists("a/one")
+
+
+def test_of_concurrent_creations_one_succeeds(pod: Pod) -> None:
+    start = threading.Barrier(12)
+
+    def create(k: int) -> bool:
+        store = pod()
+        start.wait()
+        return store.create("promotions/00000001.json", str(k).encode())
+
+    with ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(create, range(12)))
+    assert sum(made) == 1 and pod().read("promotions/00000001.json") == str(made.index(True)).encode()
+
+
+def test_another_pod_finds_what_was_kept(pod: Pod) -> None:
+    folder = pod().folder("it/chains")
+    (folder / "part-0").write_bytes(b"zero")
+    (folder / "checkpoint" / "deep").mkdir(parents=True)
+    (folder / "checkpoint" / "deep" / "weights").write_bytes(b"w")
+    (folder / "checkpoint" / "state").write_bytes(b"s")
+    store = pod()
+    store.folder("it/chains")
+    first = pod()
+    mine = first.folder("it/chains")
+    for name in ("part-0", "checkpoint/state", "checkpoint/deep/weights"):
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_bytes(name.encode())
+    first.keep("it/chains/part-0")
+    first.keep("it/chains/checkpoint")
+    expected = {
+        "part-0": b"part-0",
+        "checkpoint/state": b"checkpoint/state",
+        "checkpoint/deep/weights": b"checkpoint/deep/weights",
+    }
+    assert contents(pod().folder("it/chains")) == contents(store.folder("it/chains")) == expected
+
+
+def test_what_was_not_kept_dies_with_the_pod(bucket_pod: Pod) -> None:
+    first = bucket_pod()
+    folder = first.folder("sft")
+    for name in ("kept", "not kept"):
+        (folder / name).write_text(name)
+    first.keep("sft/kept")
+    assert list(contents(bucket_pod().folder("sft"))) == ["kept"]
+    assert list(contents(first.folder("sft"))) == ["kept"], "asked again, a folder is what is stored"
+
+
+def test_a_folder_holds_nothing_that_was_removed_or_replaced_elsewhere(pod: Pod) -> None:
+    store, other = pod(), pod()
+    for name in ("stays", "goes", "changes"):
+        store.write(f"f/{name}", b"1")
+    assert len(contents(other.folder("f"))) == 3
+    store.remove("f")
+    store.write("f/stays", b"1")
+    store.write("f/changes", b"2")
+    assert contents(other.folder("f")) == {"stays": b"1", "changes": b"2"}
+
+
+def test_a_folder_kept_again_loses_what_is_gone_and_takes_what_changed(pod: Pod) -> None:
+    store = pod()
+    folder = store.folder("checkpoints")
+    for name in ("old", "model"):
+        (folder / name).write_text("1")
+    store.keep("checkpoints")
+    (folder / "old").unlink()
+    (folder / "model").write_text("2")
+    (folder / ".tmp-half").write_text("half")
+    store.keep("checkpoints")
+    assert pod().list("checkpoints") == ["checkpoints/model"] and pod().read("checkpoints/model") == b"2"
+
+
+def test_keeping_what_is_not_there_removes_nothing(bucket_pod: Pod) -> None:
+    bucket_pod().write("adapter/weights", b"w")
+    with pytest.raises(FileNotFoundError):
+        bucket_pod().keep("adapter")
+    assert bucket_pod().list("adapter") == ["adapter/weights"]
+
+
+KEEPER = """
+import os, sys
+from attrloop.components.storage.store import open_store
+store = open_store(sys.argv[1])
+folder = store.folder("checkpoint")
+for k in range(20):
+    (folder / f"{k:02d}").write_bytes(os.urandom(9 * 2**20))
+print("keeping", flush=True)
+store.keep("checkpoint")
+"""
+
+
+def test_a_kill_while_a_folder_is_kept_leaves_no_folder(bucket: str, bucket_pod: Pod) -> None:
+    from attrloop.components.storage.gcs import bucket_of
+
+    def uploaded() -> int:
+        return len([blob for blob in bucket_of(bucket).list_blobs() if blob.size])
+
+    command = [sys.executable, "-c", KEEPER, bucket_pod().root]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "keeping\n"
+        while not uploaded():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    time.sleep(0.5)  # what the process had sent still arrives
+    assert process.returncode == -signal.SIGKILL and 0 < uploaded() < 20, "the kill came in between"
+    assert bucket_pod().list("checkpoint") == [] and contents(bucket_pod().folder("checkpoint")) == {}
+    store = bucket_pod()
+    (store.folder("checkpoint") / "00").write_bytes(b"another attempt")
+    store.keep("checkpoint")
+    assert contents(bucket_pod().folder("checkpoint")) == {"00": b"another attempt"}, (
+        "nothing of the first attempt is left"
+    )
+
+
+def test_a_folder_is_hidden_until_its_last_file_is_there(faulty: Gateway, bucket_pod: Pod) -> None:
+    store = bucket_pod()
+    folder = store.folder("adapter")
+    for name in ("config", "weights"):
+        (folder / name).write_text(name)
+    faulty.refuse = lambda method, path: (
+        403 if method == "POST" and len([p for m, p in faulty.seen if m == "POST"]) == 3 else None
+    )
+    with pytest.raises(AttrloopError, match="HTTP 403"):
+        store.keep("adapter")
+    assert bucket_pod().list("adapter") == [] and contents(bucket_pod().folder("adapter")) == {}
+    faulty.seen.clear()
+    store.keep("adapter")
+    assert len([path for method, path in faulty.seen if method == "POST"]) == 2, (
+        "the mark again, and the one file that is missing"
+    )
+    assert contents(bucket_pod().folder("adapter")) == {"config": b"config", "weights": b"weights"}
+
+
+def test_large_files_arrive_whole(pod: Pod) -> None:
+    data, store = os.urandom(70 * 2**20), pod()
+    (store.folder("sft") / "optimizer.pt").write_bytes(data)
+    store.keep("sft/optimizer.pt")
+    assert pod().file("sft/optimizer.pt").read_bytes() == data
+
+
+def test_a_folder_of_many_shards_arrives_whole(pod: Pod) -> None:
+    store = pod()
+    folder = store.folder("chains")
+    shards = {f"part-{k:05d}.parquet": f"{k}".encode() * 50 for k in range(250)}
+    for name, data in shards.items():
+        (folder / name).write_bytes(data)
+    store.keep("chains")
+    assert contents(pod().folder("chains")) == shards
+
+
+def test_only_what_is_new_is_transferred(faulty: Gateway, bucket_pod: Pod) -> None:
+    store, other = bucket_pod(), bucket_pod()
+    for k in range(3):
+        (store.folder("chains") / f"part-{k}").write_text("x")
+        store.keep(f"chains/part-{k}")
+    other.folder("chains")
+    store.write("chains/part-3", b"y")
+    faulty.seen.clear()
+    other.folder("chains")
+    other.file("chains/part-0")
+    assert [path for _, path in faulty.seen if "alt=media" in path] == [
+        path for _, path in faulty.seen if "part-3" in path
+    ]
+    assert len([path for _, path in faulty.seen if "alt=media" in path]) == 1
+
+
+def test_what_is_missing_is_named_with_a_remedy(pod: Pod) -> None:
+    store = pod()
+    for ask in (store.read, store.file):
+        with pytest.raises(InputError) as caught:
+            ask("register/result.json")
+        problem = caught.value.problems[0]
+        assert (
+            problem.where == f"{store.root}/register/result.json"
+            and "no such file" in problem.what
+            and "run the step that writes it" in problem.remedy
+        )
+
+
+def test_a_missing_bucket_is_named(emulated: str) -> None:
+    store = open_store("gs://there-is-none/run")
+    for ask in (lambda: store.write("a", b""), lambda: store.list(""), lambda: store.folder("a"), store.check):
+        with pytest.raises(InputError, match=r"gs://there-is-none/run\S*: no such file or bucket\..*create the bucket"):
+            ask()
+
+
+def test_refused_access_names_the_file_and_the_role(faulty: Gateway, bucket_pod: Pod) -> None:
+    store = bucket_pod()
+    (store.folder("sft") / "a").write_text("a")
+    faulty.refuse = lambda method, path: 403
+    calls: list[Callable[[], object]] = [
+        lambda: store.read("sft/a"), lambda: store.write("sft/a", b""), lambda: store.create("sft/a", b""), lambda: store.exists("sft/a"),
+        lambda: store.keep("sft/a"), lambda: store.file("sft/a"), lambda: store.folder("sft"), lambda: store.remove("sft"), lambda: store.list("sft"),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(
+            AttrloopError,
+            match=rf"{store.root}/sft.*access is refused \(HTTP 403.*roles/storage.objectUser.*workload identity",
+        ):
+            call()
+    with pytest.raises(AttrloopError, match="access is refused"):
+        store.check()
+
+
+def test_a_local_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = open_store(tmp_path / "file" / "run")
+    for call in (lambda: store.write("a", b""), lambda: store.create("a", b""), lambda: store.folder("a")):
+        with pytest.raises(AttrloopError, match=rf"{store.root}/a: cannot be used .*choose another place"):
+            call()
+    assert "is not a folder" in str(store.check()[0])
+
+
+def test_without_credentials_the_remedy_is_workload_identity(tmp_path: Path) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "STORAGE_", "CLOUDSDK"))
+    }
+    code = "from attrloop.components.storage.store import open_store; open_store('gs://some-bucket/run').read('config.json')"
+    nowhere = {"NO_GCE_CHECK": "true", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | nowhere, check=False
+    )
+    assert (
+        "AttrloopError: gs://some-bucket/run: no Google credentials" in done.stderr
+        and "service account with workload identity" in done.stderr
+    )
+
+
+def test_a_service_that_falters_is_asked_again(faulty: Gateway, bucket_pod: Pod) -> None:
+    faulty.refuse = lambda method, path: 503 if len(faulty.seen) == 1 else None
+    store = bucket_pod()
+    store.write("a", b"1")
+    assert len(faulty.seen) == 2 and store.read("a") == b"1"
+
+
+def test_a_creation_whose_answer_is_lost_has_succeeded(faulty: Gateway, bucket_pod: Pod) -> None:
+    faulty.lose = lambda method, path: method == "POST" and len(faulty.seen) == 1
+    assert bucket_pod().create("promotions/00000001.json", b"mine")
+    assert len(faulty.seen) > 1, "it was asked again"
+    assert (
+        not bucket_pod().create("promotions/00000001.json", b"theirs")
+        and bucket_pod().read("promotions/00000001.json") == b"mine"
+    )
+
+
+def test_a_bucket_itself_is_no_workspace(bucket: str) -> None:
+    assert "Name a folder in it" in str(open_store(bucket).check()[0]) and open_store(f"{bucket}/run").check() == []
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(InputError, match=r"s3://bucket/run: 's3' is not a kind of storage. Give a local path or gs://"):
+        open_store("s3://bucket/run")
+
+
+def test_a_local_store_does_without_googles_libraries() -> None:
+    code = "import sys; from attrloop.components.storage import inputs, store; store.open_store('.').check(); inputs.fetch([], 1); inputs.exists('.')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; sys.exit('google.cloud.storage' in sys.modules)"], check=False
+    )
+    assert done.returncode == 0
+
+
+def test_a_stage_goes_on_in_another_pod_and_is_finished_for_all(pod: Pod) -> None:
+    first = Artifact(pod(), "it/chains", {"adapter": "1"})
+    (first.folder / "part-0").write_text("0")
+    first.keep("part-0")
+    second = Artifact(pod(), "it/chains", {"adapter": "1"})
+    assert second.manifest is None and (second.folder / "part-0").read_text() == "0"
+    (second.folder / "part-1").write_text("1")
+    made = second.finish("chains", {"shards": 2}, ["part-0", "part-1"])
+    third = Artifact(pod(), "it/chains", {"adapter": "1"})
+    assert third.manifest == made == read_manifest(pod(), "it/chains")
+    assert {name: data for name, data in contents(third.folder).items() if name.startswith("part")} == {
+        "part-0": b"0",
+        "part-1": b"1",
+    }
+
+
+def test_a_stage_that_is_handed_to_another_process_keeps_its_folder(pod: Pod) -> None:
+    stage = Artifact(pod(), "sft", {})
+    handed = pickle.loads(pickle.dumps(stage))
+    (handed.folder / "adapter").mkdir()
+    (handed.folder / "adapter" / "weights").write_text("w")
+    handed.keep("adapter")
+    assert pod().read("sft/adapter/weights") == b"w" and stage.finish("adapter", {}, ["adapter"]).files == ["adapter"]
+
+
+def test_a_stage_takes_nothing_over_from_other_inputs(pod: Pod) -> None:
+    for finished in (False, True):
+        before = Artifact(pod(), "it/chains", {"adapter": str(finished)})
+        (before.folder / "part-0").write_text("0")
+        before.keep("part-0")
+        if finished:
+            before.finish("chains", {}, ["part-0"])
+        after = Artifact(pod(), "it/chains", {"adapter": "another"})
+        assert after.manifest is None and list(contents(after.folder)) == ["inputs.json"]
+
+
+def test_a_run_whose_stage_was_begun_anew_by_another_adds_nothing_to_it(pod: Pod) -> None:
+    first = Artifact(pod(), "it/chains", {"data": "last week's"})
+    (first.folder / "part-0").write_text("last week's")
+    second = Artifact(pod(), "it/chains", {"data": "this week's"})
+    first.folder.mkdir(parents=True, exist_ok=True)
+    (first.folder / "part-0").write_text("last week's")
+    for done in (lambda: first.keep("part-0"), lambda: first.finish("chains", {}, ["part-0"])):
+        with pytest.raises(
+            AttrloopError, match=r"it/chains: begun anew from other inputs.*Two runs are at work in this workspace"
+        ):
+            done()
+    (second.folder / "part-0").write_text("this week's")
+    second.finish("chains", {}, ["part-0"])
+    assert pod().read("it/chains/part-0") == b"this week's"
+
+
+def test_pods_that_begin_a_stage_at_once_do_not_remove_each_others_work(pod: Pod) -> None:
+    start = threading.Barrier(6)
+
+    def work(k: int) -> None:
+        store = pod()
+        start.wait()
+        stage = Artifact(store, "it/chains", {"adapter": "1"})
+        (stage.folder / f"part-{k}").write_text(str(k))
+        stage.keep(f"part-{k}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    assert [path for path in pod().list("it/chains") if "part" in path] == [f"it/chains/part-{k}" for k in range(6)]

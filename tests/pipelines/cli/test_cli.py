@@ -1,0 +1,129 @@
+"""The command line, as its user calls it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+NO_IMAGES = {f"ATTRLOOP_{image}_IMAGE": "" for image in ("WORKER", "TRAINER", "SAMPLER")}
+HEAVY = ("torch", "transformers", "trl", "peft", "mlflow")
+# Calls the command line in this very process and then says which heavy modules it brought in.
+PROBE = f"""
+import sys
+from attrloop.pipelines.cli.main import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+
+
+def call(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "attrloop.pipelines.cli.main", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["demo", "--help"], ["compile", "-o", "loop.yaml"], ["submit", "--help"]],
+    ids=" ".join,
+)
+def test_help_and_compilation_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert "doctor" in call("--help", folder=tmp_path).stdout
+        seconds.append(time.monotonic() - begun)
+    assert min(seconds) < 1
+
+
+def test_compile_writes_the_file_it_names(tmp_path: Path) -> None:
+    done = call("compile", "-o", "out/loop.yaml", "--max-iterations", "1", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "out/loop.yaml\n")
+    assert (
+        "comp-dpo:" in (tmp_path / "out/loop.yaml").read_text()
+        and "comp-dpo-2:" not in (tmp_path / "out/loop.yaml").read_text()
+    )
+
+
+def test_a_pipeline_without_images_is_written_with_a_warning(tmp_path: Path) -> None:
+    for images in ({}, {"ATTRLOOP_WORKER_IMAGE": "w"}, {"ATTRLOOP_WORKER_IMAGE": "w", "ATTRLOOP_TRAINER_IMAGE": "t"}):
+        done = call("compile", "--max-iterations", "0", "-o", "loop.yaml", folder=tmp_path, **NO_IMAGES | images)
+        assert (done.returncode, done.stdout) == (0, "loop.yaml\n")
+        named = [
+            name in done.stderr
+            for name in ("loop.yaml: ", "ATTRLOOP_WORKER_IMAGE", "ATTRLOOP_TRAINER_IMAGE", "build/images.env")
+        ]
+        assert named == [len(images) < 2] * 4, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("loop.json", "loop.json: a pipeline is written as YAML"), ("folder.yaml", "cannot be written (Is a directory)")],
+)
+def test_compile_explains_what_it_cannot_write(tmp_path: Path, output: str, said: str) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    done = call("compile", "--max-iterations", "0", "-o", output, folder=tmp_path)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+TWICE = ["submit", "--set", "loop_seed=1", "--set", "loop_seed=2"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["compile", "--max-iterations", "6"],
+        ["run", "c.yaml", "--seed", "x"],
+        ["unknown"],
+        ["submit", "--set", "=1"],
+        TWICE,
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
+    assert call(*arguments, folder=tmp_path).returncode == 2
+
+
+def test_bad_input_exits_with_1_and_a_message_only(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "data: {catalogue_schema: s.yaml, listings: l.jsonl}\nmodel: {base: b}\nsft: {learning_rat: 1}\n"
+    )
+    for arguments, message in (
+        (["run", "absent.yaml"], "absent.yaml: no such config file"),
+        (["run", "run.yaml"], "run.yaml:3 (sft.learning_rat): unknown key"),
+    ):
+        done = call(*arguments, folder=tmp_path)
+        assert done.returncode == 1 and done.stdout == ""
+        assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_report_is_only_written_for_a_run(tmp_path: Path) -> None:
+    done = call("report", ".", folder=tmp_path)
+    assert done.returncode == 1 and "not the folder of a run" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_names_keys_and_never_shows_them(tmp_path: Path) -> None:
+    done = call("doctor", folder=tmp_path, OPENAI_API_KEY="sk-very-secret", COLUMNS="200", MLFLOW_TRACKING_URI="")
+    assert done.returncode == 0
+    assert "OPENAI_API_KEY is set" in done.stdout and "very-secret" not in done.stdout + done.stderr
+
+
+def test_doctor_finds_a_tracking_server_that_is_away(tmp_path: Path) -> None:
+    done = call("doctor", folder=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9", COLUMNS="200")
+    assert done.returncode == 1 and "fault tracking" in done.stdout and "Start the server" in done.stdout
