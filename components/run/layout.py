@@ -1,0 +1,79 @@
+"""Where everything lies in a run's workspace, as paths from its root. No other module spells such a path.
+
+A stage is a stage of the loop: `base`, `sft` (or `start`, for an adapter that was trained before), `iteration-1`, `iteration-2`, ...
+"""
+
+SPLITS = ("test", "validation")  # of the gold labels; the one that decides headlines comes first
+
+CONFIG = "config.json"
+STATE = "state.json"  # the loop's latest state
+REPORT = "report.html"
+SUMMARY = "summary.json"
+
+PREFLIGHT = "preflight"
+PREFLIGHT_REPORT = f"{PREFLIGHT}/report.json"
+ANNOTATE = "annotate"
+LABELS = f"{ANNOTATE}/labels.jsonl"
+ANNOTATE_REPORT = f"{ANNOTATE}/report.json"
+SFT = "sft"
+START = "start"  # an adapter that was trained before, brought into this run
+REGISTER = "register"
+REGISTRATION = f"{REGISTER}/result.json"
+PROMOTE = "promote"
+PROMOTION = f"{PROMOTE}/result.json"
+CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
+
+
+def training(stage: str) -> str:
+    """The folder in which a stage's adapter was trained: `sft`, `start`, or `iteration-1/dpo`."""
+    return f"{stage}/dpo" if stage.startswith("iteration-") else stage
+
+
+def adapter(stage: str) -> str:
+    """The PEFT folder of a stage; "" for the base model, which has none."""
+    return "" if stage == "base" else f"{training(stage)}/adapter"
+
+
+def trained_by(adapter_path: str) -> str:
+    """The folder of the training that made an adapter, from the adapter's path."""
+    return adapter_path.removesuffix("/adapter")
+
+
+def curve(stage: str) -> str:
+    """The training curve of a stage, JSONL."""
+    return f"{training(stage)}/metrics.jsonl"
+
+
+def chains(stage: str) -> str:
+    """The chains that an iteration sampled."""
+    return f"{stage}/chains"
+
+
+def pairs(stage: str) -> str:
+    """The preference pairs that an iteration mined."""
+    return f"{stage}/pairs"
+
+
+def pairs_file(stage: str) -> str:
+    """The Parquet file of an iteration's preference pairs."""
+    return f"{pairs(stage)}/pairs.parquet"
+
+
+def pairs_report(stage: str) -> str:
+    """What an iteration's mining kept, dropped and why."""
+    return f"{pairs(stage)}/report.json"
+
+
+def evaluation(split: str, stage: str = "") -> str:
+    """The evaluation of a stage on a split of the gold labels; without a stage the folder of them all."""
+    return f"evaluate/{split}/{stage}".rstrip("/")
+
+
+def predictions(split: str, stage: str) -> str:
+    """The predictions of a stage on a split, Parquet."""
+    return f"{evaluation(split, stage)}/predictions.parquet"
+
+
+def metrics(split: str, stage: str) -> str:
+    """The figures of a stage on a split, JSON: a `results.Evaluation`."""
+    return f"{evaluation(split, stage)}/metrics.json"
