@@ -43,9 +43,9 @@ def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> N
         iterations: replaces the demo's number of iterations.
         fresh: begins again.
     """
-    from attrloop.pipelines.demo.catalogue import write_catalogue
+    from attrloop.pipelines.demo.products import write_catalogue
     from attrloop.pipelines.demo.demo import demo_config
-    from attrloop.pipelines.demo.teacher import serving
+    from attrloop.pipelines.demo.stand_in import serving
 
     catalogue = runs.absolute() / f"demo-catalogue-{seed}"
     with exclusive(catalogue, print):

@@ -1,4 +1,4 @@
-"""The demo's run config: the rendered catalogue, the shipped tiny model, the stand-in teacher. Values were tuned on validation."""
+"""The demo's run config: the rendered catalogue, the shipped tiny model, the stand-in annotator. Values were tuned on validation."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
 
     Args:
         catalogue: folder that `write_catalogue` filled.
-        base_url: of the stand-in teacher.
+        base_url: of the stand-in annotator.
         seed: of the run.
     """
     return RunConfig(
@@ -40,7 +40,7 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
         model=ModelConfig(base=str(BASE), dtype="float32"),
         annotate=AnnotateConfig(
             base_url=base_url,
-            model="demo-teacher",
+            model="demo-annotator",
             key_env=KEY_ENV,
             train_per_vertical=10,
             validation_per_vertical=0,

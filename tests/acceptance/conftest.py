@@ -1,4 +1,4 @@
-"""The world that all acceptance tests share: a rendered catalogue, its teacher, and finished runs that grow out of one another."""
+"""The world that all acceptance tests share: a rendered catalogue, its annotator, and finished runs that grow out of one another."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from rich.console import Console
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.tracking.server import connect
-from attrloop.pipelines.demo.catalogue import write_catalogue
+from attrloop.pipelines.demo.products import write_catalogue
 from attrloop.pipelines.demo.demo import KEY_ENV
-from attrloop.pipelines.demo.teacher import serving
+from attrloop.pipelines.demo.stand_in import serving
 from tests.acceptance.world import CLEAN, SIZES, copy_run, world_config
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunConfig]:
-    """The config of a run over the rendered catalogue; its teacher is at work as long as the tests are."""
+    """The config of a run over the rendered catalogue; its annotator is at work as long as the tests are."""
     catalogue = tmp_path_factory.mktemp("world") / "catalogue"
     write_catalogue(catalogue, 0, SIZES)
     with serving(catalogue) as base_url:

@@ -20,7 +20,7 @@ from attrloop.components.run.config import (
     SampleConfig,
     SftConfig,
 )
-from attrloop.pipelines.demo.catalogue import Sizes
+from attrloop.pipelines.demo.products import Sizes
 from attrloop.pipelines.demo.demo import KEY_ENV, demo_config
 
 SIZES = Sizes(unlabelled=40, validation=24, test=12)

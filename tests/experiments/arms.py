@@ -27,9 +27,9 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
 from attrloop.components.storage.files import write_atomic
-from attrloop.pipelines.demo.catalogue import Sizes, write_catalogue
+from attrloop.pipelines.demo.products import Sizes, write_catalogue
 from attrloop.pipelines.demo.demo import demo_config
-from attrloop.pipelines.demo.teacher import serving
+from attrloop.pipelines.demo.stand_in import serving
 
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "consensus": {},
@@ -174,7 +174,7 @@ def main() -> None:
         "--listings",
         type=int,
         default=Sizes().unlabelled,
-        help="listings without gold labels, of which the teacher labels 120",
+        help="listings without gold labels, of which the annotator labels 120",
     )
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--label", default="", help="added to the arms' names when changes are tried")

@@ -96,7 +96,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("TEACHER_KEY", "sk-secret-123")
+    monkeypatch.setenv("ANNOTATOR_KEY", "sk-secret-123")
     return "sk-secret-123"
 
 
@@ -124,7 +124,7 @@ class Shop:
     def config(self, labels: str = "", data: dict[str, Any] | None = None, **annotate: Any) -> RunConfig:
         counts = {"train_per_vertical": 2, "validation_per_vertical": 1, "test_per_vertical": 1}
         settings = (
-            {"base_url": self.url, "model": "m", "key_env": "TEACHER_KEY", "retries": 0, "max_failed": 0.3}
+            {"base_url": self.url, "model": "m", "key_env": "ANNOTATOR_KEY", "retries": 0, "max_failed": 0.3}
             | counts
             | annotate
         )

@@ -112,7 +112,7 @@ def test_a_fully_cached_run_needs_no_key(shop, endpoint, monkeypatch):
     uri = shop.workspace()
     annotate(uri)
     Path(uri, "annotate/manifest.json").unlink()
-    monkeypatch.delenv("TEACHER_KEY")
+    monkeypatch.delenv("ANNOTATOR_KEY")
     annotate(uri)
     assert len(endpoint.bodies) == 8 and report_of(uri)["cached"] == 8
 

@@ -52,7 +52,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-def test_a_teacher_that_answers_rubbish_stops_the_run_with_an_example_after_few_calls(shop, endpoint, kind):
+def test_an_annotator_that_answers_rubbish_stops_the_run_with_an_example_after_few_calls(shop, endpoint, kind):
     text, shown = RUBBISH[kind]
     endpoint.behave = lambda body, number: (200, text, {})
     with pytest.raises(InputError) as caught:
@@ -116,17 +116,17 @@ def test_a_value_in_another_spelling_is_taken_as_the_listed_one(shop, endpoint):
 
 
 def test_no_key_is_an_error_before_any_request(shop, endpoint, monkeypatch):
-    monkeypatch.delenv("TEACHER_KEY")
+    monkeypatch.delenv("ANNOTATOR_KEY")
     with pytest.raises(
-        InputError, match=r"no key: the environment variable TEACHER_KEY is not set. export TEACHER_KEY"
+        InputError, match=r"no key: the environment variable ANNOTATOR_KEY is not set. export ANNOTATOR_KEY"
     ):
         annotate(shop.workspace())
     assert not endpoint.bodies
 
 
 def test_a_key_of_two_lines_is_an_error_that_does_not_show_it(shop, endpoint, monkeypatch):
-    monkeypatch.setenv("TEACHER_KEY", "sk-hunter2\nsk-hunter2")
-    with pytest.raises(InputError, match=r"the environment variable TEACHER_KEY: holds a line break") as caught:
+    monkeypatch.setenv("ANNOTATOR_KEY", "sk-hunter2\nsk-hunter2")
+    with pytest.raises(InputError, match=r"the environment variable ANNOTATOR_KEY: holds a line break") as caught:
         annotate(shop.workspace())
     assert "hunter2" not in "".join(traceback.format_exception(caught.value)) and not endpoint.bodies
 

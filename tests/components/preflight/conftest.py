@@ -107,7 +107,7 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, vlm: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setenv("TEACHER_KEY", "sk-secret-123")
+    monkeypatch.setenv("ANNOTATOR_KEY", "sk-secret-123")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = tmp_path / "shop"
@@ -130,7 +130,7 @@ def shop(tmp_path: Path, vlm: str, server: Server, monkeypatch: pytest.MonkeyPat
         {
             "data": paths,
             "model": {"base": vlm},
-            "annotate": {"base_url": f"{server.url}/v1", "model": "m", "key_env": "TEACHER_KEY"} | counts,
+            "annotate": {"base_url": f"{server.url}/v1", "model": "m", "key_env": "ANNOTATOR_KEY"} | counts,
         },
     )
     shop.write(

@@ -251,7 +251,7 @@ def test_all_problems_are_told_at_once(shop):
     )
 
 
-@pytest.mark.parametrize("name", ["TEACHER_KEY", "MLFLOW_TRACKING_TOKEN"])
+@pytest.mark.parametrize("name", ["ANNOTATOR_KEY", "MLFLOW_TRACKING_TOKEN"])
 def test_a_secret_of_two_lines_is_named_and_not_shown(shop, server, name, monkeypatch):
     shop.set("tracking", uri=server.url)
     monkeypatch.setenv(name, "sk-hunter2\nsk-hunter2")
@@ -261,7 +261,7 @@ def test_a_secret_of_two_lines_is_named_and_not_shown(shop, server, name, monkey
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(401, "the key is refused (HTTP 401). Set the environment variable TEACHER_KEY"), (404, "usually ends in /v1")],
+    [(401, "the key is refused (HTTP 401). Set the environment variable ANNOTATOR_KEY"), (404, "usually ends in /v1")],
 )
 def test_an_endpoint_that_refuses_is_a_problem(shop, server, status, message):
     server.statuses["/v1/models"] = status

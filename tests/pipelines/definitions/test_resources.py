@@ -16,7 +16,9 @@ from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
 from attrloop.pipelines.definitions.resources import STAGES
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
-CLUSTER = Cluster(retries=4, back_off=30, timeout_hours=2, queue="team", models_claim="weights", key_env="TEACHER_KEY")
+CLUSTER = Cluster(
+    retries=4, back_off=30, timeout_hours=2, queue="team", models_claim="weights", key_env="ANNOTATOR_KEY"
+)
 TRACKED = ("preflight", "evaluate-test", "register-adapter", "promote", "report")
 POOLS = {
     "sft": "sft",
@@ -176,7 +178,7 @@ def test_secrets_come_by_name_to_those_who_need_them_and_to_no_other(loop: Compi
                 held.setdefault(
                     origin(loop, task, secret["secretNameParameter"]["componentInputParameter"]), set()
                 ).add(f"{name} {entry['envVar']}")
-    assert held.pop("secret_annotation") == {"preflight TEACHER_KEY", "annotate TEACHER_KEY"}
+    assert held.pop("secret_annotation") == {"preflight ANNOTATOR_KEY", "annotate ANNOTATOR_KEY"}
     assert held.pop("secret_hub") == {f"{name} HF_TOKEN" for name in ("preflight", *POOLS) if name != "predict"}
     tracking = {f"{name} MLFLOW_TRACKING_{what}" for name in TRACKED for what in ("TOKEN", "USERNAME", "PASSWORD")}
     assert held == {"secret_tracking": tracking}
@@ -203,7 +205,7 @@ def test_the_command_line_offers_what_is_fixed_at_compilation_and_loads_no_torch
         "--models-claim",
         "weights",
         "--key-env",
-        "TEACHER_KEY",
+        "ANNOTATOR_KEY",
     ]
     code = "import sys; from attrloop.pipelines.cli.main import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
     command = [
@@ -222,6 +224,6 @@ def test_the_command_line_offers_what_is_fixed_at_compilation_and_loads_no_torch
     _, platform = yaml.load_all((tmp_path / "cli.yaml").read_text(), Loader=LOADER)
     text = json.dumps(platform)
     assert (
-        all(part in text for part in ('"7200"', '"team"', '"weights"', '"TEACHER_KEY"'))
+        all(part in text for part in ('"7200"', '"team"', '"weights"', '"ANNOTATOR_KEY"'))
         and "maxRetryCount: 4" in (tmp_path / "cli.yaml").read_text()
     )

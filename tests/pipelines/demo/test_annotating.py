@@ -4,11 +4,11 @@ from attrloop.components.annotate.annotate import annotate
 from attrloop.components.preflight.check import problems
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.pipelines.demo.catalogue import Sizes, write_catalogue
-from attrloop.pipelines.demo.teacher import serving
+from attrloop.pipelines.demo.products import Sizes, write_catalogue
+from attrloop.pipelines.demo.stand_in import serving
 
 
-def test_the_teacher_labels_the_rendered_catalogue_from_its_pixels(tmp_path, monkeypatch, rows_of):
+def test_the_stand_in_labels_the_rendered_catalogue_from_its_pixels(tmp_path, monkeypatch, rows_of):
     monkeypatch.setenv("DEMO_KEY", "any")
     write_catalogue(tmp_path / "catalogue", 1, Sizes(unlabelled=120, validation=12, test=12))
     paths = {
@@ -21,7 +21,7 @@ def test_the_teacher_labels_the_rendered_catalogue_from_its_pixels(tmp_path, mon
     }
     counts = {"train_per_vertical": 2, "validation_per_vertical": 0, "test_per_vertical": 0}
     with serving(tmp_path / "catalogue", error_rate=0) as url:
-        settings = {"base_url": url, "model": "demo-teacher", "key_env": "DEMO_KEY", "image_side": 64} | counts
+        settings = {"base_url": url, "model": "demo-annotator", "key_env": "DEMO_KEY", "image_side": 64} | counts
         config = RunConfig.model_validate({"data": paths, "model": {"base": str(tmp_path)}, "annotate": settings})
         assert ["config.json" in problem.what for problem in problems(config, str(tmp_path / "run"))] == [True]
         Workspace.create(str(tmp_path / "run"), config)

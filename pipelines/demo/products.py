@@ -20,7 +20,7 @@ _VERSION = 1  # of what is rendered; a catalogue of another version is made anew
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many listings of each kind; `unlabelled` includes those that the teacher will label for training."""
+    """How many listings of each kind; `unlabelled` includes those that the annotator will label for training."""
 
     unlabelled: int = 760
     validation: int = 200

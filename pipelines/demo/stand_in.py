@@ -3,7 +3,7 @@
 It looks up the picture it is sent among the catalogue's (the nearest in pixels), says what a person would see there, and errs at a stated
 rate. It knows the truth of the demo's catalogue and nothing else, and is no model of any real annotator.
 
-    python -m attrloop.pipelines.demo.teacher --catalogue DIR --port 0 --error-rate 0.05 --seed 0
+    python -m attrloop.pipelines.demo.stand_in --catalogue DIR --port 0 --error-rate 0.05 --seed 0
 """
 
 import argparse
@@ -31,12 +31,12 @@ from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.pipelines.demo.world import FAMILIES
 
-MODEL = "demo-teacher"
+MODEL = "demo-annotator"
 _SIDE = 16  # pictures are compared at this size: noise and JPEG artefacts average out, products do not
 _STRANGE = 20.0  # root mean squared difference in grey levels above which a picture is none of the catalogue's
 
 
-class Teacher:
+class StandIn:
     """Answers from pixels.
 
     Args:
@@ -115,7 +115,7 @@ def allowed_values(entry: dict[str, Any]) -> list[str]:
     return list(entry["enum"]) if "enum" in entry else [entry["const"]]
 
 
-def completion(teacher: Teacher, body: dict[str, Any]) -> dict[str, Any]:
+def completion(stand_in: StandIn, body: dict[str, Any]) -> dict[str, Any]:
     """A chat completion for a request body.
 
     Raises:
@@ -130,7 +130,7 @@ def completion(teacher: Teacher, body: dict[str, Any]) -> dict[str, Any]:
     ]
     if not pictures:
         raise ValueError("no picture")
-    answers = teacher.answer(pictures, schema)
+    answers = stand_in.answer(pictures, schema)
     content = None if answers is None else json.dumps(answers)
     text = "".join(part.get("text", "") for part in parts) + json.dumps(schema)
     usage = {"prompt_tokens": len(text) // 4 + 85 * len(pictures), "completion_tokens": len(content or "") // 4 + 8}
@@ -149,7 +149,7 @@ def completion(teacher: Teacher, body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def application(teacher: Teacher) -> Any:
+def application(stand_in: StandIn) -> Any:
     """The endpoint as an ASGI application."""
     from fastapi import FastAPI
     from fastapi.responses import JSONResponse
@@ -163,7 +163,7 @@ def application(teacher: Teacher) -> Any:
     @app.post("/v1/chat/completions")
     def complete(body: dict[str, Any]) -> Any:
         try:
-            return completion(teacher, body)
+            return completion(stand_in, body)
         except (LookupError, ValueError, TypeError, OSError) as error:
             return JSONResponse(
                 {"error": {"message": f"{type(error).__name__}: {error}", "type": "invalid_request_error"}},
@@ -175,7 +175,7 @@ def application(teacher: Teacher) -> Any:
 
 @contextmanager
 def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: float = 60) -> Iterator[str]:
-    """Runs the teacher as a process of its own and yields its base URL; it ends with the block, or with this process if that is killed.
+    """Runs the stand-in annotator as a process of its own and yields its base URL; it ends with the block, or with this process if that is killed.
 
     Raises:
         AttrloopError: it did not start within `wait_s` seconds.
@@ -195,7 +195,7 @@ def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: fl
         try:
             url = process.stdout.readline().strip()
             if not url or httpx2.get(f"{url}/models", timeout=wait_s, trust_env=False).status_code != 200:
-                raise AttrloopError(f"The stand-in teacher of {catalogue} did not start; its own message is above")
+                raise AttrloopError(f"The stand-in annotator of {catalogue} did not start; its own message is above")
             killer.cancel()
             yield url
         finally:
@@ -219,7 +219,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     try:
-        app = application(Teacher(options.catalogue, options.error_rate, options.seed))
+        app = application(StandIn(options.catalogue, options.error_rate, options.seed))
     except AttrloopError as error:
         sys.exit(str(error))
     if options.until_stdin_closes:

@@ -1,4 +1,4 @@
-"""The stand-in teacher as a process, asked through the real SDK."""
+"""The stand-in annotator as a process, asked through the real SDK."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from attrloop.components.annotate.request import answer_model
 from attrloop.components.catalogue.schema import Vertical
 from attrloop.components.errors import AttrloopError
-from attrloop.pipelines.demo.teacher import serving
+from attrloop.pipelines.demo.stand_in import serving
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, values_of
 
 
@@ -43,7 +43,7 @@ def ask(url: str, model: type[BaseModel], *pictures: str) -> openai.types.chat.P
     ]
     client = openai.OpenAI(api_key="any", base_url=url, max_retries=0)
     return client.chat.completions.parse(
-        model="demo-teacher", messages=[{"role": "user", "content": parts}], response_format=model
+        model="demo-annotator", messages=[{"role": "user", "content": parts}], response_format=model
     )
 
 
@@ -106,7 +106,7 @@ def test_it_refuses_a_picture_that_it_does_not_know_and_rejects_a_body_without_o
         assert ask(url, reply_model("mug"), jpeg(tmp_path / "noise.png")).choices[0].message.refusal
         with pytest.raises(openai.BadRequestError, match="no picture"):
             ask(url, reply_model("mug"))
-        assert [model.id for model in openai.OpenAI(api_key="any", base_url=url).models.list()] == ["demo-teacher"]
+        assert [model.id for model in openai.OpenAI(api_key="any", base_url=url).models.list()] == ["demo-annotator"]
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{url}/models", trust_env=False)
 
@@ -118,7 +118,7 @@ def test_a_folder_that_is_no_catalogue_is_an_error(tmp_path):
 
 def test_it_ends_when_the_process_that_started_it_is_killed(rendered):
     script = (
-        "import sys, time, pathlib; from attrloop.pipelines.demo.teacher import serving\n"
+        "import sys, time, pathlib; from attrloop.pipelines.demo.stand_in import serving\n"
         "with serving(pathlib.Path(sys.argv[1])) as url:\n    print(url, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(rendered)], stdout=subprocess.PIPE, text=True) as parent:
@@ -132,4 +132,4 @@ def test_it_ends_when_the_process_that_started_it_is_killed(rendered):
         except httpx2.TransportError:
             return
         time.sleep(0.1)
-    pytest.fail("the teacher outlived the process that started it")
+    pytest.fail("the annotator outlived the process that started it")
