@@ -4,10 +4,8 @@ The first pass reads the chains a batch of shards at a time (a sample never cros
 tallies. The second needs all tallies, which are small: it applies the gate, the contrast balance and the caps as cuts per group.
 """
 
-import io
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.console import Console
 from attrloop.components.catalogue.prompts import completion
 from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
 from attrloop.components.digests import file_digest
-from attrloop.components.errors import explained_disk, fail
+from attrloop.components.errors import fail
 from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
@@ -31,6 +29,7 @@ from attrloop.components.run.progress import progress
 from attrloop.components.run.workspace import LABELS, Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.parquet import write_parquet
 
 BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
@@ -152,8 +151,8 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
             rows, counted = (out.folder / _WORK / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
             if not counted.exists():  # written after the candidates
                 chains, samples = vote(pl.read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
-                _write(candidates(chains, samples, rules, config.pairs_per_sample), rows)
-                _write(tally(samples), counted)
+                write_parquet(candidates(chains, samples, rules, config.pairs_per_sample), rows)
+                write_parquet(tally(samples), counted)
                 out.keep(f"{_WORK}/{rows.name}")
                 out.keep(f"{_WORK}/{counted.name}")
             parts.append(rows)
@@ -162,12 +161,6 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
     nothing = {name: pl.String for name in TALLY} | {"bin": pl.Int64, "right": pl.Boolean, "count": pl.Int64}
     counts = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
     return parts, counts
-
-
-def _write(frame: pl.DataFrame, target: Path) -> None:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    write_atomic(target, buffer.getvalue())
 
 
 def _second_pass(
@@ -184,10 +177,7 @@ def _second_pass(
     opened = cells_of(passed)
     table = cuts(passed, opened, limits(opened, config, rules))
     target = out.folder / "pairs.parquet"
-    temporary = target.with_name(f".tmp-{target.name}")
-    with explained_disk(str(target)):
-        kept(passed, table).select(list(Pair.model_fields)).sink_parquet(temporary, row_group_size=BATCH_CHAINS)
-    os.replace(temporary, target)
+    write_parquet(kept(passed, table).select(list(Pair.model_fields)), target, row_group_size=BATCH_CHAINS)
     report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
     write_atomic(out.folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
     show(report, Console())

@@ -1,36 +1,64 @@
-"""Local files, written in one step: readers see the old content or the new, never a part."""
+"""Local files that are written in one step: a reader sees the old content or the new one, never a part of it."""
 
 import os
-import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrloop.components.errors import explained_disk
 
-TEMPORARY = ".tmp-"  # how the names of files begin that are not finished
+TEMPORARY = ".tmp-"  # prefix of the names of unfinished files
 
 
 def cache_folder() -> Path:
-    """The local folder for copies and for what can be computed again: ATTRLOOP_CACHE, by default `attrloop` in the user's cache folder."""
+    """The local folder for copies and for what can be computed again.
+
+    It is ATTRLOOP_CACHE, or `attrloop` in the user's cache folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ATTRLOOP_CACHE") or Path(base, "attrloop")).absolute()
 
 
-def unfinished(target: Path, data: bytes) -> Path:
-    """A file with the data beside `target`, on the disk, to be renamed or linked."""
-    with explained_disk(str(target)):
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+@contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """Yields an unused name beside `target` to write a file to. A file that still has this name afterwards is removed.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _unused(target)
     try:
-        with explained_disk(str(target)), os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        with explained_disk(str(target)):
+            yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yields a temporary name to write a file to, then flushes the file to the disk and renames it to `target`.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    with unfinished(target) as temporary:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(name)
-        raise
-    return Path(name)
+        os.replace(temporary, target)
 
 
 def write_atomic(target: Path, data: bytes) -> None:
-    """Creates or replaces a local file in one step: readers see the old content or the new, never a part."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(unfinished(target, data), target)
+    """Creates or replaces a local file in one step.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    with replacing(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def _unused(target: Path) -> Path:
+    return target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")

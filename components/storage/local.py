@@ -34,15 +34,12 @@ class LocalStore:
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._at(path)
-        with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = unfinished(target, data)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
+        with _explained(target), unfinished(target) as temporary:
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
         return True
 
     def remove(self, prefix: str) -> None:

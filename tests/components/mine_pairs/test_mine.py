@@ -12,6 +12,7 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace
 from tests.components.mine_pairs.samples import EASY, Mined, label, sample
+from tests.disk import full_disk
 
 
 def test_the_majority_is_preferred_over_the_strongest_listed_rival_on_the_view_that_misleads_most(mined: Mined) -> None:
@@ -286,8 +287,6 @@ def test_a_full_disk_is_a_clear_error_and_the_same_call_then_goes_on(tmp_path: P
     expected = Path(ws.store.root, mine(ws.store.root, STAGE)).read_bytes()
     folder = ws.store.folder(f"{STAGE}/pairs")
     (folder / "manifest.json").unlink()
-    (folder / ".tmp-pairs.parquet").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"pairs\.parquet: no space left"):
+    with full_disk("pairs.parquet"), pytest.raises(InputError, match=r"pairs\.parquet: no space left"):
         mine(ws.store.root, STAGE)
-    (folder / ".tmp-pairs.parquet").unlink()
     assert Path(ws.store.root, mine(ws.store.root, STAGE)).read_bytes() == expected

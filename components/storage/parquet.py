@@ -1,0 +1,20 @@
+"""Parquet files that are written in one step."""
+
+from pathlib import Path
+
+import polars as pl
+
+from attrloop.components.storage.files import replacing
+
+
+def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path, row_group_size: int | None = None) -> None:
+    """Creates or replaces a local Parquet file. A lazy frame streams to the disk and is never in memory as a whole.
+
+    Args:
+        row_group_size: rows per row group; None leaves the choice to polars.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    with replacing(path) as temporary:
+        frame.lazy().sink_parquet(temporary, row_group_size=row_group_size, engine="streaming")
