@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attrloop.components.digests import digest, file_digest
 from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.run.reporting import made
 from attrloop.components.storage.store import INPUTS, MANIFEST, Store
 
 
@@ -86,6 +87,7 @@ class Artifact:
         content = digest([[str(p.relative_to(self.folder)), file_digest(p)] for p in members])
         self.manifest = Manifest(kind=kind, counts=counts, files=names, digest=content, made_from=self.made_from)
         self.store.write(f"{self.path}/{MANIFEST}", self.manifest.model_dump_json(indent=1).encode())
+        made()
         return self.manifest
 
     def _check_own(self) -> None:

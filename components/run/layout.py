@@ -21,6 +21,7 @@ REGISTER = "register"
 REGISTRATION = f"{REGISTER}/result.json"
 PROMOTE = "promote"
 PROMOTION = f"{PROMOTE}/result.json"
+EVENTS = "events"  # what the steps say they do, one JSON object for each attempt of a step
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
 
 
@@ -77,3 +78,8 @@ def predictions(split: str, stage: str) -> str:
 def metrics(split: str, stage: str) -> str:
     """The figures of a stage on a split, JSON: a `results.Evaluation`."""
     return f"{evaluation(split, stage)}/metrics.json"
+
+
+def event(name: str) -> str:
+    """The event of one attempt of a step."""
+    return f"{EVENTS}/{name}.json"

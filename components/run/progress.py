@@ -1,10 +1,9 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: told to the step's event, and shown as a bar on a terminal, as plain lines elsewhere."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from rich.progress import (
     BarColumn,
@@ -17,17 +16,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from attrloop.components.run import reporting
+
+_EVERY = 2.0  # seconds between two plain lines
+
 
 @contextmanager
 def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
-    """A progress bar with rate and time left; plain lines where the output is no terminal."""
-    count, rate = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    """Shows and reports how far some work is; call `advance` on what it yields.
+
+    Args:
+        title: what is done.
+        total: how much there is to do; None when nobody knows.
+        unit: what `total` counts, e.g. `listings`.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        count,
-        rate,
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -35,22 +43,30 @@ def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
         yield Ticker(bar, bar.add_task(title, total=total, rate=""), unit)
 
 
-@dataclass
 class Ticker:
-    bar: Progress
-    task: TaskID
-    unit: str
-    told: float = field(default_factory=time.monotonic)
+    """Counts the work that is done; any thread may advance it."""
+
+    def __init__(self, bar: Progress, task: TaskID, unit: str) -> None:
+        self._bar, self._task, self._unit = bar, task, unit
+        self._told = time.monotonic()
+        self._report = reporting.current()  # here, since threads that the step starts have none
+        self._tell()
 
     def advance(self, count: int = 1) -> None:
-        """Counts work that is done; where the output is no terminal, says so every two seconds and at the end."""
-        task = self.bar.tasks[0]
-        self.bar.advance(self.task, count)
+        """Counts work that is done; where the output is no terminal, prints it every two seconds and at the end."""
+        self._bar.advance(self._task, count)
+        task = self._bar.tasks[0]
         if task.speed:
-            self.bar.update(self.task, rate=f"{task.speed:,.1f} {self.unit}/s")
+            self._bar.update(self._task, rate=f"{task.speed:,.1f} {self._unit}/s")
+        self._tell()
         now = time.monotonic()
-        if self.bar.disable and (now - self.told > 2 or task.finished):
-            self.told = now
+        if self._bar.disable and (now - self._told > _EVERY or task.finished):
+            self._told = now
             left = f", {task.time_remaining:.0f} s left" if task.time_remaining else ""
             of = f"/{task.total:,.0f}" if task.total is not None else ""
             print(f"{task.description}: {task.completed:,.0f}{of} {task.fields['rate']}{left}".rstrip(), flush=True)
+
+    def _tell(self) -> None:
+        task = self._bar.tasks[0]
+        if self._report:
+            self._report.tell(doing=task.description, done=task.completed, total=task.total, unit=self._unit)
