@@ -7,13 +7,14 @@ import time
 
 from attrloop.components.errors import fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
-from attrloop.components.register_adapter.versions import adapter_digest, adapter_files
+from attrloop.components.run import layout
+from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store
 
-STAGE, ADAPTER, SETTINGS = "start", "start/adapter", "start/settings.json"
+ADAPTER = layout.adapter(layout.START)
 log = logging.getLogger(__name__)
 
 
@@ -32,13 +33,13 @@ def fetch(workspace: str, adapter: str = "") -> str:
         AttrloopError: the registry is away, or holds a model there that attrloop did not register.
     """
     ws = Workspace.open(workspace)
-    if read_manifest(ws.store, "sft") is not None:
+    if read_manifest(ws.store, layout.SFT) is not None:
         raise fail(
             ws.store.root,
             "this workspace holds a run that trained its own first adapter",
             "Give another folder, so that nothing of it is replaced",
         )
-    manifest, asked = read_manifest(ws.store, STAGE), {"asked": adapter, "data": ws.data_digest}
+    manifest, asked = read_manifest(ws.store, layout.START), {"asked": adapter, "data": ws.data_digest}
     if manifest is not None and asked.items() <= manifest.made_from.items():
         log.info("reusing %s", manifest.made_from["origin"])
     else:
@@ -50,9 +51,14 @@ def fetch(workspace: str, adapter: str = "") -> str:
                 "Give another folder for the run that starts from it",
             )
         with opened(ws.config, ws.store.root, name) as origin:
-            copy(ws.store, STAGE, {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)}, origin)
+            copy(
+                ws.store,
+                layout.START,
+                {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)},
+                origin,
+            )
             log.info("starting from %s", origin.name)
-    config = as_trained(ws.config, json.loads(ws.store.read(SETTINGS)))
+    config = as_trained(ws.config, json.loads(ws.store.read(layout.START_SETTINGS)))
     if config != ws.config:
         Workspace.create(ws.store.root, config)
     return ADAPTER

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.evaluate.facts import STATE
-from attrloop.components.register_adapter.versions import ADAPTER
+from attrloop.components.run import layout
 from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.run.workspace import CONFIG
 from attrloop.components.storage import inputs
 from attrloop.components.storage.store import open_store
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.names import ADAPTER, CHAMPION
+from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, shown_uri
 
 REGISTRY = "models:/"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -50,7 +49,7 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
         InputError: not an adapter's name.
         AttrloopError: no such alias, the registry is away.
     """
-    adapter = adapter or f"{REGISTRY}{config.tracking.model_name}@{tracking.CHAMPION}"
+    adapter = adapter or f"{REGISTRY}{config.tracking.model_name}@{CHAMPION}"
     if not adapter.startswith(REGISTRY):
         return inputs.absolute(adapter).rstrip("/")
     found = _REGISTERED.fullmatch(adapter)
@@ -60,9 +59,9 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
         return adapter
     from mlflow.exceptions import MlflowException
 
-    uri = tracking.resolve_uri(config, root)
-    client = tracking.connect(uri)
-    with tracking.explained(uri):
+    uri = resolve_uri(config, root)
+    client = connect(uri)
+    with explained(uri):
         try:
             return (
                 f"{REGISTRY}{found['name']}/{client.get_model_version_by_alias(found['name'], found['alias']).version}"
@@ -71,9 +70,7 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             remedy = "Run the loop first, or name a version"
-            raise fail(
-                adapter, f"nothing is registered under this name at {tracking.shown_uri(uri)}", remedy
-            ) from error
+            raise fail(adapter, f"nothing is registered under this name at {shown_uri(uri)}", remedy) from error
 
 
 @contextmanager
@@ -85,7 +82,7 @@ def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
         AttrloopError: a version that is not there or was not registered by attrloop, the registry is away.
     """
     if name.startswith(REGISTRY):
-        with registered(tracking.resolve_uri(config, root), name) as origin:
+        with registered(resolve_uri(config, root), name) as origin:
             yield origin
     else:
         yield _of_a_run(name)
@@ -105,20 +102,20 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
-        with tracking.explained(uri), tracking.fluent(uri):
+        with explained(uri), fluent(uri):
             mlflow.artifacts.download_artifacts(model, dst_path=folder)
             settings = mlflow.models.Model.load(folder).flavors.get("python_function", {}).get("config") or {}
         adapter = Path(folder, "artifacts", ADAPTER)
         if "base" not in settings or not adapter.is_dir():
             raise AttrloopError(
-                f"{model} was not registered by attrloop: name, or move the alias {tracking.CHAMPION} to, a version that was"
+                f"{model} was not registered by attrloop: name, or move the alias {CHAMPION} to, a version that was"
             )
         yield Origin(model, adapter, settings)
 
 
 def _of_a_run(uri: str) -> Origin:
     root, path = uri, ""
-    while not (store := open_store(root)).exists(CONFIG):
+    while not (store := open_store(root)).exists(layout.CONFIG):
         root, _, last = root.rpartition("/")
         path = f"{last}/{path}".rstrip("/")
         if root.count("/") < (3 if "://" in uri else 1):
@@ -128,16 +125,16 @@ def _of_a_run(uri: str) -> Origin:
                 "Give a run's folder, an adapter in it, or models:/NAME@champion",
             )
     if not path:
-        if not store.exists(STATE):
+        if not store.exists(layout.STATE):
             raise fail(
                 uri, "this run has evaluated no adapter yet", "Let it run to its end, or name an adapter's folder"
             )
-        path = LoopState.model_validate_json(store.read(STATE)).best.adapter
+        path = LoopState.model_validate_json(store.read(layout.STATE)).best.adapter
     if not store.exists(f"{path}/adapter_config.json"):
         raise fail(
             f"{root}/{path}", "no adapter there", "Give a run's folder, or an adapter in it, e.g. .../sft/adapter"
         )
-    config = RunConfig.model_validate_json(store.read(CONFIG))
+    config = RunConfig.model_validate_json(store.read(layout.CONFIG))
     settings = (
         config.model.model_dump(mode="json")
         | config.prompt.model_dump(mode="json")

@@ -24,9 +24,10 @@ from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
-from attrloop.components.run.workspace import LABELS, Workspace
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
@@ -91,7 +92,7 @@ def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
-    labels = [label for _, label in read_rows(ws.store.file(LABELS), Label)]
+    labels = [label for _, label in read_rows(ws.store.file(layout.LABELS), Label)]
     usable = [
         (x.listing, x.attribute, x.value, completion(x.rationale, x.value))
         for x in labels

@@ -12,12 +12,14 @@ from attrloop.components.evaluate.evaluate import METRICS, PREDICTIONS, evaluate
 from attrloop.components.fetch_adapter.fetch import copy
 from attrloop.components.fetch_adapter.origin import as_trained, registered
 from attrloop.components.promote.ledger import Entry, Ledger
-from attrloop.components.register_adapter.versions import ADAPTER, adapter_digest
+from attrloop.components.run import layout
+from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.state import LoopState
-from attrloop.components.run.workspace import LABELS, Workspace
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.store import MANIFEST, open_store
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.names import ADAPTER, CHAMPION
+from attrloop.components.tracking.server import connect, explained, resolve_uri, runs_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +32,7 @@ def alias(client: "MlflowClient", name: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(client.get_model_version_by_alias(name, tracking.CHAMPION).version)
+        return str(client.get_model_version_by_alias(name, CHAMPION).version)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -79,11 +81,11 @@ def evaluate_champion(workspace: str, state_json: str) -> None:
     What keeps it from that is told and no more: what this run has made must be registered all the same.
     """
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
-    uri, name = tracking.resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
+    uri, name = resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
     try:
-        client = tracking.connect(uri)
-        with tracking.explained(uri):
-            version = champion(client, name, Ledger(open_store(tracking.runs_folder(ws.store.root)), name).head())
+        client = connect(uri)
+        with explained(uri):
+            version = champion(client, name, Ledger(open_store(runs_folder(ws.store.root)), name).head())
             if version:
                 champion_predictions(ws, state, client, uri, name, version)
     except AttrloopError as error:
@@ -123,7 +125,7 @@ def champion_predictions(
                 f"version {version} {what}. Start the same command again, or make another version champion (attrloop rollback --to)."
             )
         log.info("decoding %s on this run's gold", who)
-        home = _guest(ws, uri, f"models:/{name}/{version}", f"champions/{version}")
+        home = _guest(ws, uri, f"models:/{name}/{version}", f"{layout.CHAMPIONS}/{version}")
         evaluate(home.store.root, {who: f"source/{ADAPTER}"}, "test")
         for file in (PREDICTIONS, METRICS):
             shutil.copy(home.store.file(f"evaluate/test/{who}/{file}"), stage.folder / file)
@@ -140,6 +142,6 @@ def _guest(ws: Workspace, uri: str, model: str, path: str) -> Workspace:
         evaluation = config.evaluate.model_copy(update={"max_new_tokens": origin.settings["max_new_tokens"]})
         guest = Workspace.create(f"{ws.store.root}/{path}", config.model_copy(update={"evaluate": evaluation}))
         copy(guest.store, "source", {"adapter": adapter_digest(origin.folder)}, origin)
-    for path in (LABELS, f"annotate/{MANIFEST}"):
+    for path in (layout.LABELS, f"{layout.ANNOTATE}/{MANIFEST}"):
         guest.store.write(path, ws.store.read(path))
     return guest

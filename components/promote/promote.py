@@ -19,7 +19,9 @@ from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import open_store
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.code import actor, git_sha
+from attrloop.components.tracking.names import CHAMPION
+from attrloop.components.tracking.server import connect, explained, resolve_uri, runs_folder, shown_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,16 +53,16 @@ def promote(workspace: str, state_json: str) -> str:
     if not ws.store.exists("register/result.json"):
         raise fail(f"{ws.store.root}/register", "no registered version", "Run register before promote")
     registered = json.loads(ws.store.read("register/result.json"))
-    uri = tracking.resolve_uri(ws.config, ws.store.root)
+    uri = resolve_uri(ws.config, ws.store.root)
     stage = Artifact(ws.store, "promote", _made_from(ws, state, uri))
     if stage.manifest is not None:
         log.info("reusing the decision on version %s", registered["model_version"])
         return str(json.loads(ws.store.read(RESULT))["action"])
-    client = tracking.connect(uri)
+    client = connect(uri)
     name, version = registered["model"], str(registered["model_version"])
-    with tracking.explained(uri):
+    with explained(uri):
         _require(client, uri, name, version)
-        ledger = Ledger(open_store(tracking.runs_folder(ws.store.root)), name)
+        ledger = Ledger(open_store(runs_folder(ws.store.root)), name)
         gate = digest(ws.config.promote.model_dump(mode="json"), ws.data_digest)
         entry = settle(
             ledger,
@@ -95,10 +97,10 @@ def rollback(workspace: str, to: str = "", reason: str = "", who: str = "") -> E
         AttrloopError: there is nothing to go back to, no such version, the tracking server is away.
     """
     ws = Workspace.open(workspace)
-    uri, name = tracking.resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
-    ledger, client = Ledger(open_store(tracking.runs_folder(ws.store.root)), name), tracking.connect(uri)
-    with tracking.explained(uri):
-        entry = _roll_back(ledger, client, uri, to, reason, who or tracking.actor())
+    uri, name = resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
+    ledger, client = Ledger(open_store(runs_folder(ws.store.root)), name), connect(uri)
+    with explained(uri):
+        entry = _roll_back(ledger, client, uri, to, reason, who or actor())
         show(ledger, client)
     return entry
 
@@ -156,7 +158,7 @@ def show(ledger: Ledger, client: "MlflowClient") -> str | None:
         champion = head.after if head else None
         if champion:
             try:
-                client.set_registered_model_alias(ledger.model, tracking.CHAMPION, champion)
+                client.set_registered_model_alias(ledger.model, CHAMPION, champion)
             except (
                 MlflowException
             ) as error:  # of two that make an alias at the same moment, MLflow's database refuses one
@@ -165,7 +167,7 @@ def show(ledger: Ledger, client: "MlflowClient") -> str | None:
                     raise
                 continue
         elif head and challenge.alias(client, ledger.model):
-            client.delete_registered_model_alias(ledger.model, tracking.CHAMPION)
+            client.delete_registered_model_alias(ledger.model, CHAMPION)
         if ledger.head() == head:
             return champion
 
@@ -208,8 +210,8 @@ def _entry(
             "from": before,
             "to": after,
             "reason": reason,
-            "git_sha": tracking.git_sha(),
-            "actor": tracking.actor(),
+            "git_sha": git_sha(),
+            "actor": actor(),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
@@ -218,7 +220,7 @@ def _entry(
 def _require(client: "MlflowClient", uri: str, name: str, version: str) -> None:
     if not challenge.exists(client, name, version):
         raise AttrloopError(
-            f"there is no version {version} of {name} at {tracking.shown_uri(uri)}: register it there, or set another tracking.uri"
+            f"there is no version {version} of {name} at {shown_uri(uri)}: register it there, or set another tracking.uri"
         )
 
 

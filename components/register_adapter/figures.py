@@ -9,7 +9,7 @@ from attrloop.components.run.artifact import Manifest, read_manifest
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.tracking.server import slugs
+from attrloop.components.tracking.names import slugs
 
 SPLITS = ("test", "validation")
 _LONGEST = 250  # characters of a parameter's value: longer ones are cut, the artifact config.json has them whole

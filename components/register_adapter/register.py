@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from attrloop.components.digests import digest
 from attrloop.components.register_adapter import figures, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
+from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.code import code_digest
+from attrloop.components.tracking.server import connect, experiment_id, explained, injected_run, resolve_uri, shown_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,15 +46,15 @@ def register(workspace: str, state_json: str) -> str:
     """
     began = time.monotonic()
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
-    uri = tracking.resolve_uri(ws.config, ws.store.root)
+    uri = resolve_uri(ws.config, ws.store.root)
     stage = Artifact(ws.store, RESULT.rpartition("/")[0], _made_from(ws, state, uri))
     if stage.manifest is not None:
         number = json.loads(ws.store.read(RESULT))["model_version"]
         log.info("reusing version %s of %s", number, ws.config.tracking.model_name)
         return str(number)
     evaluated = figures.scores(ws, state)
-    client = tracking.connect(uri)
-    with tracking.explained(uri):
+    client = connect(uri)
+    with explained(uri):
         result = _Loop.of(ws, state, client, uri, evaluated, digest(stage.made_from)).track()
     write_atomic(stage.folder / "result.json", json.dumps(result, indent=1).encode())
     stage.finish(
@@ -69,9 +71,9 @@ def attach(workspace: str, names: tuple[str, ...] = ("report.html", "summary.jso
     """
     ws = Workspace.open(workspace)
     result = figures.read_json(ws, RESULT)
-    uri = tracking.resolve_uri(ws.config, ws.store.root)
-    client = tracking.connect(uri)
-    with tracking.explained(uri):
+    uri = resolve_uri(ws.config, ws.store.root)
+    client = connect(uri)
+    with explained(uri):
         for name in names:
             if result and ws.store.exists(name):
                 client.log_artifact(result["parent_run"], str(ws.store.file(name)))
@@ -116,15 +118,15 @@ class _Loop:
         evaluated: dict[str, dict[str, dict[str, Any]]],
         inputs: str,
     ) -> "_Loop":
-        joined = tracking.injected_run(uri)
+        joined = injected_run(uri)
         experiment = (
             client.get_run(joined).info.experiment_id
             if joined
-            else tracking.experiment(client, uri, ws.config.tracking.experiment)
+            else experiment_id(client, uri, ws.config.tracking.experiment)
         )
         tags = {
             "data_digest": ws.data_digest,
-            "code_digest": tracking.code_digest(),
+            "code_digest": code_digest(),
             "config_digest": ws.config.digest(),
         }
         return _Loop(
@@ -147,14 +149,14 @@ class _Loop:
             runs[outcome.stage], start = self._stage(parent, outcome, start, end), end
         number = self._version(runs[self.state.best.stage])
         self.runs.log(parent.info.run_id, tags={"model_version": f"{self.ws.config.tracking.model_name} {number}"})
-        if parent.info.run_id != tracking.injected_run(self.uri):  # an orchestrator ends its runs itself
+        if parent.info.run_id != injected_run(self.uri):  # an orchestrator ends its runs itself
             self.client.set_terminated(parent.info.run_id, "FINISHED", start)
         return {
             "model": self.ws.config.tracking.model_name,
             "model_version": number,
             "stage": self.state.best.stage,
             "adapter_digest": self._digest(self.state.best),
-            "tracking_uri": tracking.shown_uri(self.uri),
+            "tracking_uri": shown_uri(self.uri),
             "experiment": self.runs.experiment,
             "parent_run": parent.info.run_id,
             "runs": runs,
@@ -225,7 +227,7 @@ class _Loop:
         return number
 
     def _digest(self, outcome: Outcome) -> str:
-        return versions.adapter_digest(self.ws.store.folder(outcome.adapter))
+        return adapter_digest(self.ws.store.folder(outcome.adapter))
 
     def _tags(self, outcome: Outcome) -> dict[str, str]:
         """A stage's ancestry."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 
-from attrloop.components.tracking.server import actor, git_sha, injected_run
+from attrloop.components.tracking.code import actor, git_sha
+from attrloop.components.tracking.server import injected_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

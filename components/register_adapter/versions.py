@@ -5,36 +5,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrloop.components.digests import digest, file_digest
-from attrloop.components.errors import fail
+from attrloop.components.digests import digest
 from attrloop.components.model.requirements import read_requirements
+from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.names import ADAPTER, CANDIDATE
+from attrloop.components.tracking.server import fluent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-ADAPTER = "adapter"  # name of the logged model, and of the adapter among its artifacts
-_SAFE = {".json", ".safetensors", ".md", ".txt"}  # what is taken of an adapter folder: nothing that unpickles
 _MODEL = Path(__file__).with_name("model.py")
-
-
-def adapter_files(folder: Path) -> list[Path]:
-    """The files of a PEFT folder that are registered: settings, safetensors, notes.
-
-    Raises:
-        InputError: it holds no safetensors.
-    """
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in _SAFE)
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise fail(str(folder), "no adapter in safetensors format", "Train the stage again")
-    return files
-
-
-def adapter_digest(folder: Path) -> str:
-    """Digest of an adapter's registered files, by which its version is known again."""
-    return digest([[file.name, file_digest(file)] for file in adapter_files(folder)])
 
 
 def model_config(ws: Workspace) -> dict[str, Any]:
@@ -61,7 +43,7 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
     for model in client.search_logged_models([client.get_run(run).info.experiment_id], query):
         if model.status == LoggedModelStatus.READY:  # a killed upload stays pending
             return model.model_id
-    with tracking.fluent(uri), tempfile.TemporaryDirectory() as temporary:
+    with fluent(uri), tempfile.TemporaryDirectory() as temporary:
         safe = Path(temporary, ADAPTER)  # MLflow keeps the folder's own name
         safe.mkdir()
         for file in adapter_files(folder):
@@ -112,11 +94,11 @@ def register_version(client: "MlflowClient", uri: str, name: str, model: str, ta
     if known:
         number = int(known[0].version)
     else:
-        with tracking.fluent(uri):
+        with fluent(uri):
             number = int(
                 mlflow.register_model(
                     f"models:/{model}", name, tags={**tags, "model_digest": digests["model_digest"]}
                 ).version
             )
-    client.set_registered_model_alias(name, tracking.CANDIDATE, str(number))
+    client.set_registered_model_alias(name, CANDIDATE, str(number))
     return number

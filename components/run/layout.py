@@ -17,6 +17,7 @@ LABELS = f"{ANNOTATE}/labels.jsonl"
 ANNOTATE_REPORT = f"{ANNOTATE}/report.json"
 SFT = "sft"
 START = "start"  # an adapter that was trained before, brought into this run
+START_SETTINGS = f"{START}/settings.json"
 REGISTER = "register"
 REGISTRATION = f"{REGISTER}/result.json"
 PROMOTE = "promote"

@@ -10,22 +10,16 @@ from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.records import Label, Listing, read_labels, read_listings
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError
+from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
 from attrloop.components.storage.store import Store, open_store
 from attrloop.components.validation import problem_of
 
-CONFIG = "config.json"
-LABELS = "annotate/labels.jsonl"
-
 
 @dataclass
 class Workspace:
-    """Opened by every component from one string, the workspace's URI.
-
-    Layout: `config.json`, `preflight/`, `annotate/`, `sft/`, `iteration-<k>/{chains,pairs,dpo}/`, `evaluate/<stage>/`, `register/`,
-    `promote/`, `report.html`, `summary.json`.
-    """
+    """Every component opens it from one string, the workspace's URI. `layout` says where everything lies in it."""
 
     store: Store
     config: RunConfig
@@ -39,15 +33,17 @@ class Workspace:
         """
         store = open_store(uri)
         try:
-            return Workspace(store, RunConfig.model_validate_json(store.read(CONFIG)))
+            return Workspace(store, RunConfig.model_validate_json(store.read(layout.CONFIG)))
         except ValidationError as error:  # of another version, or edited
-            raise InputError([problem_of(fault, None, f"{store.root}/{CONFIG}") for fault in error.errors()]) from error
+            raise InputError(
+                [problem_of(fault, None, f"{store.root}/{layout.CONFIG}") for fault in error.errors()]
+            ) from error
 
     @staticmethod
     def create(uri: str, config: RunConfig) -> "Workspace":
         """Writes the config; the same run again finds its own workspace."""
         store = open_store(uri)
-        store.write(CONFIG, config.model_dump_json(indent=1).encode())
+        store.write(layout.CONFIG, config.model_dump_json(indent=1).encode())
         return Workspace(store, config)
 
     @cached_property
@@ -70,7 +66,9 @@ class Workspace:
     def labels(self, split: str) -> list[Label]:
         """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""
         return [
-            label for label in read_labels(self.store.file(LABELS), self.schema, self.listings) if label.split == split
+            label
+            for label in read_labels(self.store.file(layout.LABELS), self.schema, self.listings)
+            if label.split == split
         ]
 
     def question(self, listing: Listing, attribute: str) -> str:

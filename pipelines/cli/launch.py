@@ -43,8 +43,8 @@ def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> N
         iterations: replaces the demo's number of iterations.
         fresh: begins again.
     """
-    from attrloop.pipelines.demo.products import write_catalogue
     from attrloop.pipelines.demo.demo import demo_config
+    from attrloop.pipelines.demo.products import write_catalogue
     from attrloop.pipelines.demo.stand_in import serving
 
     catalogue = runs.absolute() / f"demo-catalogue-{seed}"
@@ -235,10 +235,10 @@ def results(workspace: str, console: Console) -> None:
 
 
 def _of_a_run(workspace: str) -> str:
-    from attrloop.components.run.workspace import CONFIG
+    from attrloop.components.run import layout
 
     store = open_store(workspace)
-    if not store.exists(CONFIG):
+    if not store.exists(layout.CONFIG):
         raise fail(
             workspace,
             "not the folder of a run",

@@ -13,7 +13,8 @@ from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.run.config import RunConfig, load_config
 from attrloop.components.storage.store import open_store
-from attrloop.components.tracking.server import code_digest, slug
+from attrloop.components.tracking.code import code_digest
+from attrloop.components.tracking.names import slug
 from attrloop.pipelines.definitions.cluster import Cluster, no_images
 from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled
 

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient, artifacts
 from mlflow.entities import Run
 
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import connect, fluent
 from tests.acceptance.conftest import Done
 from tests.acceptance.world import finished
 
@@ -39,7 +39,7 @@ def stopped(run_of: Callable[..., Done], one: Done) -> Done:
 def tracked(done: Done) -> tuple[MlflowClient, str, dict[str, Run]]:
     """The tracking store's client and URI, and the runs of the stages by their names."""
     uri = f"sqlite:///{done.workspace.parent}/mlflow.db"
-    client = tracking.connect(uri)
+    client = connect(uri)
     (experiment,) = (found for found in client.search_experiments() if found.name == "attrloop-demo")
     runs = client.search_runs([experiment.experiment_id])
     return client, uri, {run.data.tags["attrloop.stage"]: run for run in runs}
@@ -59,7 +59,7 @@ def expect(done: Done, stages: list[str]) -> None:
     version = client.get_model_version_by_alias("demo-attribute-adapter", "candidate")
     assert version.tags["stage"] == best and int(version.version) == summary["model_version"]
     assert version.run_id == runs[best].info.run_id
-    with tracking.fluent(uri):
+    with fluent(uri):
         folder = Path(artifacts.download_artifacts(f"models:/demo-attribute-adapter/{version.version}"))
     (registered,) = folder.rglob("adapter_model.safetensors")
     adapter = "sft/adapter" if best == "sft" else f"{best}/dpo/adapter"

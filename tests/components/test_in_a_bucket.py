@@ -20,7 +20,6 @@ from attrloop.components.register_adapter.register import register
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.run.workspace import LABELS
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
 from attrloop.components.storage.store import Store, open_store
@@ -142,4 +141,4 @@ def test_a_run_in_a_bucket_is_registered_promoted_and_rolled_back(bucket: str, r
         file.path for file in client.list_artifacts(parent)
     }
     assert rollback(uri).after == str(client.get_model_version_by_alias("attribute-adapter", "champion").version) == "1"
-    assert read_manifest(open_store(uri), "promote") is not None and open_store(uri).exists(LABELS)
+    assert read_manifest(open_store(uri), "promote") is not None and open_store(uri).exists("annotate/labels.jsonl")

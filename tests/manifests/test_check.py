@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.run.config import AnnotateConfig, TrackingConfig
-from attrloop.components.tracking.server import CHAMPION
+from attrloop.components.tracking.names import CHAMPION
 from attrloop.pipelines.definitions.resources import MODELS, STAGES, parameters
 from manifests.check.__main__ import main
 from manifests.check.build import ROOT, Document, containers, schema_problems

@@ -23,7 +23,7 @@ from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import connect, experiment_id
 from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
 from attrloop.pipelines.local.runner import labels_of, run_local
 from tests.small import COLOURS
@@ -197,8 +197,8 @@ def test_labels_alone_need_no_loop(trained: Callable[[str], Path], tmp_path: Pat
 def test_the_loop_goes_on_from_the_champion(trained: Callable[[str], Path], tmp_path: Path) -> None:
     source = Workspace.open(str(trained("qwen2_5_vl") / "run"))
     config, uri = gold(source.config, tmp_path / "labels.jsonl"), f"sqlite:///{tmp_path}/mlflow.db"
-    client = tracking.connect(uri)
-    first = client.create_run(tracking.experiment(client, uri, "attrloop")).info.run_id
+    client = connect(uri)
+    first = client.create_run(experiment_id(client, uri, "attrloop")).info.run_id
     adapter = source.store.folder("sft/adapter")
     model = log_model(client, uri, first, adapter, model_config(source))
     assert (

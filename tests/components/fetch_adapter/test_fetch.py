@@ -11,7 +11,7 @@ from attrloop.components.evaluate.facts import Facts
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.register_adapter.register import register
-from attrloop.components.register_adapter.versions import adapter_digest
+from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import PromptConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome

@@ -20,7 +20,7 @@ from attrloop.components.register_adapter.register import register
 from attrloop.components.run.config import PromoteConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.storage.store import open_store
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import connect
 from tests.tracked import VERTICALS, Run, answers, evaluate, make_run
 
 NAME = "attribute-adapter"
@@ -141,7 +141,7 @@ def test_a_champion_of_this_very_run_is_judged_by_the_predictions_that_are_there
 
 
 def test_a_champion_in_mlflow_from_before_the_ledger_is_respected(runs: Path) -> None:
-    client = tracking.connect(uri_of(runs))
+    client = connect(uri_of(runs))
     one, two = versions(client, 2)
     client.set_registered_model_alias(NAME, "champion", one)
     seen: list[str | None] = []
@@ -156,7 +156,7 @@ def test_a_champion_in_mlflow_from_before_the_ledger_is_respected(runs: Path) ->
 
 
 def test_an_alias_that_was_moved_by_hand_is_put_back(runs: Path) -> None:
-    client = tracking.connect(uri_of(runs))
+    client = connect(uri_of(runs))
     one, two = versions(client, 2)
     settle(ledger_of(runs), client, one, "gate", lambda _: passing())
     client.set_registered_model_alias(NAME, "champion", two)
@@ -164,7 +164,7 @@ def test_an_alias_that_was_moved_by_hand_is_put_back(runs: Path) -> None:
 
 
 def test_a_promoter_that_was_overtaken_while_setting_the_alias_does_not_leave_it_stale(runs: Path) -> None:
-    client = tracking.connect(uri_of(runs))
+    client = connect(uri_of(runs))
     one, two = versions(client, 2)
 
     class Overtaken(MlflowClient):
@@ -214,7 +214,7 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
 ) -> None:
     uri = request.getfixturevalue("server") if where == "server" else uri_of(runs)
     root = request.getfixturevalue("bucket") if where == "bucket" else str(runs)
-    client, run = tracking.connect(uri), make_run(runs, gold=40, accuracy={"base": 0.1, "sft": 0.2})
+    client, run = connect(uri), make_run(runs, gold=40, accuracy={"base": 0.1, "sft": 0.2})
     names, shares = versions(client, 12, "contended"), [0.1 + 0.07 * ((5 * k) % 12) for k in range(12)]
     gold = run.ws.labels("test")
     frames: dict[str | None, pl.DataFrame] = {
@@ -224,7 +224,7 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
     barrier = Barrier(12)
 
     def contend(version: str) -> None:
-        mine = tracking.connect(uri)
+        mine = connect(uri)
         barrier.wait()
         ledger = Ledger(open_store(root), "contended")
         config = PromoteConfig(resamples=200)
@@ -306,7 +306,7 @@ def test_what_is_missing_is_named(runs: Path) -> None:
     run.ws.store.remove("evaluate/test/sft")
     with pytest.raises(InputError, match="no predictions on test"):
         promote(run.uri, run.state)
-    tracking.connect(uri_of(runs)).delete_registered_model(NAME)
+    connect(uri_of(runs)).delete_registered_model(NAME)
     with pytest.raises(AttrloopError, match="no version 1 of attribute-adapter"):
         promote(run.uri, run.state)
 
@@ -315,7 +315,7 @@ def test_a_champion_that_is_gone_keeps_nothing_from_being_registered(runs: Path)
     first = make_run(runs, "first")
     register(first.uri, first.state)
     promote(first.uri, first.state)
-    tracking.connect(uri_of(runs)).delete_model_version(NAME, "1")
+    connect(uri_of(runs)).delete_model_version(NAME, "1")
     second = make_run(runs, "second", seed=1)
     evaluate_champion(second.uri, second.state)
     assert register(second.uri, second.state) == "2"

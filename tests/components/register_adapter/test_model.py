@@ -21,7 +21,7 @@ from attrloop.components.register_adapter.register import register
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import EvaluateConfig, ModelConfig, TrackingConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import fluent
 from tests.emulator import move
 from tests.tiny import ARCHITECTURES
 from tests.tracked import Run, make_run
@@ -80,7 +80,7 @@ def test_the_candidate_answers_as_evaluation_did(runs: Path, base: Path) -> None
     register(run.uri, run.state)
     frames = decoded(run, {"base": "", "sft": "sft/adapter"})
     assert frames["base"]["text"].to_list() != frames["sft"]["text"].to_list(), "the adapter makes a difference here"
-    with tracking.fluent(f"sqlite:///{runs}/mlflow.db"):
+    with fluent(f"sqlite:///{runs}/mlflow.db"):
         model = mlflow.pyfunc.load_model("models:/attribute-adapter@candidate")
     said = model.predict(asked(run, frames["sft"]))
     expected = frames["sft"].head(8)
@@ -94,7 +94,7 @@ def test_the_candidate_answers_as_evaluation_did(runs: Path, base: Path) -> None
 def model(runs: Path, tmp_path: Path) -> mlflow.pyfunc.PyFuncModel:
     run = make_real_run(runs, ARCHITECTURES["qwen2_5_vl"](tmp_path / "base"))
     register(run.uri, run.state)
-    with tracking.fluent(f"sqlite:///{runs}/mlflow.db"):
+    with fluent(f"sqlite:///{runs}/mlflow.db"):
         return mlflow.pyfunc.load_model("models:/attribute-adapter@candidate")
 
 

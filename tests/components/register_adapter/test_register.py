@@ -13,7 +13,7 @@ from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.register_adapter.register import attach, register
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import fluent
 from tests.tracked import Run, evaluate, make_run
 
 NAME = "attribute-adapter"
@@ -247,7 +247,7 @@ def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(
         "the orchestrator ends it"
     )
     assert found["sft"][0].data.tags["mlflow.parentRunId"] == outer
-    with tracking.fluent(server):
+    with fluent(server):
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@candidate"))
     assert (folder / "artifacts/adapter/adapter_model.safetensors").read_bytes() == run.ws.store.read(
         "iteration-1/dpo/adapter/adapter_model.safetensors"

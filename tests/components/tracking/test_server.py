@@ -1,6 +1,5 @@
 import os
 import socket
-import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,7 +12,15 @@ import pytest
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.config import RunConfig, TrackingConfig
-from attrloop.components.tracking import server as tracking
+from attrloop.components.tracking.server import (
+    connect,
+    experiment_id,
+    explained,
+    fluent,
+    injected_run,
+    resolve_uri,
+    shown_uri,
+)
 
 
 def config(uri: str = "") -> RunConfig:
@@ -36,22 +43,22 @@ def test_the_config_wins_over_the_environment_and_the_environment_over_the_runs_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.resolve_uri(config(), "/data/runs/today") == "sqlite:////data/runs/mlflow.db"
+    assert resolve_uri(config(), "/data/runs/today") == "sqlite:////data/runs/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
-    assert tracking.resolve_uri(config(), "/data/runs/today") == "http://server"
-    assert tracking.resolve_uri(config("http://other"), "/data/runs/today") == "http://other"
+    assert resolve_uri(config(), "/data/runs/today") == "http://server"
+    assert resolve_uri(config("http://other"), "/data/runs/today") == "http://other"
 
 
 def test_a_remote_workspace_needs_a_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(AttrloopError, match=r"tracking\.uri"):
-        tracking.resolve_uri(config(), "gs://bucket/runs/today")
+        resolve_uri(config(), "gs://bucket/runs/today")
 
 
 def test_a_server_that_is_away_is_told_within_seconds_and_without_its_password() -> None:
     before, began = dict(os.environ), time.monotonic()
     with pytest.raises(AttrloopError) as caught:
-        tracking.connect(f"http://someone:secret@127.0.0.1:{closed_port()}")
+        connect(f"http://someone:secret@127.0.0.1:{closed_port()}")
     assert time.monotonic() - began < 20
     assert (
         "127.0.0.1" in str(caught.value) and "tracking.uri" in str(caught.value) and "secret" not in str(caught.value)
@@ -64,10 +71,10 @@ def test_an_address_with_a_password_is_refused_before_mlflow_prints_it(monkeypat
     with pytest.raises(
         InputError, match=r"MLFLOW_TRACKING_URI: .*set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     ) as caught:
-        tracking.resolve_uri(config(), "/data/runs/today")
+        resolve_uri(config(), "/data/runs/today")
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone:secret@db/mlflow")
-    assert tracking.resolve_uri(config(), "/data/runs/today") == "postgresql://someone:secret@db/mlflow", (
+    assert resolve_uri(config(), "/data/runs/today") == "postgresql://someone:secret@db/mlflow", (
         "a database has no other way"
     )
 
@@ -85,7 +92,7 @@ def test_an_address_with_a_password_is_refused_before_mlflow_prints_it(monkeypat
     ],
 )
 def test_what_is_shown_of_an_address_lets_nobody_in(uri: str, shown: str) -> None:
-    assert tracking.shown_uri(uri) == shown
+    assert shown_uri(uri) == shown
 
 
 @pytest.fixture
@@ -121,11 +128,11 @@ def test_a_secrets_last_line_break_is_not_sent(
         for name, value in secrets.items():
             monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
         with pytest.raises(AttrloopError, match="404"):
-            tracking.connect(uri)
+            connect(uri)
         assert set(headers) == {sent}
         headers.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-2\n")
-    with tracking.explained(uri):
+    with explained(uri):
         assert os.environ["MLFLOW_TRACKING_TOKEN"] == "tok-2", "a process that does not connect by itself"
 
 
@@ -133,36 +140,36 @@ def test_a_secrets_last_line_break_is_not_sent(
 def test_a_secret_of_two_lines_is_named_and_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "hunter2\nhunter2")
     with pytest.raises(InputError, match=f"the environment variable MLFLOW_TRACKING_{name}: ") as caught:
-        tracking.connect(f"http://127.0.0.1:{closed_port()}")
+        connect(f"http://127.0.0.1:{closed_port()}")
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "ftp://host/store"])
 def test_a_uri_that_mlflow_does_not_take_is_explained(uri: str) -> None:
     with pytest.raises(AttrloopError, match="MLflow at"):
-        tracking.connect(uri)
+        connect(uri)
 
 
 def test_an_embedded_store_keeps_its_artifacts_beside_it(runs: Path) -> None:
     uri = f"sqlite:///{runs}/mlflow.db"
-    client = tracking.connect(uri)
-    made = tracking.experiment(client, uri, "mine")
-    assert tracking.experiment(client, uri, "mine") == made
+    client = connect(uri)
+    made = experiment_id(client, uri, "mine")
+    assert experiment_id(client, uri, "mine") == made
     assert client.get_experiment(made).artifact_location == (runs / "mlartifacts").as_uri()
 
 
 def test_a_deleted_experiment_is_named(runs: Path) -> None:
     uri = f"sqlite:///{runs}/mlflow.db"
-    client = tracking.connect(uri)
-    client.delete_experiment(tracking.experiment(client, uri, "mine"))
+    client = connect(uri)
+    client.delete_experiment(experiment_id(client, uri, "mine"))
     with pytest.raises(AttrloopError, match="'mine' was deleted"):
-        tracking.experiment(client, uri, "mine")
+        experiment_id(client, uri, "mine")
 
 
 def test_fluent_calls_go_to_the_store_and_nothing_of_it_stays(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "of-an-orchestrator")
     before, uri = (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")), f"sqlite:///{runs}/mlflow.db"
-    with tracking.fluent(uri):
+    with fluent(uri):
         assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == uri
         assert "MLFLOW_RUN_ID" not in os.environ
     assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
@@ -174,52 +181,5 @@ def test_fluent_calls_go_to_the_store_and_nothing_of_it_stays(runs: Path, monkey
 def test_a_run_is_joined_only_on_the_server_it_was_made_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
-    assert tracking.injected_run("http://server") == "abc"
-    assert tracking.injected_run("sqlite:////runs/mlflow.db") == ""
-
-
-@pytest.mark.parametrize(("name", "short"), [("Café Mugs & Cups", "cafe-mugs-cups"), ("rug", "rug"), (" a/b ", "a-b")])
-def test_slugs_are_plain(name: str, short: str) -> None:
-    assert tracking.slug(name) == short
-
-
-def test_names_that_would_share_a_slug_stay_apart() -> None:
-    short = tracking.slugs(["mugs & cups", "mugs cups", "rug", "鞋", "帽"])
-    assert len(set(short.values())) == 5 and all(short.values())
-    assert short["rug"] == "rug"
-
-
-def forget() -> None:
-    tracking.git_sha.cache_clear()
-    tracking.code_digest.cache_clear()
-
-
-@pytest.fixture
-def forgetful() -> Iterator[None]:
-    yield
-    forget()
-
-
-@pytest.mark.usefixtures("forgetful")
-def test_the_commit_of_a_strangers_repository_is_not_taken_for_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "site-packages" / "components"
-    (folder / "tracking").mkdir(parents=True)
-    (folder / "tracking" / "server.py").write_text("x = 1\n")
-    (tmp_path / "notes.txt").write_text("theirs")
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "notes.txt"], [*who, "commit", "-qm", "theirs"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    monkeypatch.setattr(tracking, "__file__", str(folder / "tracking" / "server.py"))
-    digests = []
-    for text in ("x = 1\n", "x = 2\n"):
-        (folder / "tracking" / "server.py").write_text(text)
-        forget()
-        assert tracking.git_sha() == ""
-        digests.append(tracking.code_digest())
-    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
-    subprocess.run(["git", *who, "commit", "-qm", "ours now"], cwd=tmp_path, check=True)
-    forget()
-    assert tracking.code_digest() == tracking.git_sha() != ""
-    assert digests[0] != digests[1]
+    assert injected_run("http://server") == "abc"
+    assert injected_run("sqlite:////runs/mlflow.db") == ""
