@@ -1,4 +1,4 @@
-"""Tiny models of every architecture, built once."""
+"""A known environment for every test, and what many of them share: tiny models, a small trained run, a bucket."""
 
 import os
 import shutil
@@ -11,9 +11,15 @@ import pytest
 if TYPE_CHECKING:
     from tests.emulator import Gateway
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # tiny models: threads would only wait for one another, and for those of the tests beside
+# Settings of the person who runs the tests would change what they see. Subprocesses and workers of xdist inherit this environment.
+PERSONAL = (
+    "ATTRLOOP_", "AWS_", "CLOUDSDK_", "GOOGLE_", "HF_", "HUGGING_FACE_", "KF_PIPELINES_", "KUBEFLOW_", "KUBERNETES_", "MLFLOW_", "OPENAI_",
+    "STORAGE_EMULATOR_", "TRANSFORMERS_", "VLLM_",
+)  # fmt: skip
+for _name in [name for name in os.environ if name.startswith(PERSONAL) or name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+# The models are tiny: threads would wait for one another, and for those of the tests beside.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,0 @@
-"""Labels a sample of the catalogue with a large model behind an API, within a budget, and splits the labels."""

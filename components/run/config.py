@@ -89,8 +89,7 @@ class PromptConfig(Config):
 
 
 class AnnotateConfig(Config):
-    provider: str = "openai"  # who labels: a name in annotate/annotators.py; "openai" is any OpenAI-compatible endpoint
-    base_url: str = "https://api.openai.com/v1"  # where the annotator is
+    base_url: str = "https://api.openai.com/v1"  # any OpenAI-compatible endpoint
     model: str = "gpt-4.1-mini"
     key_env: str = Field(
         "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$"

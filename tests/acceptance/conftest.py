@@ -11,10 +11,10 @@ from rich.console import Console
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.tracking.server import connect
-from attrloop.pipelines.demo.products import write_catalogue
 from attrloop.pipelines.demo.demo import KEY_ENV
+from attrloop.pipelines.demo.products import write_catalogue
 from attrloop.pipelines.demo.stand_in import serving
-from tests.acceptance.world import CLEAN, SIZES, copy_run, world_config
+from tests.acceptance.world import SIZES, copy_run, world_config
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +80,5 @@ def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFa
         return made[iterations, min_gain]
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in CLEAN:
-            patch.delenv(name, raising=False)
         patch.setenv(KEY_ENV, "any")
-        patch.setenv("OMP_NUM_THREADS", "1")
         yield get

@@ -1,6 +1,7 @@
 """The whole loop in the images that a cluster runs: as the unprivileged user, on a root file system that cannot be written, with everything in a bucket.
 
-Needs a docker engine and the images: `make test-images` builds them and runs this. The bucket is an emulator's, MLflow's server runs in an image too.
+Needs a docker engine and the images: `make test-images` builds them, names the file with their names in TEST_IMAGES, and runs this. The bucket is an
+emulator's. MLflow's server runs in an image too.
 """
 
 import json
@@ -35,7 +36,8 @@ from attrloop.pipelines.local.runner import run_pipeline
 from tests.acceptance.conftest import Done
 from tests.emulator import new_bucket, upload
 
-IMAGES = {name: os.environ.get(f"ATTRLOOP_{name.upper()}_IMAGE", "") for name in ("worker", "trainer")}
+IMAGES = os.environ.get("TEST_IMAGES", "")  # such as build/images.env
+NAMES = dict(line.split("=", 1) for line in Path(IMAGES).read_text().splitlines()) if IMAGES else {}
 LABEL = "attrloop-test"
 BASE = "/opt/source/attrloop/pipelines/demo/base"  # of the embedded world's model, in every image
 TRAINER = ("preflight", "sft", "evaluate", "sample_chains", "dpo", "evaluate_test")
@@ -55,7 +57,7 @@ STEPS = [
 STEPS += ["evaluate_test", "register_adapter", "promote", "report"]
 CATALOGUE = ["prepare_prediction", "fetch_adapter", "share_out_catalogue", "predict", "review_queue"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not all(IMAGES.values()), reason="needs images: make test-images")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGES, reason="needs images: make test-images")]
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,11 @@ class Cluster:
             thread.join()
 
 
+def image(name: str) -> str:
+    """Name of an image, as docker knows it."""
+    return NAMES[f"ATTRLOOP_{name.upper()}_IMAGE"]
+
+
 def step_of(attributes: dict[str, Any]) -> str:
     """Name of the component that a container was started for."""
     command = attributes["Config"]["Cmd"]
@@ -157,11 +164,9 @@ def cluster(world: RunConfig, emulated: str, tmp_path_factory: pytest.TempPathFa
     except DockerException as error:
         pytest.skip(f"no docker engine answers: {error}")
     # In a process of its own, because components read their image's name when they are imported.
-    code = (
-        "import sys; from pathlib import Path; from attrloop.pipelines.compile import *; folder = Path(sys.argv[1])\n"
-    )
+    code = "import sys; from pathlib import Path; from attrloop.pipelines.definitions.compile import *; folder = Path(sys.argv[1])\n"
     code += "for name in ('loop', 'predict'): compile_to(folder / f'{name}.yaml', name, 1, Cluster(back_off=1))"
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(folder)], env=os.environ | NAMES, check=True)
     with served(client, bucket := new_bucket()) as tracking:
         upload(Path(world.data.listings).parent, f"{bucket}/catalogue")
         yield Cluster(client, bucket, tracking, folder)
@@ -181,7 +186,7 @@ def served(client: docker.DockerClient, bucket: str) -> Iterator[str]:
     }
     command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
     container = client.containers.run(
-        IMAGES["worker"],
+        image("worker"),
         command,
         detach=True,
         network_mode="host",
@@ -230,7 +235,7 @@ def test_the_loop_turns_in_containers(cluster: Cluster, undisturbed: Ran, run_of
     assert [step_of(container) for container in undisturbed.containers] == STEPS
     for container in undisturbed.containers:
         assert container["Config"]["User"] == "10001:10001" and container["HostConfig"]["ReadonlyRootfs"]
-        assert container["Config"]["Image"] == IMAGES["trainer" if step_of(container) in TRAINER else "worker"]
+        assert container["Config"]["Image"] == image("trainer" if step_of(container) in TRAINER else "worker")
     here, there = (
         [(outcome.stage, outcome.macro) for outcome in state.outcomes] for state in (run_of(1).state, undisturbed.state)
     )
@@ -295,7 +300,7 @@ def test_the_champion_predicts_a_catalogue(
         "two share it"
     )
     assert {container["Config"]["Image"] for container in containers if step_of(container) == "predict"} == {
-        IMAGES["trainer"]
+        image("trainer")
     }
     store = open_store(f"{cluster.bucket}/runs/predicted")
     answered = pl.concat(

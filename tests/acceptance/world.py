@@ -20,11 +20,10 @@ from attrloop.components.run.config import (
     SampleConfig,
     SftConfig,
 )
-from attrloop.pipelines.demo.products import Sizes
 from attrloop.pipelines.demo.demo import KEY_ENV, demo_config
+from attrloop.pipelines.demo.products import Sizes
 
 SIZES = Sizes(unlabelled=40, validation=24, test=12)
-CLEAN = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 
 
 def world_config(catalogue: Path, base_url: str) -> RunConfig:
@@ -53,10 +52,7 @@ def write_config(config: RunConfig, path: Path) -> Path:
 
 def start(config: Path, workspace: Path) -> subprocess.Popen[bytes]:
     """`attrloop run` as a person starts it, in a process group of its own."""
-    environment = {key: value for key, value in os.environ.items() if key not in CLEAN} | {
-        KEY_ENV: "any",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | {KEY_ENV: "any"}
     command = [sys.executable, "-m", "attrloop.pipelines.cli.main", "run", str(config), "--workspace", str(workspace)]
     with (workspace.parent / "run.log").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

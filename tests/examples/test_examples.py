@@ -1,6 +1,7 @@
 """The shipped examples: they load, they are complete, and preflight finds in them what is to be found."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,7 +30,7 @@ def fields(model: type[BaseModel], before: str = "") -> set[str]:
     """The dotted names of all fields, those of sections included."""
     names = set()
     for name, field in model.model_fields.items():
-        kind = field.annotation
+        kind: Any = field.annotation
         section = isinstance(kind, type) and issubclass(kind, BaseModel)
         names |= {f"{before}{name}"} | (fields(kind, f"{before}{name}.") if section else set())
     return names

@@ -27,8 +27,8 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import sample, sample_listings
 from attrloop.components.sft import train as sft
 from attrloop.components.storage.files import write_atomic
-from attrloop.pipelines.demo.products import Sizes, write_catalogue
 from attrloop.pipelines.demo.demo import demo_config
+from attrloop.pipelines.demo.products import Sizes, write_catalogue
 from attrloop.pipelines.demo.stand_in import serving
 
 ARMS: dict[str, dict[str, dict[str, Any]]] = {

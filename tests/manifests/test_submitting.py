@@ -29,8 +29,10 @@ ASKED = {
 
 
 def test_the_submitter_may_do_what_submitting_asks_for_and_no_more(
-    overlays: dict[str, list[Document]], server: Server, wanted: Wanted
-) -> None:  # noqa: F811
+    overlays: dict[str, list[Document]],
+    server: Server,  # noqa: F811
+    wanted: Wanted,  # noqa: F811
+) -> None:
     submit(wanted, server.destination())
     (run,) = server.rows("runs")
     reference = run["pipeline_version_reference"]

@@ -148,7 +148,7 @@ def test_a_catalogue_is_predicted_by_workers_as_by_one(trained: Callable[[str], 
     predict(alone, fetch(alone, adapter))
     made, wanted = (pl.read_parquet(Path(folder) / "predictions" / "part-*.parquet") for folder in (workspace, alone))
     assert made.equals(wanted) and made.height == 20
-    assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == adapter  # type: ignore[union-attr]
+    assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == adapter
     assert len(json.loads((workspace / "review" / "one-value" / "tasks.json").read_text())) == 6
     (log,) = (workspace / "logs").iterdir()
     assert "share" in log.read_text() and labels_of(workspace / "kfp" / "predict.yaml")["predict"] == "predict"
@@ -211,7 +211,7 @@ def test_the_loop_goes_on_from_the_champion(trained: Callable[[str], Path], tmp_
     workspace = tmp_path / "weekly"
     state = LoopState.model_validate_json(run("continue", config, workspace))
     assert [outcome.stage for outcome in state.outcomes] == ["base", "start", "iteration-1"]
-    assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == f"models:/{NAME}/1"  # type: ignore[union-attr]
+    assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == f"models:/{NAME}/1"
     assert {path.name for path in (workspace / "evaluate" / "test").iterdir()} == {"base", "start", "iteration-1"}
     registered = json.loads((workspace / "register" / "result.json").read_text())
     decided = json.loads((workspace / "promote" / "result.json").read_text())

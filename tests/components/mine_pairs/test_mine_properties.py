@@ -14,6 +14,7 @@ import pytest
 
 from attrloop.components.mine_pairs import mine as module
 from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.mine_pairs.votes import vote
 from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, workspace, world
 
@@ -198,7 +199,7 @@ def test_killed_and_started_again_it_keeps_the_finished_batches_and_ends_with_th
     done = {path.stem.split(".")[0] for path in work.glob("*.tally.parquet")}
     assert 4 <= len(done) < 60 and not (work.parent / "manifest.json").exists()
     read = []
-    monkeypatch.setattr(module, "vote", lambda *args, vote=module.vote: read.append(args[0].height) or vote(*args))
+    monkeypatch.setattr(module, "vote", lambda *args, vote=vote: read.append(args[0].height) or vote(*args))
     assert Path(killed.store.root, mine(killed.store.root, STAGE)).read_bytes() == expected
     assert len(read) == 60_000 // 960 + 1 - len(done), "batches that were finished are not counted again"
     assert killed.store.read(f"{STAGE}/pairs/report.json") == calm.store.read(f"{STAGE}/pairs/report.json")

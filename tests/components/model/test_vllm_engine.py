@@ -65,7 +65,7 @@ def test_no_step_loads_vllm_unless_it_is_asked_to() -> None:
 
 def test_an_engine_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="transformers"):
-        SampleConfig(engine="onnx")  # type: ignore[arg-type]
+        SampleConfig(engine="onnx")
 
 
 @pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (16, 16), (100, 128), (512, 512)])

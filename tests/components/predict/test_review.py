@@ -159,7 +159,7 @@ def annotated(task: dict[str, Any], *answers: list[str] | None) -> dict[str, Any
 def test_reviewed_tasks_come_back_as_labels_that_a_run_takes(ws: Workspace, tmp_path: Path) -> None:
     export(ws, select(ws, 6), tmp_path / "out")
     one, several = tasks(tmp_path / "out", "one-value"), tasks(tmp_path / "out", "several-values")
-    answers = [
+    answers: list[tuple[dict[str, Any], list[list[str] | None]]] = [
         (one[0], [["green"]]),
         (one[1], [["blue"], ["azure"]]),
         (several[1], [["hearts", "dots"]]),

@@ -3,6 +3,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -91,16 +92,14 @@ def test_the_candidate_answers_as_evaluation_did(runs: Path, base: Path) -> None
 
 
 @pytest.fixture
-def model(runs: Path, tmp_path: Path) -> mlflow.pyfunc.PyFuncModel:
+def model(runs: Path, tmp_path: Path) -> Any:
     run = make_real_run(runs, ARCHITECTURES["qwen2_5_vl"](tmp_path / "base"))
     register(run.uri, run.state)
     with fluent(f"sqlite:///{runs}/mlflow.db"):
         return mlflow.pyfunc.load_model("models:/attribute-adapter@candidate")
 
 
-def test_images_come_as_paths_or_base64_and_titles_are_optional(
-    model: mlflow.pyfunc.PyFuncModel, tmp_path: Path
-) -> None:
+def test_images_come_as_paths_or_base64_and_titles_are_optional(model: Any, tmp_path: Path) -> None:
     pictures = []
     for k in range(2):
         noise = np.random.default_rng(k).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -124,7 +123,7 @@ def test_images_come_as_paths_or_base64_and_titles_are_optional(
     )
 
 
-def test_a_request_that_makes_no_sense_is_named_by_row(model: mlflow.pyfunc.PyFuncModel, tmp_path: Path) -> None:
+def test_a_request_that_makes_no_sense_is_named_by_row(model: Any, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "PNG")
     good = {"image": base64.b64encode(buffer.getvalue()).decode(), "vertical": "rug", "attribute": "trim"}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -37,7 +38,7 @@ def jpeg(path: Path) -> str:
 
 
 def ask(url: str, model: type[BaseModel], *pictures: str) -> openai.types.chat.ParsedChatCompletion:
-    parts = [
+    parts: Any = [
         {"type": "text", "text": "What is it?"},
         *({"type": "image_url", "image_url": {"url": picture}} for picture in pictures),
     ]

@@ -30,7 +30,7 @@ def fail_on_input(workspace: str) -> str:
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
 def fail_unexpectedly(workspace: str) -> str:
-    return str({}["nothing"])
+    return {}["nothing"]  # type: ignore[index]
 
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)

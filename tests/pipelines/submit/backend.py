@@ -75,7 +75,7 @@ def upload_problem(status: int, message: str) -> JSONResponse:
 async def uploaded(request: Request) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """The pipeline and platform specs in a multipart upload."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    parts = email.message_from_bytes(head + await request.body()).get_payload()
+    parts: Any = email.message_from_bytes(head + await request.body()).get_payload()
     file = next(part for part in parts if part.get_param("name", header="content-disposition") == "uploadfile")
     documents = list(yaml.load_all(file.get_payload(decode=True), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     return (documents[0], documents[1:]) if documents and "pipelineInfo" in documents[0] else (None, [])

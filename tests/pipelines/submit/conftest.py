@@ -82,7 +82,7 @@ class Server:
         )
 
     def destination(self, **options: Any) -> Destination:
-        return Destination(**({"host": self.url, "patience": 5} | options))
+        return Destination(**{"host": self.url, "patience": 5, **options})
 
 
 @pytest.fixture(autouse=True)

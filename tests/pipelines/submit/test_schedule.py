@@ -1,6 +1,7 @@
 """A schedule is made once, left alone when it is as wanted, and replaced when it is not."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,12 @@ def test_another_content_replaces_the_schedule(
 ) -> None:
     schedule(wanted, server.destination(), "0 6 * * 1", "weekly")
     (before,) = server.rows("recurring_runs")
-    changes = {"settings": {"settings": {"loop_seed": "2"}}, "revision": {"revision": "def456"}}.get(change, {})
+    kinds: dict[str, dict[str, Any]] = {
+        "settings": {"settings": {"loop_seed": "2"}},
+        "revision": {"revision": "def456"},
+    }
     cron, run_as = ("0 7 * * 1" if change == "cron" else "0 6 * * 1"), ("other" if change == "run_as" else "")
-    schedule(replace(wanted, **changes), server.destination(run_as=run_as), cron, "weekly")
+    schedule(replace(wanted, **kinds.get(change, {})), server.destination(run_as=run_as), cron, "weekly")
     (after,) = server.rows("recurring_runs")
     assert after["recurring_run_id"] != before["recurring_run_id"] and "replaced" in capsys.readouterr().out
     requests = server.seen()["requests"]
