@@ -24,6 +24,7 @@ from attrloop.components.model.requirements import write_requirements
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import TrainConfig
+from attrloop.components.run.reporting import advance, figure
 
 log = logging.getLogger(__name__)
 Arguments = TypeVar("Arguments", SFTConfig, DPOConfig)
@@ -87,10 +88,12 @@ class Metrics(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
+        advance("training", state.global_step, state.max_steps, "steps")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:  # the trainer's own summary of a run: timings, which differ every time
             return
+        figure("loss", round(float(logs["loss"]), 4))
         with self.path.open("a") as file:
             file.write(
                 json.dumps({"step": state.global_step, **{name: float(value) for name, value in logs.items()}}) + "\n"
