@@ -14,12 +14,14 @@ from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
 from attrloop.components.catalogue.records import Label, Listing, read_labels
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 
 log = logging.getLogger(__name__)
 
 
+@reports("annotate")
 def annotate(workspace: str) -> None:
     """Writes `annotate/labels.jsonl` and `annotate/report.json`; replies are kept in `annotate-cache/`.
 
@@ -34,7 +36,7 @@ def annotate(workspace: str) -> None:
     ws = Workspace.open(workspace)
     stage = Artifact(ws.store, "annotate", made_from(ws))
     if stage.manifest is not None:
-        log.info("reusing the labels in %s", stage.folder)
+        reused(f"the labels in {stage.folder}")
         return
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
     plan, bad = plan_readable(ws, given)
@@ -59,6 +61,7 @@ def annotate(workspace: str) -> None:
         "calls": labeller.calls,
         "cost": cache.spent,
     }
+    figure("US dollars", round(cache.spent, 4))
     # The report tells how this process went about it; only the labels are what others build on.
     stage.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)

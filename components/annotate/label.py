@@ -1,14 +1,15 @@
-"""Gets replies for listings, in order: from the cache, else from the API within the budget, several at a time."""
+"""Gets answers for listings, in order: from the cache, else from the annotator within the budget, several at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from attrloop.components.annotate.annotator import Annotator, Answer, excerpt
+from attrloop.components.annotate.annotators import make_annotator
 from attrloop.components.annotate.budget import Budget
 from attrloop.components.annotate.cache import Cache, Paid
-from attrloop.components.annotate.client import Annotator
 from attrloop.components.annotate.request import Request, answer_model, cost_limit, make_request
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.errors import InputError, Problem
@@ -20,7 +21,14 @@ Result = TypeVar("Result")
 
 @dataclass
 class Reply:
-    """What came of a listing: `paid` with its answers or why it failed, or `bad` when an image of it cannot be read."""
+    """What came of a listing.
+
+    Attributes:
+        listing: the listing.
+        paid: its answers, or why they are unusable.
+        bad: set instead when one of its images cannot be read.
+        cached: whether `paid` comes from the cache.
+    """
 
     listing: Listing
     paid: Paid | None = None
@@ -28,50 +36,52 @@ class Reply:
     cached: bool = False
 
 
-@dataclass
 class Labeller:
-    """Asks for listings.
+    """Asks the annotator about listings.
 
     Args:
-        wanted: listings to be labelled.
+        ws: the run's workspace.
+        cache: the answers so far.
+        wanted: how many listings are to be labelled.
 
     Attributes:
         failed: unusable replies so far, those in the cache included.
-        calls: requests made by this process.
+        budget: what may still be spent.
     """
 
-    ws: Workspace
-    cache: Cache
-    wanted: int
-    failed: list[Paid] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        config = self.ws.config.annotate
-        self.budget = Budget(config, self.cache.calls, self.cache.spent, self.cache.dearest)
-        self._models = {name: answer_model(vertical) for name, vertical in self.ws.schema.verticals.items()}
+    def __init__(self, ws: Workspace, cache: Cache, wanted: int) -> None:
+        self.ws, self.cache, self._wanted = ws, cache, wanted
+        self.failed: list[Paid] = []
+        self.budget = Budget(ws.config.annotate, cache.calls, cache.spent, cache.dearest)
+        self._models = {name: answer_model(vertical) for name, vertical in ws.schema.verticals.items()}
         self._annotator: Annotator | None = None
         self._asked: dict[str, Future[Paid]] = {}
         self._broken = False
 
     @property
     def calls(self) -> int:
+        """Requests made by this process."""
         return len(self._asked)
 
     @property
     def attempts(self) -> int:
-        """HTTP requests made by this process, the SDK's retries included."""
+        """Requests made by this process, the annotator's own retries included."""
         return self._annotator.attempts if self._annotator else 0
 
     @property
     def hopeless(self) -> bool:
-        """More unusable replies than `annotate.max_failed` allows even if all others are usable."""
-        return len(self.failed) > self.ws.config.annotate.max_failed * (self.wanted + len(self.failed)) + 1e-9
+        """Whether there are more unusable replies than `annotate.max_failed` allows, even if all others are usable."""
+        return len(self.failed) > self.ws.config.annotate.max_failed * (self._wanted + len(self.failed)) + 1e-9
 
     def replies(self, listings: list[Listing], done: Callable[[], None]) -> list[Reply]:
-        """Replies in the order of `listings`; fewer when the budget ends or too many are unusable.
+        """Gets replies, in the order of `listings`; fewer when the budget ends or too many are unusable.
+
+        Args:
+            listings: to ask about.
+            done: called for each listing when its reply is there.
 
         Raises:
-            InputError: no key, or an endpoint that cannot be used; every reply received until then is in the cache.
+            InputError: the annotator cannot be used. Every reply until then is in the cache.
         """
         with ThreadPoolExecutor(self.ws.config.annotate.concurrency) as pool, ThreadPoolExecutor(4) as openers:
             waiting: list[tuple[Reply, Future[Paid] | None]] = []
@@ -94,46 +104,46 @@ class Labeller:
         return [reply for reply, _ in waiting]
 
     def _prepare(self, listing: Listing) -> tuple[Request | None, Reply]:
-        """The request with its pictures, or the reply that needs none."""
+        """The request with its pictures, or None and the reply if that is known already."""
         config, images = self.ws.config.annotate, self.ws.images
+        vertical, model = self.ws.schema.verticals[listing.vertical], self._models[listing.vertical]
         sent = listing.images[: config.max_images]
         try:
-            vertical = self.ws.schema.verticals[listing.vertical]
-            request = make_request(
-                listing, vertical, self._models[listing.vertical], config, [images.digest(name) for name in sent]
-            )
+            request = make_request(listing, vertical, model, config, [images.digest(name) for name in sent])
             paid = self.cache.get(request.key)
             if paid is not None:
                 return None, Reply(listing, paid=paid, cached=True)
             pictures = tuple(images.jpeg(name, config.image_side) for name in sent)
             for name in listing.images[config.max_images :]:
-                images.open(name)  # chains will be shown these too
+                images.open(name)  # not sent to the annotator, but chains will see them
         except InputError as error:
             return None, Reply(listing, bad=error.problems[0])
-        return Request(request.listing, request.vertical, request.model, request.text, request.key, pictures), Reply(
-            listing
-        )
+        return replace(request, pictures=pictures), Reply(listing)
 
     def _start(self, pool: ThreadPoolExecutor, request: Request) -> Future[Paid] | None:
-        """Sends a request once the budget has room; None when it has none left. Listings with the very same content share one request."""
+        """Sends a request when the budget has room, or returns None when it has none left.
+
+        Listings with the very same content share one request.
+        """
         if request.key in self._asked:
             return self._asked[request.key]
         if self._annotator is None:
-            self._annotator = Annotator(self.ws.config.annotate)
+            self._annotator = make_annotator(self.ws.config.annotate)
         reserved = self.budget.reserve(cost_limit(self.ws.config.annotate, request, len(request.pictures)))
-        if reserved is None or self._broken or self.hopeless:  # both may have come to light while it waited for room
+        if reserved is None or self._broken or self.hopeless:  # the last two may have changed during the wait for room
             return None
         first = not self._asked
         future = self._asked[request.key] = pool.submit(self._ask, self._annotator, request, reserved)
-        if first:
-            future.exception()  # alone: a bad key or address shows before more is sent, and its cost tells whether the estimate holds
+        if first:  # on its own: it shows a bad key or address before more is sent, and whether the cost estimate holds
+            future.exception()
         return future
 
     def _ask(self, annotator: Annotator, request: Request, reserved: float) -> Paid:
         cost = 0.0
         try:
-            paid = annotator.ask(request)
-            cost = paid.cost
+            answer = annotator.ask(request)
+            cost = answer.cost
+            paid = _paid(request, answer)
             self.cache.add(paid)
             self._note(paid)
             return paid
@@ -148,8 +158,28 @@ class Labeller:
             self.failed.append(paid)
 
     def close(self) -> None:
+        """Closes the annotator."""
         if self._annotator is not None:
             self._annotator.close()
+
+
+def _paid(request: Request, answer: Answer) -> Paid:
+    """The answer as the cache keeps it: checked against the closed lists."""
+    answers, why = None, answer.failed
+    if not why:
+        try:
+            answers = request.read(answer.text)
+        except ValueError as error:
+            why = str(error)
+    return Paid(
+        key=request.key,
+        listing=request.listing.id,
+        answers=answers,
+        failed=why and f"{why}: {excerpt(answer.text)}",
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cost=answer.cost,
+    )
 
 
 def ahead(

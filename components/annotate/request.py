@@ -1,13 +1,11 @@
-"""One request to the annotator: everything about a listing in, one answer per attribute of its vertical out."""
+"""One request to an annotator: everything about a listing, to be answered with one value per attribute."""
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Attribute, Vertical, fold
@@ -16,10 +14,12 @@ from attrloop.components.run.config import AnnotateConfig
 
 VERSION = 1  # of the wording below: part of every cache key
 SYSTEM = (
-    "You label photographs of products for a catalogue. Look at the photographs and answer for every attribute with a value of its list. "
-    "Give as rationale one short sentence that says what can be seen in the photographs and decides the value. Do not guess from the title alone."
+    "You label photographs of products for a catalogue. "
+    "Look at the photographs and answer for every attribute with a value of its list. "
+    "Give as rationale one short sentence that says what can be seen in the photographs and decides the value. "
+    "Do not guess from the title alone."
 )
-_CHAT_OVERHEAD = 200  # tokens of roles and separators, with room
+_CHAT_OVERHEAD = 200  # tokens of roles and separators, with room to spare
 _ANSWER_TOKENS = (200, 150)  # most completion tokens: of a reply, and of each attribute in it
 
 
@@ -36,7 +36,11 @@ def _lenient(attribute: Attribute) -> BeforeValidator:
 
 
 def answer_model(vertical: Vertical) -> type[BaseModel]:
-    """The pydantic model of a reply: for each attribute an object with a rationale and a value of the closed list (a list of them when many-valued)."""
+    """The pydantic model of a reply.
+
+    It has an object for each attribute, with a rationale and a value of the closed list, or a list of such values for
+    an attribute that can have several.
+    """
     fields: dict[str, Any] = {}
     for k, (name, attribute) in enumerate(vertical.attributes.items()):
         listed: Any = Literal[tuple(attribute.names)]
@@ -51,7 +55,7 @@ def answer_model(vertical: Vertical) -> type[BaseModel]:
                 Field(description="Every value that applies" if attribute.many else "The value that applies"),
             ),
         )
-        # Attribute names need not be Python names, so the field has one of its own and the attribute's as its alias.
+        # An attribute's name need not be a Python name, so it is the alias of a field with a name of its own.
         fields[f"attribute_{k}"] = (answer, Field(alias=name, description=attribute.description or name))
     return create_model("Answers", __config__=ConfigDict(extra="forbid"), **fields)
 
@@ -77,78 +81,87 @@ def _value_line(name: str, description: str, synonyms: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked about one listing.
+    """What an annotator is asked about one listing.
 
     Attributes:
-        model: of the reply (see `answer_model`).
-        pictures: JPEGs; empty when the answer is in the cache already.
-        key: digest of image digests, prompt and its version, reply schema, annotator model and image size.
+        listing: the product.
+        vertical: its attributes, each with its closed list.
+        reply: the model that the reply must follow (see `answer_model`).
+        text: what is known of the listing, and every closed list, in words.
+        key: names the request in the cache: a digest of image digests, text, reply schema, annotator and image size.
+        pictures: JPEGs; empty until it is clear that the cache has no answer.
+        instructions: how to answer; the same in every request.
     """
 
     listing: Listing
     vertical: Vertical
-    model: type[BaseModel]
+    reply: type[BaseModel]
     text: str
     key: str
     pictures: tuple[bytes, ...] = ()
+    instructions: str = SYSTEM
 
-    @cached_property
-    def messages(self) -> list[dict[str, Any]]:
-        parts: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
-        for picture in self.pictures:
-            parts.append(
-                {
-                    "type": "image_url",
-                    "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(picture).decode()},
-                }
-            )
-        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": parts}]
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens that a reply may have."""
+        values = sum(len(attribute.values) for attribute in self.vertical.attributes.values() if attribute.many)
+        return _ANSWER_TOKENS[0] + _ANSWER_TOKENS[1] * len(self.vertical.attributes) + 10 * values
 
-    def rows(self, answers: dict[str, Any]) -> dict[str, tuple[str, str]]:
-        """A reply's (rationale, canonical value) by attribute.
+    def read(self, text: str) -> dict[str, tuple[str, str]]:
+        """Reads a reply.
+
+        Returns:
+            (rationale, canonical value) by attribute.
 
         Raises:
-            ValueError: a value that is off the list, which an empty list of values is too.
+            ValueError: the reply is not JSON of the form asked for, or a value is not in its list.
         """
+        try:
+            answers = self.reply.model_validate_json(text).model_dump(by_alias=True)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
+            raise ValueError("; ".join(faults)) from error
         found = {}
         for name, attribute in self.vertical.attributes.items():
             value = attribute.canonical(answers[name]["value"])
-            if value is None:
+            if value is None:  # an empty list of values, which the model lets through
                 raise ValueError(f"{answers[name]['value']!r} is not a value of {name}")
             found[name] = (" ".join(answers[name]["rationale"].split()), value)
         return found
 
 
 def make_request(
-    listing: Listing, vertical: Vertical, model: type[BaseModel], config: AnnotateConfig, image_digests: list[str]
+    listing: Listing, vertical: Vertical, reply: type[BaseModel], config: AnnotateConfig, image_digests: list[str]
 ) -> Request:
     """A request without its pictures."""
     text = prompt(listing, vertical)
-    key = digest(image_digests, SYSTEM + text, VERSION, model.model_json_schema(), config.model, config.image_side)
-    return Request(listing, vertical, model, text, key)
+    # Caches that were filled before there were other annotators stay valid.
+    annotator = [config.model] if config.provider == "openai" else [config.provider, config.model]
+    key = digest(image_digests, SYSTEM + text, VERSION, reply.model_json_schema(), *annotator, config.image_side)
+    return Request(listing, vertical, reply, text, key)
 
 
-def completion_limit(vertical: Vertical) -> int:
-    """Most tokens that a reply may have: the request's `max_completion_tokens`."""
-    values = sum(len(attribute.values) for attribute in vertical.attributes.values() if attribute.many)
-    return _ANSWER_TOKENS[0] + _ANSWER_TOKENS[1] * len(vertical.attributes) + 10 * values
+def prompt_limit(request: Request, images: int, side: int) -> int:
+    """An upper estimate of a request's prompt tokens.
 
+    A token is at least one byte of text. An image is one token per 28 x 28 pixels (Qwen2.5-VL) times 1.7, which also
+    covers the patches and tiles that OpenAI and Google count.
 
-def prompt_limit(text: str, model: type[BaseModel], images: int, side: int) -> int:
-    """An upper estimate of a request's prompt tokens: a token is at least one byte of text; an image one token per 28 x 28 pixels (Qwen2.5-VL),
-    times 1.7, which also covers the patches and tiles that OpenAI and Google count.
+    Args:
+        request: may lack its pictures.
+        images: how many pictures it will have.
+        side: the longest side of a picture, in pixels.
     """
-    schema = json.dumps(model.model_json_schema())
-    return _CHAT_OVERHEAD + len((SYSTEM + text + schema).encode()) + round(images * 1.7 * (side / 28 + 1) ** 2)
+    schema = json.dumps(request.reply.model_json_schema())
+    text = (request.instructions + request.text + schema).encode()
+    return _CHAT_OVERHEAD + len(text) + round(images * 1.7 * (side / 28 + 1) ** 2)
 
 
 def price(config: AnnotateConfig, prompt_tokens: int, completion_tokens: int) -> float:
-    """US dollars."""
+    """What these tokens cost, in US dollars."""
     return (prompt_tokens * config.price_in + completion_tokens * config.price_out) / 1e6
 
 
 def cost_limit(config: AnnotateConfig, request: Request, images: int) -> float:
     """An upper estimate of a request's cost in US dollars."""
-    return price(
-        config, prompt_limit(request.text, request.model, images, config.image_side), completion_limit(request.vertical)
-    )
+    return price(config, prompt_limit(request, images, config.image_side), request.max_tokens)

@@ -7,11 +7,13 @@ import polars as pl
 
 from attrloop.components.catalogue.records import Pair
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
+@reports("dpo")
 def train(workspace: str, stage: str, adapter: str) -> str:
     """Trains one iteration's adapter; what is trained already from the same inputs is reused.
 
@@ -39,7 +41,7 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     )
     path = f"{stage}/dpo/adapter"
     if output.manifest is not None:
-        log.info("reusing %s", path)
+        reused(path)
         ws.store.remove(f"{output.path}/checkpoints")  # a kill between finishing and tidying leaves them
         return path if output.manifest.counts["rows"] else adapter
     started = time.monotonic()

@@ -54,9 +54,11 @@ def evaluate_test(
     """
     from attrloop.components.evaluate.steps import evaluate_all
     from attrloop.components.promote.challenge import evaluate_champion
+    from attrloop.components.run.reporting import reporting
 
-    evaluate_all(workspace, state, metrics, confusion)
-    evaluate_champion(workspace, state)
+    with reporting(workspace, "evaluate-test"):
+        evaluate_all(workspace, state, metrics, confusion)
+        evaluate_champion(workspace, state)
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)

@@ -19,6 +19,7 @@ from attrloop.components.errors import fail
 from attrloop.components.evaluate.metrics import score
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
+from attrloop.components.run.reporting import reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 
@@ -90,7 +91,7 @@ def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str
     began = time.monotonic()
     stage = Artifact(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
     if stage.manifest is not None:
-        log.info("reusing the evaluation of %s on %s", name, split)
+        reused(f"the evaluation of {name} on {split}")
         return float(json.loads(ws.store.read(f"{stage.path}/{METRICS}"))["macro_accuracy"])
     twin = _twin(ws, stage, split)
     if twin:

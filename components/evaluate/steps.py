@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.evaluate.facts import STATE
+from attrloop.components.run.reporting import figure, reports
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.store import Store, open_store
@@ -34,6 +35,7 @@ class ConfusionSink(Protocol):
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
 
 
+@reports("evaluate")
 def evaluate_stage(
     workspace: str, stage: str, adapter: str, state: str, metrics: MetricsSink, confusion: ConfusionSink, page: str
 ) -> str:
@@ -49,6 +51,7 @@ def evaluate_stage(
     ws = Workspace.open(workspace)
     stages = {stage: adapter} if state else {"base": "", stage: adapter}
     scores = evaluate(workspace, stages, "validation")
+    figure("macro accuracy", scores[stage])
     outcomes = [Outcome(stage=name, adapter=path, macro=scores[name]) for name, path in stages.items()]
     before = LoopState.model_validate_json(state) if state else None
     after = before.after(outcomes[0], ws.config.loop.min_gain) if before else LoopState(outcomes=tuple(outcomes))
@@ -58,10 +61,12 @@ def evaluate_stage(
     return after.model_dump_json()
 
 
+@reports("evaluate-test")
 def evaluate_all(workspace: str, state: str, metrics: MetricsSink, confusion: ConfusionSink) -> None:
     """Evaluates every stage of the loop on test; shows the best one's figures."""
     loop = LoopState.model_validate_json(state)
-    evaluate(workspace, {outcome.stage: outcome.adapter for outcome in loop.outcomes}, "test")
+    scores = evaluate(workspace, {outcome.stage: outcome.adapter for outcome in loop.outcomes}, "test")
+    figure("macro accuracy", scores[loop.best.stage])
     store = open_store(workspace)
     store.write(STATE, loop.model_dump_json(indent=1).encode())
     show(store, "test", loop.best.stage, metrics, confusion)
@@ -92,6 +97,7 @@ def show(store: Store, split: str, stage: str, metrics: MetricsSink, confusion: 
         confusion.metadata["attribute"] = name
 
 
+@reports("report")
 def write_report(workspace: str, state: str, page: str) -> None:
     """Writes report and summary into the workspace, a copy of the report to the local path `page`, and both to the tracked run."""
     from attrloop.components.register_adapter.register import attach

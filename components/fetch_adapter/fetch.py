@@ -10,6 +10,7 @@ from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened,
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store
@@ -18,6 +19,7 @@ ADAPTER = layout.adapter(layout.START)
 log = logging.getLogger(__name__)
 
 
+@reports("fetch-adapter")
 def fetch(workspace: str, adapter: str = "") -> str:
     """Copies the adapter's files and adopts the settings that it was trained with. While the data are the same it stays, also when its alias moves on.
 
@@ -41,7 +43,7 @@ def fetch(workspace: str, adapter: str = "") -> str:
         )
     manifest, asked = read_manifest(ws.store, layout.START), {"asked": adapter, "data": ws.data_digest}
     if manifest is not None and asked.items() <= manifest.made_from.items():
-        log.info("reusing %s", manifest.made_from["origin"])
+        reused(manifest.made_from["origin"])
     else:
         name = pinned(ws.config, ws.store.root, adapter)
         if f"{name}/".startswith(f"{ws.store.root}/"):

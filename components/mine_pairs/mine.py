@@ -5,7 +5,6 @@ tallies. The second needs all tallies, which are small: it applies the gate, the
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,13 @@ from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
 from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
-from attrloop.components.mine_pairs.summary import report_of, show
+from attrloop.components.mine_pairs.summary import mean_agreement, report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
@@ -36,9 +36,8 @@ BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more):
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
 _WORK = "work"
 
-logger = logging.getLogger(__name__)
 
-
+@reports("mine-pairs")
 def mine(workspace: str, stage: str) -> str:
     """Mines the pairs of an iteration.
 
@@ -57,7 +56,7 @@ def mine(workspace: str, stage: str) -> str:
     path = f"{stage}/pairs"
     out = Artifact(ws.store, path, _made_from(ws, stage))
     if out.manifest is not None:
-        logger.info("reusing %s", path)
+        reused(path)
         ws.store.remove(f"{path}/{_WORK}")  # a kill between finishing and tidying leaves it
         return f"{path}/pairs.parquet"
     rules = rules_of(ws.config.mine)
@@ -181,6 +180,7 @@ def _second_pass(
     write_parquet(kept(passed, table).select(list(Pair.model_fields)), target, row_group_size=BATCH_CHAINS)
     report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
     write_atomic(out.folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+    figure("agreement", mean_agreement(tallies))
     show(report, Console())
     return {**report["rows"], "samples": float(tallies["count"].sum())}
 

@@ -129,6 +129,13 @@ def _precision(tallies: pl.DataFrame) -> dict[str, Any]:
     return {row.pop("split"): _with_accuracy(row) for row in table.to_dicts()}
 
 
+def mean_agreement(tallies: pl.DataFrame) -> float:
+    """The fraction of a sample's chains that agree, on average over all samples; exact to half a bin of the histogram."""
+    counts = tallies.group_by("bin").agg(pl.col("count").sum())
+    middle = (pl.col("bin") + 0.5) / BINS
+    return round(counts.select((middle * pl.col("count")).sum() / pl.col("count").sum()).item() or 0.0, 3)
+
+
 def _with_accuracy(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "accuracy": row["right"] / row["labelled"] if row["labelled"] else None}
 

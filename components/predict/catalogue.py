@@ -15,12 +15,14 @@ from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.preflight.catalogue import Catalogue, check_images
 from attrloop.components.preflight.prepare import Override, resolve
 from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
 CATALOGUE = "catalogue"
 _SHOWN = 50  # faults after which reading stops
 
 
+@reports("prepare-prediction")
 def prepare(config: str, workspace: str, **overrides: Override) -> str:
     """Writes the config of a prediction into its workspace and checks the whole catalogue, before a model is loaded.
 
@@ -54,6 +56,7 @@ def check(ws: Workspace) -> int:
         raise InputError(problems)
     stage = Artifact(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
     if stage.manifest is not None:
+        reused(f"the check of {data.listings}")
         return int(stage.manifest.counts["listings"])
     found: list[Problem] = []
     count, keys, sample, draw = 0, array("q"), list[Listing](), random.Random(ws.config.seed)

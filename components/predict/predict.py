@@ -1,6 +1,5 @@
 """Answers every attribute of every listing of a catalogue: several chains over a listing's views, and their vote, in resumable shards."""
 
-import logging
 import time
 
 import polars as pl
@@ -13,12 +12,12 @@ from attrloop.components.predict.catalogue import shards as read_shards
 from attrloop.components.predict.votes import decide
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.shares import parse_share, shares
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import readable, sample_listings
 
 PREDICTIONS = "predictions"
-log = logging.getLogger(__name__)
 
 
 def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
@@ -32,6 +31,7 @@ def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
     return shares(min(workers, len(_names(ws))))
 
 
+@reports("predict")
 def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     """Predicts the catalogue, or this worker's share of it; finished shards are kept, and whoever finishes the last one finishes the stage.
 
@@ -50,7 +50,7 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     ws, (mine, workers) = Workspace.open(workspace), parse_share(share)
     stage = _begin(ws, adapter)
     if stage.manifest is not None:
-        log.info("reusing %s", stage.path)
+        reused(stage.path)
         return stage.path
     started, names = time.monotonic(), _names(ws)
     sampler: Sampler | None = None  # not needed where everything is reused

@@ -1,7 +1,6 @@
 """The review queue: what a person should look at first, and what the predictions amount to."""
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +15,13 @@ from attrloop.components.predict.label_studio import write_tasks
 from attrloop.components.predict.predict import PREDICTIONS
 from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store
 
 REVIEW = "review"
 _TASK = ["vertical", "attribute"]
-log = logging.getLogger(__name__)
 
 
 class MetricsSink(Protocol):
@@ -31,6 +30,7 @@ class MetricsSink(Protocol):
     def log_metric(self, metric: str, value: float) -> None: ...
 
 
+@reports("review-queue")
 def review(workspace: str, per_attribute: int = 20, image_root: str = "", metrics: MetricsSink | None = None) -> str:
     """Writes the least confident predictions of every (vertical, attribute) as Label Studio projects, and `predictions/summary.json`.
 
@@ -57,7 +57,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
         counts = {"items": queue.height, "seconds": time.monotonic() - started}
         stage.finish("review", counts, ["summary.json", "queue.parquet", *files])
     else:
-        log.info("reusing %s", stage.path)
+        reused(stage.path)
     if metrics is not None:
         for name, value in json.loads(ws.store.read(f"{REVIEW}/summary.json"))["all"].items():
             metrics.log_metric(name, float(value))

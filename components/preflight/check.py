@@ -14,7 +14,7 @@ from attrloop.components.preflight.catalogue import Catalogue, check_amount, che
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
-from attrloop.components.preflight.services import check_endpoint, check_tracking
+from attrloop.components.preflight.services import check_annotator, check_tracking
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
@@ -111,7 +111,7 @@ def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Findi
         return Finding("annotator", "not needed: the labels are there")
     if catalogue.plan is not None and not catalogue.plan.wanted:
         return Finding("annotator", "not needed: the labels given fill the counts")
-    return check_endpoint(config)
+    return check_annotator(config)
 
 
 def _made_from(ws: Workspace) -> dict[str, str] | None:

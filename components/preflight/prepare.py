@@ -5,6 +5,7 @@ from typing import Any
 
 from attrloop.components.digests import digest
 from attrloop.components.run.config import RunConfig, load_config
+from attrloop.components.run.reporting import reports
 from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
 
@@ -54,6 +55,7 @@ def run_name(config: RunConfig) -> str:
     return f"{config.name}-{digest(config.model_dump(mode='json', exclude={'annotate': {'base_url'}}))[:8]}"
 
 
+@reports("preflight")
 def prepare(config: str, workspace: str, **overrides: Override) -> str:
     """Writes the resolved config into the workspace and runs every check.
 

@@ -1,10 +1,10 @@
-"""Checks of what the run talks to: the annotator's key and endpoint, and the tracking server."""
+"""Checks of what the run talks to: the annotator and the tracking server."""
 
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
 
-from attrloop.components.annotate.key import read_key
 from attrloop.components.errors import Problem
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import RunConfig
@@ -14,44 +14,15 @@ from attrloop.components.tracking.server import clean_credentials, resolve_uri, 
 _TIMEOUT = 10.0  # seconds
 
 
-def check_endpoint(config: RunConfig) -> Finding:
-    """The key is there and the endpoint accepts it and lists its models."""
-    annotate, finding = config.annotate, Finding("annotator")
-    where, key = annotate.base_url, ""
-    with finding.gathering("annotate.key_env"):
-        key = read_key(annotate)
-    if not key:
-        return finding
-    try:
-        response = httpx2.get(
-            f"{where.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT
-        )
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        finding.problems.append(
-            Problem(where, f"the endpoint is out of reach ({error})", "Correct annotate.base_url or start the server")
-        )
-        return finding
-    if response.status_code in (401, 403):
-        remedy = f"Set the environment variable {annotate.key_env} to a valid key"
-        finding.problems.append(Problem(where, f"the key is refused (HTTP {response.status_code})", remedy))
-    elif response.status_code != 200:
-        what = f"no OpenAI-compatible API: GET /models answers HTTP {response.status_code}"
-        finding.problems.append(Problem(where, what, "Correct annotate.base_url; it usually ends in /v1"))
-    else:
-        names = _models(response)
-        listed = any(name == annotate.model or name.endswith(f"/{annotate.model}") for name in names)
-        finding.detail = f"{where} answers" + (
-            "" if listed else f", but does not list {annotate.model} (it lists {', '.join(names[:5]) or 'nothing'})"
-        )
-        finding.note = not listed
+def check_annotator(config: RunConfig) -> Finding:
+    """The annotator is one that exists, has a key and can be used."""
+    from attrloop.components.annotate.annotators import make_annotator  # their SDKs take a second to import
+
+    finding = Finding("annotator")
+    with finding.gathering("annotate"), closing(make_annotator(config.annotate)) as annotator:
+        readiness = annotator.check()
+        finding.detail, finding.note = readiness.detail, readiness.doubtful
     return finding
-
-
-def _models(response: httpx2.Response) -> list[str]:
-    try:
-        return [str(entry["id"]) for entry in response.json()["data"]]
-    except (ValueError, LookupError, TypeError):
-        return []
 
 
 def check_tracking(config: RunConfig, workspace: str) -> Finding:

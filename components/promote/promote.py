@@ -15,6 +15,7 @@ from attrloop.components.promote import challenge
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
@@ -31,6 +32,7 @@ _CLASHES = 10  # of promoters that set the alias at the same moment
 log = logging.getLogger(__name__)
 
 
+@reports("promote")
 def promote(workspace: str, state_json: str) -> str:
     """Judges the registered candidate against the champion and acts on it.
 
@@ -56,7 +58,7 @@ def promote(workspace: str, state_json: str) -> str:
     uri = resolve_uri(ws.config, ws.store.root)
     stage = Artifact(ws.store, "promote", _made_from(ws, state, uri))
     if stage.manifest is not None:
-        log.info("reusing the decision on version %s", registered["model_version"])
+        reused(f"the decision on version {registered['model_version']}")
         return str(json.loads(ws.store.read(RESULT))["action"])
     client = connect(uri)
     name, version = registered["model"], str(registered["model_version"])
@@ -80,6 +82,7 @@ def promote(workspace: str, state_json: str) -> str:
         {"promoted": float(entry.action == "promote"), "seconds": time.monotonic() - began},
         ["result.json"],
     )
+    figure("verdict", str(result["action"]))
     log.info("%s: %s", result["action"], entry.reason)
     return str(result["action"])
 

@@ -13,6 +13,7 @@ from attrloop.components.register_adapter import figures, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
@@ -28,6 +29,7 @@ _BEST = ("macro_accuracy", "validation/macro_accuracy")
 log = logging.getLogger(__name__)
 
 
+@reports("register-adapter")
 def register(workspace: str, state_json: str) -> str:
     """Writes the run to MLflow and registers the best stage's adapter as a version with the alias `candidate`.
 
@@ -50,7 +52,8 @@ def register(workspace: str, state_json: str) -> str:
     stage = Artifact(ws.store, RESULT.rpartition("/")[0], _made_from(ws, state, uri))
     if stage.manifest is not None:
         number = json.loads(ws.store.read(RESULT))["model_version"]
-        log.info("reusing version %s of %s", number, ws.config.tracking.model_name)
+        reused(f"version {number} of {ws.config.tracking.model_name}")
+        figure("version", number)
         return str(number)
     evaluated = figures.scores(ws, state)
     client = connect(uri)
@@ -60,6 +63,7 @@ def register(workspace: str, state_json: str) -> str:
     stage.finish(
         "registration", {"model_version": result["model_version"], "seconds": time.monotonic() - began}, ["result.json"]
     )
+    figure("version", result["model_version"])
     return str(result["model_version"])
 
 

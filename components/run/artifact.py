@@ -71,6 +71,7 @@ class Artifact:
         """
         self._check_own()
         self.store.keep(f"{self.path}/{name}")
+        made()
 
     def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
         """Makes `files` (or folders) of `folder` durable, then writes the manifest: from here on the stage is finished."""

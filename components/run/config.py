@@ -89,7 +89,8 @@ class PromptConfig(Config):
 
 
 class AnnotateConfig(Config):
-    base_url: str = "https://api.openai.com/v1"  # any OpenAI-compatible endpoint
+    provider: str = "openai"  # who labels: a name in annotate/annotators.py; "openai" is any OpenAI-compatible endpoint
+    base_url: str = "https://api.openai.com/v1"  # where the annotator is
     model: str = "gpt-4.1-mini"
     key_env: str = Field(
         "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$"

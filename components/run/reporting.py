@@ -211,7 +211,7 @@ def reused(what: str) -> None:
 
 
 def made() -> None:
-    """Says that the step has made something; `Artifact.finish` does."""
+    """Says that the step has made something; `Artifact` calls it."""
     if report := current():
         report.made = True
 

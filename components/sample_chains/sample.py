@@ -15,6 +15,7 @@ from attrloop.components.model.sampling import Sampler, open_sampler
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.config import SampleConfig
 from attrloop.components.run.progress import progress
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.shares import parse_share, shares
 from attrloop.components.run.workspace import Workspace
 
@@ -38,6 +39,7 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[st
     return shares(min(workers, len(_parts(ws))))
 
 
+@reports("sample-chains")
 def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     """Samples the chains of one iteration; finished parts are kept, and every chain is the same however often the run was killed.
 
@@ -58,7 +60,7 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     ws = Workspace.open(workspace)
     output = _begin(ws, stage, adapter)
     if output.manifest is not None:
-        log.info("reusing %s", output.path)
+        reused(output.path)
         return output.path
     started = time.monotonic()
     parts, (worker, workers) = _parts(ws), parse_share(share)

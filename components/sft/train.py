@@ -1,18 +1,18 @@
 """Supervised fine-tuning: LoRA on 'rationale + answer' targets of the labelled training listings (see trainer.py for the training)."""
 
-import logging
 import time
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
-log = logging.getLogger(__name__)
 ADAPTER, _CHECKPOINTS = "sft/adapter", "sft/checkpoints"
 
 
+@reports("sft")
 def train(workspace: str) -> str:
     """Trains the first adapter; a killed run goes on from its last checkpoint.
 
@@ -34,7 +34,7 @@ def train(workspace: str) -> str:
     }
     stage = Artifact(ws.store, "sft", made_from)
     if stage.manifest is not None:
-        log.info("reusing %s", ADAPTER)
+        reused(ADAPTER)
         ws.store.remove(_CHECKPOINTS)  # a kill between finishing and tidying leaves them
         return ADAPTER
     started = time.monotonic()

@@ -1,0 +1,75 @@
+"""What an annotator is: a large model that looks at a listing's pictures and picks a value from every closed list."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from attrloop.components.annotate.request import Request
+
+_EXCERPT = 200  # characters
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one request. It never holds the annotator's key.
+
+    Attributes:
+        text: the reply: JSON as `Request.reply` describes it, or whatever came in its place.
+        failed: why the reply is known to be unusable, e.g. `cut off after 100 tokens`; "" otherwise. Whether the JSON is
+            right is checked elsewhere.
+        prompt_tokens: tokens that were read.
+        completion_tokens: tokens that were written.
+        cost: in US dollars, whether the reply is usable or not.
+    """
+
+    text: str
+    failed: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What `Annotator.check` found.
+
+    Attributes:
+        detail: one line for people.
+        doubtful: the line is worth reading: labelling may fail.
+    """
+
+    detail: str
+    doubtful: bool = False
+
+
+class Annotator(Protocol):
+    """Asked from several threads at once. The budget, the cache and the checking of replies are not its concern.
+
+    A class that follows this protocol is made from an `AnnotateConfig` and named in `annotators.ANNOTATORS`.
+    """
+
+    @property
+    def attempts(self) -> int:
+        """Requests sent so far, retries included."""
+
+    def check(self) -> Readiness:
+        """Finds out, without being charged, whether the annotator can be used.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def ask(self, request: Request) -> Answer:
+        """Asks about one listing.
+
+        Raises:
+            InputError: the annotator cannot be used at all (no key, no quota, out of reach); the run stops.
+        """
+
+    def close(self) -> None:
+        """Lets go of connections; nothing is asked afterwards."""
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a reply, in one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + " ..."
