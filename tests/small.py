@@ -127,8 +127,6 @@ def _train_apart(step: int, number: signal.Signals, stage: str, workspaces: list
 
 def main(step: int, number: int, stage: str, workspaces: list[str]) -> None:
     """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
-    import attrloop.components.model.torchvision_operators  # noqa: F401
-
     from attrloop.components.dpo import train as dpo
     from attrloop.components.model.training import Metrics
     from attrloop.components.sft import train as sft

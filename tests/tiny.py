@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
+
+import attrloop.components.model  # noqa: F401 - makes torchvision importable for the processors of transformers
 
 _TEXT = """What is the pattern of this mug? Choose one of: solid, striped, dotted. Say what you see, then Answer:
 I see upright bars. Answer: striped user assistant colour of this shirt red green blue not_visible other none"""

@@ -3,8 +3,6 @@
 import logging
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce

@@ -15,6 +15,7 @@ import polars as pl
 from attrloop.components.catalogue.prompts import Prompt, answer_of, question, shown, views_of
 from attrloop.components.catalogue.records import Label, Prediction, to_frame
 from attrloop.components.catalogue.schema import abstains
+from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import fail
 from attrloop.components.evaluate.metrics import score
 from attrloop.components.run.artifact import Artifact, read_manifest
@@ -161,7 +162,9 @@ def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
             prompts.append(Prompt(text, shown(listing, view)))
             owners.append(k)
     seen: dict[int, list[Seen]] = defaultdict(list)
-    for k, (made,) in sorted(vlm.generate(prompts, config.evaluate.max_new_tokens, config.evaluate.batch_size)):
+    for k, (made,) in sorted(
+        vlm.generate(prompts, Decoding(config.evaluate.max_new_tokens, config.evaluate.batch_size))
+    ):
         label = labels[owners[k]]
         attribute = ws.schema.attribute(ws.listings[label.listing].vertical, label.attribute)
         seen[owners[k]].append(

@@ -5,32 +5,13 @@ not depend on which items were decoded beside it, nor on the order, so that a sh
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from attrloop.components.engines.engine import Decoding
 from attrloop.components.model.prefix import prefill
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One decoded chain.
-
-    Attributes:
-        text: without special tokens.
-        logprobs: of each token at temperature 1, in nats, the end token included.
-        tokens: how many.
-        answer_logprob: sum over the tokens after the last 'Answer:'; over all tokens where there is no such mark.
-        finished: whether it ended by itself, not by the limit.
-    """
-
-    text: str
-    logprobs: list[float]
-    tokens: int
-    answer_logprob: float
-    finished: bool
 
 
 def seed_of(key: str) -> int:
@@ -70,33 +51,29 @@ class Choose(LogitsProcessor):
 
 @torch.no_grad()
 def decode(
-    model: Any,
-    inputs: dict[str, Any],
-    chains: int,
-    max_new_tokens: int,
-    numbers: torch.Tensor | None,
-    temperature: float,
-    top_p: float,
+    model: Any, inputs: dict[str, Any], decoding: Decoding, numbers: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decodes `chains` continuations of each prompt.
+    """Decodes `decoding.chains` continuations of each prompt.
 
     Args:
+        model: the model, with or without an adapter.
         inputs: a left-padded batch as `Vlm.batch` makes it: `input_ids` [batch, length], `attention_mask`, image tensors.
+        decoding: how to decode; the batch is decoded at once, whatever `batch_size` says.
         numbers: uniform numbers [batch * chains, max_new_tokens]; None for greedy decoding.
 
     Returns:
         token ids and their log-probabilities, both [batch * chains, steps].
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    owners = torch.arange(len(ids), device=ids.device).repeat_interleave(chains)
+    owners = torch.arange(len(ids), device=ids.device).repeat_interleave(decoding.chains)
     cache, _ = prefill(model, inputs, owners)
-    choose = Choose(None if numbers is None else numbers.to(ids.device), temperature, top_p)
+    choose = Choose(None if numbers is None else numbers.to(ids.device), decoding.temperature, decoding.top_p)
     sequences = model.generate(
         input_ids=ids[owners],
         attention_mask=mask[owners],
         past_key_values=cache,
         logits_processor=LogitsProcessorList([choose]),
         do_sample=False,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=decoding.max_new_tokens,
     )
     return sequences[:, ids.shape[1] :].cpu(), torch.stack(choose.logprobs, 1).cpu()

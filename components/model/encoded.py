@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 
 from attrloop.components.catalogue.prompts import Prompt

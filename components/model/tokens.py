@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from attrloop.components.catalogue import prompts
-from attrloop.components.model.decoding import Generation
+from attrloop.components.engines.engine import Generation
 
 _KEPT = 50_000  # prompts whose tokens are remembered
 

@@ -9,8 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 from datasets import Dataset
 from rich.progress import Progress
@@ -20,11 +18,11 @@ from trl import DPOConfig, SFTConfig
 
 from attrloop.components.errors import AttrloopError
 from attrloop.components.model.processes import STOPPED
-from attrloop.components.model.requirements import write_requirements
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import TrainConfig
 from attrloop.components.run.reporting import advance, figure
+from attrloop.components.tracking.requirements import write_requirements
 
 log = logging.getLogger(__name__)
 Arguments = TypeVar("Arguments", SFTConfig, DPOConfig)

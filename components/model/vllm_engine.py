@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoProcessor
@@ -19,13 +17,15 @@ from transformers import AutoProcessor
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.digests import digest
+from attrloop.components.engines.engine import Decoding, Generation
+from attrloop.components.engines.registry import room_for
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.model.decoding import Generation, seed_of
+from attrloop.components.model.decoding import seed_of
 from attrloop.components.model.features import bounded
-from attrloop.components.model.sampling import require, room_for
 from attrloop.components.model.tokens import Tokens
 from attrloop.components.model.vlm import device_and_dtype
 from attrloop.components.run.config import ModelConfig
+from attrloop.components.run.workspace import Workspace
 
 _AHEAD = (
     16  # batches handed over at once: vLLM decides how many of them it decodes together, and idles only at their end
@@ -35,7 +35,7 @@ _OTHER = "set sample.engine: transformers"
 
 
 class VllmEngine:
-    """A model in vLLM with an adapter: a `sampling.Sampler`."""
+    """A model in vLLM with an adapter: an `engines.engine.Engine`."""
 
     def __init__(self, llm: Any, adapter: Any, tokens: Tokens, config: ModelConfig, images: ImageReader) -> None:
         self.llm, self.adapter, self.tokens, self.config, self.images = llm, adapter, tokens, config, images
@@ -54,7 +54,6 @@ class VllmEngine:
             InputError: vLLM is not installed, or would not do what the adapter does.
             AttrloopError: it cannot load the model.
         """
-        require("vllm")
         rank = check_adapter(adapter) if adapter else 0
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault(
@@ -103,35 +102,31 @@ class VllmEngine:
         self._pictures.clear()
 
     def generate(
-        self,
-        batch: Sequence[Prompt],
-        max_new_tokens: int,
-        batch_size: int,
-        chains: int = 1,
-        keys: Sequence[str] | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        self, batch: Sequence[Prompt], decoding: Decoding, keys: Sequence[str] | None = None
     ) -> Iterator[tuple[int, list[Generation]]]:
         """Decodes prompts in their order.
 
         Args:
-            batch_size: some multiple of it is handed to vLLM at once, which decides by itself how many it decodes together.
-            keys: one per prompt, from which its chains' seeds come; None decodes greedily.
+            batch: the prompts.
+            decoding: how to decode them. A multiple of `batch_size` is handed to vLLM at once; vLLM decides how many it
+                decodes together.
+            keys: one per prompt. The seeds of its chains come from it. None decodes greedily.
 
         Yields:
-            (index of the prompt, its `chains` generations) as batches finish.
+            (index of the prompt, its `decoding.chains` generations) as batches finish.
 
         Raises:
             AttrloopError: a prompt that is too long, or of which vLLM makes other tokens than the model's processor.
         """
         self.llm.reset_prefix_cache()  # what was decoded before must not decide how this is computed
-        for start in range(0, len(batch), _AHEAD * batch_size):
-            part = batch[start : start + _AHEAD * batch_size]
+        size = _AHEAD * decoding.batch_size
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
             seeds = [None] * len(part) if keys is None else [seed_of(key) for key in keys[start : start + len(part)]]
-            outputs = self._decode(part, [_draw(max_new_tokens, chains, seed, temperature, top_p) for seed in seeds])
+            outputs = self._decode(part, [_draw(decoding, seed) for seed in seeds])
             for k, output in enumerate(outputs):
                 made = [self._generation(chain) for chain in output.outputs]
-                yield start + k, made if keys is not None else made * chains
+                yield start + k, made if keys is not None else made * decoding.chains
 
     def _decode(self, batch: Sequence[Prompt], draws: list[Any]) -> list[Any]:
         self.prepare([image for prompt in batch for image in prompt.images])
@@ -169,21 +164,21 @@ class VllmEngine:
         )
 
 
-def _draw(max_new_tokens: int, chains: int, seed: int | None, temperature: float, top_p: float) -> Any:
-    """How a prompt's chains are drawn; each has a seed of its own, counted up from `seed`. Without one greedily, all alike."""
+def _draw(decoding: Decoding, seed: int | None) -> Any:
+    """How a prompt's chains are drawn: each has its own seed, counted up from `seed`. Without a seed greedily, all alike."""
     from vllm import SamplingParams
 
+    limits = {"max_tokens": decoding.max_new_tokens, "logprobs": 0, "detokenize": False}
     if seed is None:
-        return SamplingParams(temperature=0, max_tokens=max_new_tokens, logprobs=0, detokenize=False)
+        return SamplingParams(temperature=0, **limits)
     return SamplingParams(
-        n=chains,
-        seed=seed,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_new_tokens,
-        logprobs=0,
-        detokenize=False,
+        n=decoding.chains, seed=seed, temperature=decoding.temperature, top_p=decoding.top_p, **limits
     )
+
+
+def open_engine(ws: Workspace, adapter: str, keep_images: bool) -> VllmEngine:
+    """See `engines.registry.open_engine`; vLLM keeps no encoded images."""
+    return VllmEngine.load(ws.config.model, ws.images, ws.store.folder(adapter) if adapter else None, adapter)
 
 
 def check_adapter(folder: Path) -> int:

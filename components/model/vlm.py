@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -18,8 +16,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.digests import digest
+from attrloop.components.engines.engine import Decoding, Generation
 from attrloop.components.errors import AttrloopError
-from attrloop.components.model.decoding import Generation, decode, uniforms
+from attrloop.components.model.decoding import decode, uniforms
 from attrloop.components.model.encoded import Encoded, encode, padded
 from attrloop.components.model.features import FeatureCache, ImageTokens, bounded, encode_images
 from attrloop.components.model.tokens import Tokens
@@ -239,29 +238,25 @@ class Vlm:
         return ids.to(self.base.device), mask.to(self.base.device)
 
     def generate(
-        self,
-        batch: Sequence[Prompt],
-        max_new_tokens: int,
-        batch_size: int,
-        chains: int = 1,
-        keys: Sequence[str] | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        self, batch: Sequence[Prompt], decoding: Decoding, keys: Sequence[str] | None = None
     ) -> Iterator[tuple[int, list[Generation]]]:
-        """Decodes prompts, shorter ones first so that batches need little padding.
+        """Decodes prompts, short ones first so that batches need little padding.
 
         Args:
-            keys: one per prompt, deciding its random numbers; None decodes greedily.
+            batch: the prompts.
+            decoding: how to decode them.
+            keys: one per prompt. A key decides the prompt's random numbers. None decodes greedily.
 
         Yields:
-            (index of the prompt, its `chains` generations) as batches finish.
+            (index of the prompt, its `decoding.chains` generations) as batches finish.
         """
+        chains, length = decoding.chains, decoding.max_new_tokens
         order = sorted(range(len(batch)), key=lambda k: (len(batch[k].text), batch[k].text, k))
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
+        for start in range(0, len(order), decoding.batch_size):
+            part = order[start : start + decoding.batch_size]
             rows = self.encode([batch[k] for k in part])
-            numbers = None if keys is None else torch.cat([uniforms(keys[k], chains, max_new_tokens) for k in part])
-            ids, logprobs = decode(self.model, self.batch(rows), chains, max_new_tokens, numbers, temperature, top_p)
+            numbers = None if keys is None else torch.cat([uniforms(keys[k], chains, length) for k in part])
+            ids, logprobs = decode(self.model, self.batch(rows), decoding, numbers)
             made = self._generations(ids, logprobs)
             for place, k in enumerate(part):
                 yield k, made[place * chains : (place + 1) * chains]
@@ -281,3 +276,10 @@ def _weights_stamp(base: str) -> str:
     return digest(
         sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(base).glob("*.safetensors"))
     )
+
+
+def open_engine(ws: Workspace, adapter: str, keep_images: bool) -> Vlm:
+    """See `engines.registry.open_engine`."""
+    vlm = Vlm.open(ws, adapter, keep=keep_images)
+    vlm.merge()
+    return vlm

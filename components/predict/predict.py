@@ -5,15 +5,16 @@ import time
 import polars as pl
 
 from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.engines.engine import Engine
+from attrloop.components.engines.registry import open_engine
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.model.sampling import Sampler, open_sampler
 from attrloop.components.predict.catalogue import check
 from attrloop.components.predict.catalogue import shards as read_shards
 from attrloop.components.predict.votes import decide
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import reports, reused
-from attrloop.components.run.shares import parse_share, shares
+from attrloop.components.run.shards import divide, parse_share
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import readable, sample_listings
 
@@ -28,7 +29,7 @@ def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
     """
     ws = Workspace.open(workspace)
     _begin(ws, adapter)
-    return shares(min(workers, len(_names(ws))))
+    return divide(min(workers, len(_names(ws))))
 
 
 @reports("predict")
@@ -53,14 +54,14 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
         reused(stage.path)
         return stage.path
     started, names = time.monotonic(), _names(ws)
-    sampler: Sampler | None = None  # not needed where everything is reused
+    engine: Engine | None = None  # not needed where everything is reused
     with progress("predict", len(names[mine::workers]), "shards") as bar:
         for number, (name, shard) in enumerate(zip(names, read_shards(ws), strict=False)):
             if number % workers != mine:
                 continue
             if not (stage.folder / name).exists():
-                sampler = sampler or open_sampler(ws, adapter, keep_images=False)
-                _write(ws, sampler, shard, stage, name)
+                engine = engine or open_engine(ws, adapter, keep_images=False)
+                _write(ws, engine, shard, stage, name)
             bar.advance()
     if {f"{stage.path}/{name}" for name in names} <= set(ws.store.list(stage.path)):
         _finish(ws, stage, names, time.monotonic() - started)
@@ -84,13 +85,13 @@ def _names(ws: Workspace) -> list[str]:
     return [f"part-{number:05d}.parquet" for number in range(-(-check(ws) // ws.config.sample.shard_size))]
 
 
-def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: Artifact, name: str) -> None:
-    chains = to_frame(sample_listings(ws, sampler, readable(sampler, shard), PREDICTIONS), Chain)
+def _write(ws: Workspace, engine: Engine, shard: list[Listing], stage: Artifact, name: str) -> None:
+    chains = to_frame(sample_listings(ws, engine, readable(engine, shard), PREDICTIONS), Chain)
     temporary = stage.folder / f".tmp-{name}"
     decide(chains).write_parquet(temporary)
     temporary.rename(stage.folder / name)
     stage.keep(name)
-    sampler.forget()
+    engine.forget()
     ws.images.forget(
         image for listing in shard for image in listing.images
     )  # none is seen again: neither memory nor disk grows with the catalogue

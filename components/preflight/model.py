@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.engines.registry import require, room_for
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.model.sampling import require, room_for
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import ModelConfig, RunConfig
 

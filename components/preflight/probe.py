@@ -17,8 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def probe(base: str, revision: str, targets: str) -> dict[str, Any]:
-    import attrloop.components.model.torchvision_operators  # noqa: F401
-
+    import attrloop.components.model  # noqa: F401, I001 - makes torchvision importable
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 

@@ -21,6 +21,7 @@ from attrloop.components.catalogue.prompts import Prompt, answer_of, question, r
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.digests import digest
+from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.config import DataConfig, ModelConfig
 
@@ -101,13 +102,14 @@ class AttributeModel(PythonModel):
             )
             for listing, name in rows
         ]
+        decoding = Decoding(self.config["max_new_tokens"], self.config["batch_size"])
         found: dict[int, list[Any]] = {}
         with self.lock:  # a server calls from several threads; the model decodes one batch at a time
             self.vlm.images = RequestImages([str(value) for value in model_input["image"]])
             self.vlm.cache = FeatureCache(
                 None
             )  # of this request only: a server's memory must not grow with the images it sees
-            for k, (made,) in self.vlm.generate(prompts, self.config["max_new_tokens"], self.config["batch_size"]):
+            for k, (made,) in self.vlm.generate(prompts, decoding):
                 attribute = self.schema.attribute(rows[k][0].vertical, rows[k][1])
                 found[k] = [
                     answer_of(made.text, attribute),

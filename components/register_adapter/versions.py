@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrloop.components.digests import digest
-from attrloop.components.model.requirements import read_requirements
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.tracking.names import ADAPTER, CANDIDATE
+from attrloop.components.tracking.requirements import read_requirements
 from attrloop.components.tracking.server import fluent
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ import polars as pl
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.engines.engine import Decoding, Engine
+from attrloop.components.engines.registry import open_engine
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.model.sampling import Sampler, open_sampler
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.config import SampleConfig
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import reports, reused
-from attrloop.components.run.shares import parse_share, shares
+from attrloop.components.run.shards import divide, parse_share
 from attrloop.components.run.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[st
     """
     ws = Workspace.open(workspace)
     _begin(ws, stage, adapter)
-    return shares(min(workers, len(_parts(ws))))
+    return divide(min(workers, len(_parts(ws))))
 
 
 @reports("sample-chains")
@@ -65,12 +66,12 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     started = time.monotonic()
     parts, (worker, workers) = _parts(ws), parse_share(share)
     mine = list(parts)[worker::workers]
-    sampler: Sampler | None = None  # not needed where everything is reused
+    engine: Engine | None = None  # not needed where everything is reused
     with progress(f"{stage} chains", sum(len(parts[name]) for name in mine), "listings") as bar:
         for name in mine:
             if not (output.folder / name).exists():
-                sampler = sampler or open_sampler(ws, adapter)
-                _write(ws, sampler, parts[name], stage, output, name)
+                engine = engine or open_engine(ws, adapter)
+                _write(ws, engine, parts[name], stage, output, name)
             bar.advance(len(parts[name]))
     missing = {f"{output.path}/{name}" for name in parts} - set(ws.store.list(output.path))
     if missing:
@@ -137,16 +138,16 @@ def chains_per_view(config: SampleConfig, views: int) -> list[int]:
     return [config.chains // views + (k < config.chains % views) for k in range(views)]
 
 
-def readable(sampler: Sampler, listings: list[Listing]) -> list[Listing]:
+def readable(engine: Engine, listings: list[Listing]) -> list[Listing]:
     """The listings whose images all open; the others are logged and left out."""
     try:
-        sampler.prepare([image for listing in listings for image in listing.images])
+        engine.prepare([image for listing in listings for image in listing.images])
         return listings
     except InputError as error:
         if len(listings) == 1:
             log.warning("skipping listing %s: %s", listings[0].id, error.problems[0])
             return []
-    return [listing for one in listings for listing in readable(sampler, [one])]
+    return [listing for one in listings for listing in readable(engine, [one])]
 
 
 def _check_skipped(skipped: int, total: int, bound: float) -> None:
@@ -156,19 +157,19 @@ def _check_skipped(skipped: int, total: int, bound: float) -> None:
         )
 
 
-def _write(ws: Workspace, sampler: Sampler, shard: list[Listing], stage: str, output: Artifact, name: str) -> None:
+def _write(ws: Workspace, engine: Engine, shard: list[Listing], stage: str, output: Artifact, name: str) -> None:
     rows = sorted(
-        sample_listings(ws, sampler, readable(sampler, shard), stage),
+        sample_listings(ws, engine, readable(engine, shard), stage),
         key=lambda row: (row.listing, row.attribute, row.view, row.chain),
     )
     temporary = output.folder / f".tmp-{name}"
     to_frame(rows, Chain).write_parquet(temporary)
     temporary.rename(output.folder / name)
     output.keep(name)
-    sampler.forget()
+    engine.forget()
 
 
-def sample_listings(ws: Workspace, sampler: Sampler, listings: list[Listing], stage: str) -> Iterator[Chain]:
+def sample_listings(ws: Workspace, engine: Engine, listings: list[Listing], stage: str) -> Iterator[Chain]:
     """The chains of some listings. Each is decided by the seed, the stage, and its own listing, attribute, view and number."""
     config = ws.config.sample
     groups: dict[int, list[tuple[Listing, str, int]]] = {}
@@ -183,9 +184,8 @@ def sample_listings(ws: Workspace, sampler: Sampler, listings: list[Listing], st
             Prompt(ws.question(listing, attribute), prompts.shown(listing, view)) for listing, attribute, view in tasks
         ]
         keys = [f"{ws.config.seed}/{stage}/{listing.id}/{attribute}/{view}" for listing, attribute, view in tasks]
-        made = sampler.generate(
-            batch, config.max_new_tokens, config.batch_size, count, keys, config.temperature, config.top_p
-        )
+        decoding = Decoding(config.max_new_tokens, config.batch_size, count, config.temperature, config.top_p)
+        made = engine.generate(batch, decoding, keys)
         for k, generations in made:
             listing, name, view = tasks[k]
             closed_list = ws.schema.attribute(listing.vertical, name)

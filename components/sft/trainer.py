@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 from trl import SFTConfig, SFTTrainer
 

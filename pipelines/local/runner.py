@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from attrloop.components.engines.registry import require
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.model.sampling import require
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage.files import write_atomic
 from attrloop.pipelines.definitions.compile import MAX_ITERATIONS, Name, compile_to

@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import polars as pl
 from mlflow import MlflowClient
 from safetensors.numpy import load_file

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -33,6 +31,8 @@ from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Attribute, fold
+from attrloop.components.engines.engine import Decoding
+from attrloop.components.model.decoding import decode
 from attrloop.components.model.encoded import Encoded, encode
 from attrloop.components.model.features import ImageTokens
 from attrloop.components.model.logprobs import completion_logprobs
@@ -245,8 +245,6 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
 
 def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> float:
     """Share of evidence named rightly when asked to look at an attribute of a photograph."""
-    from attrloop.components.model.decoding import decode
-
     rows, wanted = [], []
     for token, vertical, values in photographs(vlm, count, seed, difficulty):
         for family, value in values.items():
@@ -258,7 +256,7 @@ def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> f
             wanted.append(FAMILIES[family].evidence[value])
     right = 0
     for start in range(0, len(rows), 200):
-        ids, logprobs = decode(vlm.base, vlm.batch(rows[start : start + 200]), 1, 16, None, 1.0, 1.0)
+        ids, logprobs = decode(vlm.base, vlm.batch(rows[start : start + 200]), Decoding(16, 200), None)
         made = vlm._generations(ids, logprobs)
         right += sum(
             any(phrase in item.text for phrase in phrases)

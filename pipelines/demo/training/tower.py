@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import numpy as np
 import pytest
 from PIL import Image, ImageChops

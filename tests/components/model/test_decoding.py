@@ -1,13 +1,12 @@
 """Decoding: greedy is the model's own, chains belong to their key alone, and log-probabilities are those of temperature 1."""
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 import torch
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
-from attrloop.components.model.decoding import Choose, Generation, decode, uniforms
+from attrloop.components.engines.engine import Decoding, Generation
+from attrloop.components.model.decoding import Choose, decode, uniforms
 from attrloop.components.model.logprobs import continuation_logprobs
 from attrloop.components.model.vlm import Vlm
 from tests.components.model.conftest import adapt, prompts_for
@@ -36,7 +35,7 @@ def test_greedy_decoding_is_what_generate_does(vlm: Vlm, adapted: bool) -> None:
     if adapted:
         adapt(vlm)
     asked = prompts_for(vlm)
-    found = dict(vlm.generate(asked, LENGTH, batch_size=3))
+    found = dict(vlm.generate(asked, Decoding(LENGTH, batch_size=3)))
     assert sorted(found) == list(range(len(asked)))
     for k, prompt in enumerate(asked):
         text, logprobs = stock(vlm, prompt)
@@ -46,12 +45,10 @@ def test_greedy_decoding_is_what_generate_does(vlm: Vlm, adapted: bool) -> None:
         assert made.tokens == len(made.logprobs) <= LENGTH
 
 
-def drawn(
-    vlm: Vlm, asked: list[int], batch_size: int, chains: int = 3, **options: float
-) -> dict[int, list[Generation]]:
+def drawn(vlm: Vlm, asked: list[int], batch_size: int, chains: int = 3) -> dict[int, list[Generation]]:
     """Chains of some of the prompts, by the prompt's number, with a key for each prompt."""
     every = prompts_for(vlm)
-    made = vlm.generate([every[k] for k in asked], LENGTH, batch_size, chains, [f"key {k}" for k in asked], **options)
+    made = vlm.generate([every[k] for k in asked], Decoding(LENGTH, batch_size, chains), [f"key {k}" for k in asked])
     return {asked[place]: generations for place, generations in made}
 
 
@@ -70,7 +67,7 @@ def test_chains_do_not_depend_on_what_is_decoded_beside_them(vlm: Vlm) -> None:
         assert same(together[k], drawn(vlm, [k], batch_size=1)[k])
         assert same(together[k], reversed_[k])
     assert len({item.text for item in together[0]}) > 1, "chains of one prompt differ"
-    assert not same(together[0], next(vlm.generate(prompts_for(vlm)[:1], LENGTH, 1, 3, ["another key"]))[1])
+    assert not same(together[0], next(vlm.generate(prompts_for(vlm)[:1], Decoding(LENGTH, 1, 3), ["another key"]))[1])
 
 
 def test_more_chains_begin_with_fewer(vlm: Vlm) -> None:
@@ -82,7 +79,7 @@ def test_log_probabilities_are_those_of_temperature_one(vlm: Vlm) -> None:
     adapt(vlm)
     inputs, owners = vlm.batch(vlm.encode(prompts_for(vlm)[:2])), torch.tensor([0, 0, 1, 1])
     numbers = torch.cat([uniforms(key, 2, LENGTH) for key in "ab"])
-    ids, found = decode(vlm.model, dict(inputs), 2, LENGTH, numbers, temperature=0.6, top_p=0.9)
+    ids, found = decode(vlm.model, dict(inputs), Decoding(LENGTH, 2, 2, temperature=0.6, top_p=0.9), numbers)
     before_end = (ids == vlm.end).cumsum(1) - (ids == vlm.end).long() == 0
     wanted = continuation_logprobs(vlm.model, inputs, ids, torch.ones_like(ids, dtype=torch.bool), owners)
     torch.testing.assert_close(found[before_end], wanted[before_end], atol=1e-4, rtol=0)

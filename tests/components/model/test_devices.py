@@ -4,8 +4,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from PIL import Image
 
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.engines.engine import Decoding
 from attrloop.components.model.features import bounded
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.config import DataConfig, ModelConfig
@@ -49,7 +48,7 @@ def test_the_tower_runs_once_per_image(base: Path, pictures: ImageReader, tmp_pa
     assert 1 <= len(runs) <= 2, "images of one shape pass together"
     once = len(runs)
     first = vlm.base(**vlm.batch(vlm.encode(asked))).logits
-    dict(vlm.generate(asked, 4, 2))
+    dict(vlm.generate(asked, Decoding(4, 2)))
     assert len(runs) == once
     other, more = watched(base, pictures, tmp_path / "cache.sqlite")
     kept = other.encode(asked)

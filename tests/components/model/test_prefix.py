@@ -1,7 +1,5 @@
 """Continuations of a shared prompt have the log-probabilities, and the gradients, that each has by itself."""
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import torch
 
 from attrloop.components.model.logprobs import completion_logprobs, continuation_logprobs

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 from PIL import Image
 from transformers import AutoProcessor

@@ -4,8 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 import torch
 from trl import DPOConfig, SFTConfig

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import polars as pl
 import pytest
 import torch
@@ -25,13 +23,13 @@ from safetensors.torch import load_file, save_file
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.engines.engine import Decoding
+from attrloop.components.engines.registry import open_engine
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.model.decoding import seed_of
-from attrloop.components.model.sampling import open_sampler, room_for
 from attrloop.components.model.vllm_engine import VllmEngine, check_adapter
-from attrloop.components.run.config import SampleConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.sample_chains.sample import sample, sample_listings
+from attrloop.components.sample_chains.sample import sample_listings
 from attrloop.components.sft.train import ADAPTER, train
 from tests.small import change_config, make_workspace
 from tests.tiny import qwen2_5_vl
@@ -41,43 +39,6 @@ needs_vllm = pytest.mark.skipif(
     not INSTALLED, reason="vLLM is not installed: it has pins of its own and lives in the sampler image"
 )
 STAGE = "iteration-1"
-
-
-@pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
-def test_without_vllm_the_engine_is_refused_with_the_remedy(copy_of: Callable[[str], Path]) -> None:
-    workspace = copy_of("qwen2_5_vl")
-    change_config(workspace, sample={"engine": "vllm"})
-    with pytest.raises(
-        InputError, match=r"vLLM is not installed here. Sample in the sampler image.*or set sample.engine: transformers"
-    ):
-        sample(str(workspace), STAGE, ADAPTER)
-
-
-def test_no_step_loads_vllm_unless_it_is_asked_to() -> None:
-    modules = ("sample_chains.sample", "predict.predict", "preflight.check", "model.vllm_engine")
-    code = (
-        "import sys\n"
-        + "".join(f"import attrloop.components.{name}\n" for name in modules)
-        + "sys.exit('vllm' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_an_engine_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="transformers"):
-        SampleConfig(engine="onnx")
-
-
-@pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (16, 16), (100, 128), (512, 512)])
-def test_vllm_is_given_room_for_the_rank(rank: int, room: int) -> None:
-    assert room_for(rank, "adapter") == room
-
-
-def test_a_rank_beyond_what_vllm_holds_is_refused() -> None:
-    with pytest.raises(
-        InputError, match=r"adapter: vLLM holds LoRA ranks up to 512, not 513. Train with a smaller model.lora_rank"
-    ):
-        room_for(513, "adapter")
 
 
 def test_an_adapter_of_the_vision_tower_is_refused(trained: Callable[[str], Path], tmp_path: Path) -> None:
@@ -118,7 +79,7 @@ def engines(catalogue: Path) -> dict[str, Any]:
     made = {}
     for engine in ("transformers", "vllm"):
         change_config(catalogue / "run", sample={"engine": engine})
-        made[engine] = open_sampler(Workspace.open(str(catalogue / "run")), ADAPTER)
+        made[engine] = open_engine(Workspace.open(str(catalogue / "run")), ADAPTER)
     return made
 
 
@@ -137,7 +98,7 @@ def test_greedy_chains_and_their_probabilities_are_those_of_transformers(
     ws: Workspace, engines: dict[str, Any]
 ) -> None:
     batch = [*questions(ws), *(Prompt(prompt.text, prompt.images * 2) for prompt in questions(ws)[::5])]
-    one, two = (dict(engines[name].generate(batch, 16, 4)) for name in ("transformers", "vllm"))
+    one, two = (dict(engines[name].generate(batch, Decoding(16, 4))) for name in ("transformers", "vllm"))
     assert len({made[0].text for made in one.values()}) > 2
     for k in range(len(batch)):
         (wanted,), (found,) = one[k], two[k]
@@ -177,15 +138,15 @@ def test_sampled_chains_have_the_probabilities_and_the_answers_of_transformers(
 def test_a_seed_gives_its_chains_again_whatever_is_decoded_beside_it(ws: Workspace, engines: dict[str, Any]) -> None:
     batch, engine = questions(ws), engines["vllm"]
     keys = [f"3/{STAGE}/{k}" for k in range(len(batch))]
-    whole = dict(engine.generate(batch, 16, 5, 3, keys, 0.8, 0.9))
-    again = dict(engine.generate(batch, 16, 5, 3, keys, 0.8, 0.9))
+    whole = dict(engine.generate(batch, Decoding(16, 5, 3, 0.8, 0.9), keys))
+    again = dict(engine.generate(batch, Decoding(16, 5, 3, 0.8, 0.9), keys))
     assert whole == again
     assert len({chain.text for made in whole.values() for chain in made}) > 10
-    few = dict(engine.generate(batch[7:9], 16, 5, 3, keys[7:9], 0.8, 0.9))
+    few = dict(engine.generate(batch[7:9], Decoding(16, 5, 3, 0.8, 0.9), keys[7:9]))
     assert [[chain.text for chain in few[k]] for k in (0, 1)] == [
         [chain.text for chain in whole[k + 7]] for k in (0, 1)
     ]
-    other = dict(engine.generate(batch, 16, 5, 3, [f"4/{key}" for key in keys], 0.8, 0.9))
+    other = dict(engine.generate(batch, Decoding(16, 5, 3, 0.8, 0.9), [f"4/{key}" for key in keys]))
     assert [made[0].text for made in other.values()] != [made[0].text for made in whole.values()]
 
 
@@ -193,7 +154,7 @@ def test_a_seed_gives_its_chains_again_whatever_is_decoded_beside_it(ws: Workspa
 def test_the_adapter_is_applied(ws: Workspace, engines: dict[str, Any]) -> None:
     base = VllmEngine.load(ws.config.model, ws.images)
     (with_adapter,), (without,) = (
-        dict(engine.generate(questions(ws)[:1], 16, 1))[0] for engine in (engines["vllm"], base)
+        dict(engine.generate(questions(ws)[:1], Decoding(16, 1)))[0] for engine in (engines["vllm"], base)
     )
     assert with_adapter.logprobs != pytest.approx(without.logprobs, abs=0.1)
 
@@ -206,7 +167,7 @@ def test_an_image_as_large_as_the_cap_has_the_tokens_of_the_processor(catalogue:
         update={"max_pixels": 48 * 96, "processor": {"size": {"shortest_edge": 16 * 16, "longest_edge": 96 * 96}}}
     )
     engine = VllmEngine.load(config, ws.images)
-    dict(engine.generate([Prompt("Which?", ("large.png",))], 4, 1))
+    dict(engine.generate([Prompt("Which?", ("large.png",))], Decoding(4, 1)))
     request = {
         "prompt_token_ids": engine.tokens.prompt("Which?", 1),
         "multi_modal_data": {"image": engine._pictures["large.png"]},
@@ -225,7 +186,7 @@ def test_a_prompt_that_is_too_long_says_what_to_do(ws: Workspace, engines: dict[
     with pytest.raises(
         AttrloopError, match=r"vLLM refuses a prompt .*Lower model.max_pixels, or set sample.engine: transformers"
     ):
-        dict(engines["vllm"].generate([Prompt("word " * 2000, questions(ws)[0].images)], 16, 1))
+        dict(engines["vllm"].generate([Prompt("word " * 2000, questions(ws)[0].images)], Decoding(16, 1)))
 
 
 @needs_vllm

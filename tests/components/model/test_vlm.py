@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 import torch
 

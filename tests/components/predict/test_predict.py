@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import polars as pl
 import pytest
 

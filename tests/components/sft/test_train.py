@@ -6,8 +6,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import attrloop.components.model.torchvision_operators  # noqa: F401
-
 import pytest
 import torch
 from safetensors.torch import load_file

@@ -1,16 +1,16 @@
-"""Work that several tasks share: `k/n` is every n-th piece from the k-th on."""
+"""Work that several workers share: `k/n` is every n-th shard from the k-th on."""
 
 from attrloop.components.errors import fail
 
 
-def shares(workers: int) -> list[str]:
-    """The share of each of several workers, of one at least: `["1/2", "2/2"]`."""
+def divide(workers: int) -> list[str]:
+    """The share of each worker, at least one: `["1/2", "2/2"]`."""
     count = max(workers, 1)
     return [f"{k + 1}/{count}" for k in range(count)]
 
 
 def parse_share(share: str) -> tuple[int, int]:
-    """The worker, from 0, and how many there are.
+    """The worker, counted from 0, and the number of workers.
 
     Raises:
         InputError: not of the form `k/n` with 1 <= k <= n.
