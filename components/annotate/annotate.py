@@ -1,4 +1,4 @@
-"""Labels a budgeted sample of the catalogue, uniform over verticals, and puts every labelled listing into exactly one split."""
+"""Labels a sample of the catalogue, as much of every vertical, and puts each labelled listing into one split."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ from attrloop.components.annotate.label import Labeller, ahead
 from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
 from attrloop.components.catalogue.records import Label, Listing, read_labels
 from attrloop.components.errors import InputError, Problem
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.workspace import Workspace
@@ -23,20 +24,21 @@ log = logging.getLogger(__name__)
 
 @reports("annotate")
 def annotate(workspace: str) -> None:
-    """Writes `annotate/labels.jsonl` and `annotate/report.json`; replies are kept in `annotate-cache/`.
+    """Writes `annotate/labels.jsonl` and `annotate/report.json`, and keeps every reply in `annotate-cache/`.
 
     Args:
         workspace: URI of the run's workspace.
 
     Raises:
-        InputError: labels that contradict one another, no key, an unusable endpoint, too many unusable replies or unreadable images, a full disk,
-            or a vertical left without any training label. What was answered until then is kept.
+        InputError: the given labels contradict one another, the annotator cannot be used, too many replies are unusable
+            or too many images unreadable, the disk is full, or a vertical has no training label. Replies so far are
+            kept.
     """
     started = time.monotonic()
     ws = Workspace.open(workspace)
-    stage = Artifact(ws.store, "annotate", made_from(ws))
-    if stage.manifest is not None:
-        reused(f"the labels in {stage.folder}")
+    artifact = Artifact(ws.store, layout.ANNOTATE, made_from(ws))
+    if artifact.manifest is not None:
+        reused(f"the labels in {artifact.folder}")
         return
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
     plan, bad = plan_readable(ws, given)
@@ -50,11 +52,12 @@ def annotate(workspace: str) -> None:
     bad += filling.bad
     check_images(ws, bad, looked_at=len({label.listing for label in plan.given}) + filling.asked + len(bad))
     labels = plan.given + filling.labels
-    report = make_report(ws, plan, filling, labeller, labels, bad)
-    write_atomic(stage.folder / "report.json", json.dumps(report, indent=1).encode())
-    stage.keep("report.json")
+    report = make_report(ws, plan, filling, labeller, bad)
+    write_atomic(artifact.folder / "report.json", json.dumps(report, indent=1).encode())
+    artifact.keep("report.json")
     check_train(ws, labels, labeller)
-    write_atomic(stage.folder / "labels.jsonl", "".join(label.model_dump_json() + "\n" for label in labels).encode())
+    rows = "".join(label.model_dump_json() + "\n" for label in labels)
+    write_atomic(artifact.folder / "labels.jsonl", rows.encode())
     counts = {
         "listings": len({label.listing for label in labels}),
         "labels": len(labels),
@@ -62,13 +65,17 @@ def annotate(workspace: str) -> None:
         "cost": cache.spent,
     }
     figure("US dollars", round(cache.spent, 4))
-    # The report tells how this process went about it; only the labels are what others build on.
-    stage.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])
+    # The report is about this process. Only the labels decide what other steps make.
+    artifact.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)
 
 
 def plan_readable(ws: Workspace, given: list[Label]) -> tuple[Plan, list[Problem]]:
-    """The plan made of given labels whose listings' images all open, and the problems of those left out."""
+    """Plans with the given labels of those listings whose images can all be opened.
+
+    Returns:
+        The plan, and a problem for each listing left out.
+    """
     problems: list[Problem] = []
     good: set[str] = set()
     while True:
@@ -88,32 +95,35 @@ def _unreadable(ws: Workspace, listing: Listing) -> Problem | None:
 
 
 def check_images(ws: Workspace, bad: list[Problem], looked_at: int) -> None:
-    """Raises when too many listings have images that cannot be read.
+    """Raises an error when too many listings have images that cannot be read.
 
     Raises:
-        InputError: above `data.max_bad_images`, with every problem.
+        InputError: with every problem, when they are more than `data.max_bad_images` allows.
     """
-    if len(bad) > ws.config.data.max_bad_images * looked_at:
-        what = f"{len(bad)} of {looked_at} listings have unreadable images, more than data.max_bad_images = {ws.config.data.max_bad_images:g} allows"
-        raise InputError([Problem(ws.config.data.listings, what, "Mend the images below or raise the cap"), *bad])
+    cap = ws.config.data.max_bad_images
+    if len(bad) > cap * looked_at:
+        what = (
+            f"{len(bad)} of {looked_at} listings have unreadable images, more than data.max_bad_images = {cap:g} allows"
+        )
+        raise InputError([Problem(ws.config.data.listings, what, "Repair the images below or raise the cap"), *bad])
 
 
 def check_train(ws: Workspace, labels: list[Label], labeller: Labeller) -> None:
-    """Raises when a vertical has nothing to train on.
+    """Raises an error when a vertical has nothing to train on.
 
     Raises:
-        InputError: naming every such vertical.
+        InputError: with every such vertical.
     """
     have = {ws.listings[label.listing].vertical for label in labels if label.split == "train"}
     cap = labeller.budget.reached
     why = f" (stopped at {cap})" if cap else ""
     remedy = (
-        f"Raise {cap}; what was paid for is kept"
+        f"Raise {cap}; replies that were paid for are kept"
         if cap
-        else "Add listings of it, raise annotate.train_per_vertical, or take it out of the schema"
+        else "Add listings of this vertical, raise annotate.train_per_vertical, or remove the vertical from the schema"
     )
     missing = [
-        Problem(f"vertical {name}", f"not one training label{why}", remedy)
+        Problem(f"vertical {name}", f"it has no training label{why}", remedy)
         for name in ws.schema.verticals
         if name not in have
     ]
@@ -121,14 +131,13 @@ def check_train(ws: Workspace, labels: list[Label], labeller: Labeller) -> None:
         raise InputError(missing)
 
 
-def make_report(
-    ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller, labels: list[Label], bad: list[Problem]
-) -> dict[str, Any]:
+def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller, bad: list[Problem]) -> dict[str, Any]:
     """What was done and what it cost.
 
-    `cost` and `tokens` are of everything this workspace ever paid for, `calls` and `attempts` (with the SDK's retries) of this process alone.
+    `cost` and `tokens` count everything that this workspace ever paid for. `calls` and `attempts` (which include the
+    annotator's retries) count this process alone.
     """
-    config = ws.config.annotate
+    config, labels = ws.config.annotate, plan.given + filling.labels
     return {
         "model": config.model,
         "calls": labeller.calls,
@@ -150,7 +159,7 @@ def make_report(
 
 
 def _table(ws: Workspace, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
-    """How many, by split and vertical."""
+    """Counts labels by split and vertical."""
     table: dict[str, dict[str, int]] = {split: dict.fromkeys(ws.schema.verticals, 0) for split in SPLITS}
     for label in labels:
         table[label.split or ""][ws.listings[label.listing].vertical] += 1

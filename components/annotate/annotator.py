@@ -14,8 +14,8 @@ class Answer:
 
     Attributes:
         text: the reply: JSON as `Request.reply` describes it, or whatever came in its place.
-        failed: why the reply is known to be unusable, e.g. `cut off after 100 tokens`; "" otherwise. Whether the JSON is
-            right is checked elsewhere.
+        failed: why the reply is known to be unusable, e.g. `cut off after 100 tokens`; "" otherwise. What it says is
+            checked elsewhere.
         prompt_tokens: tokens that were read.
         completion_tokens: tokens that were written.
         cost: in US dollars, whether the reply is usable or not.

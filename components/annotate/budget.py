@@ -1,4 +1,7 @@
-"""The budget in calls and money: a request is let through only if it fits even at its upper estimate, together with those in flight."""
+"""The budget in calls and money.
+
+A request is sent only if its upper estimate fits, together with the estimates of all requests in flight.
+"""
 
 from threading import Condition
 from typing import Literal
@@ -9,14 +12,16 @@ Cap = Literal["", "annotate.max_calls", "annotate.max_cost"]
 
 
 class Budget:
-    """Safe to use from several threads.
+    """What may still be spent. Safe to use from several threads.
 
     Args:
         config: the caps, and how many requests may be in flight.
-        calls, spent, dearest: what was paid before (see `Cache`).
+        calls: requests that were paid for before.
+        spent: what they cost, in US dollars.
+        dearest: what the dearest of them cost, in US dollars.
 
     Attributes:
-        reached: the cap that stopped the run; "" while none has.
+        reached: the cap that stopped the run; "" until one does.
     """
 
     def __init__(self, config: AnnotateConfig, calls: int, spent: float, dearest: float) -> None:
@@ -27,13 +32,14 @@ class Budget:
         self.reached: Cap = ""
 
     def reserve(self, limit: float) -> float | None:
-        """Waits for room for one more request.
+        """Waits until there is room for one more request.
 
         Args:
             limit: the request's upper estimate, in US dollars.
 
         Returns:
-            What is reserved: the estimate, or what the dearest request cost if that was more. None when it cannot fit any more.
+            What is reserved: the estimate, or the cost of the dearest request so far if that was more. None when the
+            request can no longer fit.
         """
         with self._changed:
             while True:
@@ -53,7 +59,7 @@ class Budget:
         return "annotate.max_cost" if self._spent + sum(self._flying) + limit > self._config.max_cost else ""
 
     def settle(self, reserved: float, cost: float) -> None:
-        """A request has ended and cost this much, in US dollars."""
+        """Replaces a reservation by what the request has cost, in US dollars."""
         with self._changed:
             self._flying.remove(reserved)
             self._calls += 1

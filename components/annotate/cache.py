@@ -1,6 +1,7 @@
-"""The annotation cache: append-only JSONL files of everything that was paid for, by content; each line is on the disk before it counts.
+"""The annotation cache: every reply that was paid for, in append-only JSONL files, found by the content of its request.
 
-Every process writes a file of its own and reads all: a pod that is thought dead may go on beside the one that took its place.
+Every process writes a file of its own and reads all files: a pod that is thought dead may still run beside the one that
+replaced it. A line is on the disk before it counts.
 """
 
 import os
@@ -17,16 +18,14 @@ from pydantic import ValidationError
 
 from attrloop.components.catalogue.records import Record
 from attrloop.components.errors import explained_disk, fail
+from attrloop.components.run import layout
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 from attrloop.components.storage.store import Store
 
-# Beside the stage's folder, which is emptied when its inputs change: what was paid for must outlive a raised budget.
-CACHE, _FILE = "annotate-cache", "replies.jsonl"
-_ONCE = "cache.jsonl"  # the one file of workspaces that were made before
-_PACE = 5.0  # seconds of replies that a killed pod loses at most
-_QUIET = (
-    24 * 3600.0
-)  # seconds after the last line of a file when nobody writes to it any more: replies are minutes apart
+_FILE = "replies.jsonl"
+_ONCE = "cache.jsonl"  # the only file of workspaces that an earlier version made
+_PACE = 5.0  # a killed pod loses the replies of at most so many seconds
+_QUIET = 24 * 3600.0  # seconds since a file's last line after which no process writes to it: replies are minutes apart
 
 
 class Paid(Record):
@@ -34,11 +33,15 @@ class Paid(Record):
 
     Attributes:
         key: see `Request.key`.
+        listing: id of the listing that was asked about.
         answers: (rationale, canonical value) by attribute; None for an unusable reply.
-        failed: why it is unusable, with an excerpt; "" otherwise.
+        failed: why the reply is unusable, with an excerpt of it; "" otherwise.
+        prompt_tokens: tokens that were read.
+        completion_tokens: tokens that were written.
         cost: in US dollars.
-        id: of the line, so that copies of it count once; "" in files that are never copied.
-        forgotten: takes earlier lines of this key out of use, so that the next run asks again; what they cost still counts.
+        id: of the line, so that its copies count once; "" in files that are never copied.
+        forgotten: this line takes earlier lines of its key out of use, so that the next run asks again. Their cost
+            still counts.
     """
 
     key: str
@@ -56,16 +59,18 @@ class Cache:
     """Replies by key. Safe to use from several threads.
 
     Args:
-        store: of the workspace; replies are made durable there every few seconds, and at the end.
+        store: the workspace's store. It gets the replies every few seconds, and at the end.
 
     Attributes:
-        path: the file of this process, made with its first reply.
+        path: the file of this process; it is created with the first reply.
         calls: requests that were ever paid for.
         spent: what they cost together, in US dollars.
-        dearest: the highest cost of one request, in US dollars.
+        dearest: what the dearest of them cost, in US dollars.
+        prompt_tokens: tokens that were read for them.
+        completion_tokens: tokens that were written for them.
 
     Raises:
-        InputError: a damaged line other than a half-written last one, which a kill leaves.
+        InputError: a line is damaged. A half-written last line, which a kill leaves, is ignored.
     """
 
     def __init__(self, store: Store) -> None:
@@ -75,7 +80,7 @@ class Cache:
         self._rows: dict[str, Paid] = {}
         self._lock = Lock()
         self._file: BinaryIO | None = None
-        folder = store.folder(CACHE)
+        folder = store.folder(layout.ANNOTATE_CACHE)
         self.path = folder / this_process() / _FILE
         files = [
             file
@@ -98,7 +103,7 @@ class Cache:
                 raise fail(
                     f"{file}:{number}",
                     "a damaged line in the annotation cache",
-                    "Remove the line; its request is then made again",
+                    "Remove the line; its request is then sent again",
                 ) from error
             if row.id not in seen:
                 self._take(row)
@@ -116,10 +121,15 @@ class Cache:
         self.completion_tokens += row.completion_tokens
 
     def get(self, key: str) -> Paid | None:
+        """The reply to a request, if there is one."""
         return self._rows.get(key)
 
     def add(self, row: Paid) -> None:
-        """Appends a row and waits until it is on the disk."""
+        """Appends a row and waits until it is on the disk.
+
+        Raises:
+            InputError: the disk is full.
+        """
         row = row.model_copy(update={"id": uuid4().hex})
         with self._lock, explained_disk(str(self.path)):
             if self._file is None:
@@ -134,34 +144,34 @@ class Cache:
                 self._kept = time.monotonic()
 
     def forget(self, row: Paid) -> None:
-        """The next run makes this request again."""
+        """Has the next run send this request again."""
         self.add(Paid(key=row.key, listing=row.listing, forgotten=True))
 
     def close(self) -> None:
-        """Keeps this process's replies, and makes one file of those of processes that are long gone, which would else be ever more.
+        """Keeps this process's replies, and merges the files of processes that ended long ago.
 
-        The oldest files alone, up to the first that may still be written to: the order of lines stays, for a line may take earlier ones out of use.
+        It merges the oldest files, up to the first that may still be written to. So lines keep their order, which
+        matters because a line can take earlier ones out of use.
         """
-        with suppress(OSError):  # what could not be written was told by `add`
+        with suppress(OSError):  # `add` has reported what could not be written
             if self._file is not None:
                 self._file.close()
         self._keep(self.path)
-        *old, newest = [file for file in self._quiet if file.is_file()] or [
-            self.path
-        ]  # else another process was faster
+        quiet = [file for file in self._quiet if file.is_file()]  # another process may have merged some
+        *old, newest = quiet or [self.path]
         if old:
             write_atomic(newest, b"".join(self._quiet[file] for file in (*old, newest)))
             self._keep(newest)
         for file in old:
-            self._store.remove(f"{CACHE}/{file.parent.name}")
+            self._store.remove(f"{layout.ANNOTATE_CACHE}/{file.parent.name}")
 
     def _keep(self, file: Path) -> None:
         if file.is_file():
-            self._store.keep(f"{CACHE}/{file.parent.name}/{_FILE}")
+            self._store.keep(f"{layout.ANNOTATE_CACHE}/{file.parent.name}/{_FILE}")
 
 
 def this_process() -> str:
-    """A name that no other process has; sorted by time, for a line may forget earlier ones."""
+    """A name that no other process has. Names sort by time, because a line can take earlier ones out of use."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""Fills the plan's places with the API's labels, vertical by vertical in turn."""
+"""Fills the places of a plan with the annotator's labels; the verticals take turns."""
 
 import logging
 from dataclasses import dataclass, field
@@ -15,11 +15,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Filling:
-    """What the API has filled.
+    """What the annotator has filled.
 
     Attributes:
+        labels: the labels.
+        bad: listings with unreadable images, a problem each.
         asked: listings with a reply, usable or not.
-        cached: of these, from the cache.
+        cached: those of them whose reply came from the cache.
         short: places that stayed empty, by vertical.
     """
 
@@ -31,12 +33,13 @@ class Filling:
 
 
 def fill(plan: Plan, labeller: Labeller) -> Filling:
-    """Fills the plan's slots in rounds: a listing without a usable reply is replaced by the vertical's next in the following round.
+    """Fills the plan's places in rounds.
 
-    Verticals take turns within a round, so a budget that ends early ends for all of them.
+    A listing without a usable reply is replaced in the next round by the next listing of its vertical. The verticals
+    take turns within a round, so a budget that ends early leaves labels in all of them.
 
     Raises:
-        InputError: more unusable replies than `annotate.max_failed` allows, and what `Labeller.replies` raises.
+        InputError: more replies are unusable than `annotate.max_failed` allows, or the annotator cannot be used.
     """
     filling = Filling()
     if not plan.wanted:
@@ -51,7 +54,7 @@ def fill(plan: Plan, labeller: Labeller) -> Filling:
             if labeller.hopeless:
                 break
             if len(replies) < len(jobs):
-                log.warning("stopped at %s; the labels so far are kept", labeller.budget.reached)
+                log.warning("stopped at %s; labels so far are kept", labeller.budget.reached)
                 break
     _check_failed(labeller, filling)
     filling.short = {vertical: len(places) for vertical, places in slots.items() if places}
@@ -59,7 +62,7 @@ def fill(plan: Plan, labeller: Labeller) -> Filling:
 
 
 def turns(slots: dict[str, list[Split]], queues: dict[str, list[Listing]]) -> list[list[Listing]]:
-    """For one round, the queues to take from: each as often as it has both places and listings, in turn."""
+    """The queues to take from in one round: in turn, and each as often as its vertical has both places and listings."""
     rows = [[queues[vertical]] * min(len(slots[vertical]), len(queues[vertical])) for vertical in slots]
     return [queue for turn in zip_longest(*rows) for queue in turn if queue is not None]
 
@@ -91,16 +94,16 @@ def _take(filling: Filling, places: list[Split], reply: Reply) -> None:
 
 
 def _check_failed(labeller: Labeller, filling: Filling) -> None:
-    failed, share = len(labeller.failed), labeller.ws.config.annotate.max_failed
-    if not labeller.hopeless and failed <= share * filling.asked + 1e-9:
+    failed, config = len(labeller.failed), labeller.ws.config.annotate
+    if not labeller.hopeless and failed <= config.max_failed * filling.asked + 1e-9:
         return
     example = labeller.failed[0]
     for paid in labeller.failed:
-        labeller.cache.forget(paid)  # or a mended endpoint would never be asked again
-    config = labeller.ws.config.annotate
+        labeller.cache.forget(paid)  # otherwise these would not be asked again once the annotator is repaired
     raise fail(
         f"{config.base_url} (model {config.model})",
-        f"{failed} unusable replies for {max(filling.asked, failed)} listings, more than annotate.max_failed = {share:g} allows; "
+        f"{failed} unusable replies for {max(filling.asked, failed)} listings, more than "
+        f"annotate.max_failed = {config.max_failed:g} allows; "
         f"for example for listing {example.listing}: {example.failed}",
         "Use a model that sees images and follows a JSON schema, or raise annotate.max_failed; usable replies are kept",
     )

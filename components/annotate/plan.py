@@ -1,4 +1,7 @@
-"""Decides which listings are labelled by the API and into which split every labelled listing goes: whole listings, one split each."""
+"""Decides which listings the annotator labels, and into which split each labelled listing goes.
+
+All labels of a listing are in one split.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from attrloop.components.run.workspace import Workspace
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# What reaches the endpoint faster or elsewhere does not change an answer; a finished stage stays valid when it changes.
+# Where the annotator is and how fast it is asked does not change its answers, so finished labels stay valid.
 _WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries"}
 
 
@@ -24,9 +27,9 @@ class Plan:
 
     Attributes:
         given: the user's labels that are used, each with its split.
-        slots: per vertical, the splits still to be filled by the API, in the order in which they are filled.
-        candidates: per vertical, the listings without labels in drawing order.
-        surplus: listings with labels but no split of their own that the counts have no room for.
+        slots: by vertical, the places that the annotator is to fill: the split of each, in the order of filling.
+        candidates: by vertical, the listings without labels, in the order in which they are asked about.
+        surplus: how many listings with labels are left out because the splits are full.
     """
 
     given: list[Label]
@@ -36,12 +39,12 @@ class Plan:
 
     @property
     def wanted(self) -> int:
-        """Listings to be labelled by the API."""
+        """How many listings the annotator is to label."""
         return sum(map(len, self.slots.values()))
 
 
 def made_from(ws: Workspace) -> dict[str, str]:
-    """Digests of all that decides the labels; the endpoint's address and the pace do not."""
+    """Digests of everything that decides the labels. The annotator's address and the pace do not."""
     decisive = ws.config.annotate.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     return {
         "config": digest(ws.config.seed, decisive, ws.config.data.model_dump(mode="json")),
@@ -50,13 +53,16 @@ def made_from(ws: Workspace) -> dict[str, str]:
 
 
 def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], labels: list[Label]) -> Plan:
-    """Fills the config's counts, per vertical, with the user's labels first; the rest are slots for the API.
+    """Fills the config's counts in every vertical with the user's labels first, and leaves the rest to the annotator.
 
     Args:
-        labels: the user's, in canonical form; a listing's split is the one that any of its labels names, else drawn by seed.
+        config: how many listings each split of a vertical gets, and the seed.
+        schema: the verticals.
+        listings: all listings, by id.
+        labels: the user's, in canonical form. A listing's split is the one that its labels name, else drawn by seed.
 
     Raises:
-        InputError: a listing whose labels name different splits.
+        InputError: the labels of a listing name different splits.
     """
     stated = stated_splits(labels, config.data.labels)
     labelled: dict[str, set[str]] = defaultdict(set)
@@ -87,7 +93,7 @@ def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], l
 
 
 def counts(config: AnnotateConfig) -> dict[Split, int]:
-    """Listings wanted per vertical, by split."""
+    """How many listings of each vertical a split gets."""
     return {
         "train": config.train_per_vertical,
         "validation": config.validation_per_vertical,
@@ -96,16 +102,19 @@ def counts(config: AnnotateConfig) -> dict[Split, int]:
 
 
 def fill_order(wanted: dict[Split, int]) -> list[Split]:
-    """The order in which places are filled: all splits grow in proportion, train first, so that a budget that ends early leaves something of each."""
+    """The order in which places are filled.
+
+    All splits grow in proportion, train first, so that a budget that ends early leaves something in each.
+    """
     places = [(place / count, SPLITS.index(split), split) for split, count in wanted.items() for place in range(count)]
     return [split for _, _, split in sorted(places)]
 
 
 def stated_splits(labels: list[Label], path: str) -> dict[str, Split]:
-    """The split that a listing's labels name, where they name one.
+    """The split of every listing whose labels name one.
 
     Raises:
-        InputError: every listing whose labels name different splits, with the lines.
+        InputError: with every listing whose labels name different splits, and their lines.
     """
     named: dict[str, dict[Split, Label]] = defaultdict(dict)
     for label in labels:

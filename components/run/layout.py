@@ -15,6 +15,9 @@ PREFLIGHT_REPORT = f"{PREFLIGHT}/report.json"
 ANNOTATE = "annotate"
 LABELS = f"{ANNOTATE}/labels.jsonl"
 ANNOTATE_REPORT = f"{ANNOTATE}/report.json"
+ANNOTATE_CACHE = (
+    "annotate-cache"  # replies that were paid for: beside ANNOTATE, which is emptied when its inputs change
+)
 SFT = "sft"
 START = "start"  # an adapter that was trained before, brought into this run
 START_SETTINGS = f"{START}/settings.json"

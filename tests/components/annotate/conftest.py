@@ -30,7 +30,7 @@ USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
 @dataclass
 class Endpoint:
-    """Answers every request with the first value of each list unless `behave(body, number)` returns (status, text, headers).
+    """Answers with the first value of each list, unless `behave(body, number)` returns (status, text, headers).
 
     Attributes:
         bodies: decoded bodies of the requests, in order of arrival.

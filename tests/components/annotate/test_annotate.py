@@ -201,7 +201,8 @@ def test_the_budget_in_money_is_never_crossed_though_requests_are_in_flight(shop
     uri = shop.workspace(max_cost=0.0075, price_in=0.0, price_out=10.0, concurrency=8, validation_per_vertical=4)
     annotate(uri)
     report = report_of(uri)
-    # A request costs 0.001 but could have cost 0.0053 (mug) or 0.0035 (lamp): the third mug might cross the cap, so it is not sent.
+    # A request costs 0.001 but could have cost 0.0053 (mug) or 0.0035 (lamp).
+    # The third mug might cross the cap, so it is not sent.
     assert report["calls"] == len(endpoint.bodies) == 4 and report["cost"] == pytest.approx(0.004)
     assert report["stopped_at"] == "annotate.max_cost"
 
@@ -210,7 +211,7 @@ def test_a_budget_that_leaves_a_vertical_without_training_labels_is_an_error_and
     uri = shop.workspace(max_calls=1)
     with pytest.raises(
         InputError,
-        match=r"vertical lamp: not one training label \(stopped at annotate.max_calls\). Raise annotate.max_calls",
+        match=r"vertical lamp: it has no training label \(stopped at annotate.max_calls\). Raise annotate.max_calls",
     ):
         annotate(uri)
     shop.workspace(max_calls=100)

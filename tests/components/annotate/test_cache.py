@@ -1,4 +1,4 @@
-"""What was paid for is known to whoever comes next: beside one another, after kills, over many restarts, on a disk and in a bucket."""
+"""No reply that was paid for is lost: with two processes at once, after kills and restarts, on a disk and in a bucket."""
 
 import os
 import shutil
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attrloop.components.annotate.cache import CACHE, Cache, Paid
+from attrloop.components.annotate.cache import Cache, Paid
+from attrloop.components.run.layout import ANNOTATE_CACHE
 from attrloop.components.storage.store import open_store
 
 
@@ -39,7 +40,7 @@ def test_two_processes_at_once_lose_nothing(root: str) -> None:
 
 def test_a_process_without_a_reply_leaves_no_file(root: str) -> None:
     Cache(open_store(root)).close()
-    assert open_store(root).list(CACHE) == []
+    assert open_store(root).list(ANNOTATE_CACHE) == []
 
 
 def test_the_one_file_of_an_older_workspace_is_read_and_stays(root: str) -> None:
@@ -48,13 +49,13 @@ def test_the_one_file_of_an_older_workspace_is_read_and_stays(root: str) -> None
         for key in ("a", "b", "b")
     ]
     lines.append('{"key": "b", "listing": "b", "forgotten": true}')
-    open_store(root).write(f"{CACHE}/cache.jsonl", ("\n".join(lines) + '\n{"key": "half a li').encode())
+    open_store(root).write(f"{ANNOTATE_CACHE}/cache.jsonl", ("\n".join(lines) + '\n{"key": "half a li').encode())
     cache = Cache(open_store(root))
     assert (cache.calls, cache.spent) == (3, pytest.approx(0.03)) and cache.get("a") and not cache.get("b")
     cache.forget(Paid(key="a", listing="a"))
     pay(cache, "c")
     found = Cache(open_store(root))
-    assert (found.calls, found.get("a")) == (4, None) and len(open_store(root).list(CACHE)) == 2
+    assert (found.calls, found.get("a")) == (4, None) and len(open_store(root).list(ANNOTATE_CACHE)) == 2
 
 
 def test_a_half_written_last_line_of_a_killed_process_is_left_out(tmp_path: Path) -> None:
@@ -75,11 +76,11 @@ def test_the_files_of_processes_that_are_long_gone_become_one(tmp_path: Path) ->
         cache.forget(Paid(key="shared", listing="shared"))
         cache.close()
         age(tmp_path)
-    assert len(open_store(tmp_path).list(CACHE)) == 2, "and that of the last"
+    assert len(open_store(tmp_path).list(ANNOTATE_CACHE)) == 2, "and that of the last"
     alive = Cache(open_store(tmp_path))
     pay(alive, "alive", close=False)
     pay(Cache(open_store(tmp_path)), "last")
-    assert len(open_store(tmp_path).list(CACHE)) == 3, "a process that may still write keeps its file"
+    assert len(open_store(tmp_path).list(ANNOTATE_CACHE)) == 3, "a process that may still write keeps its file"
     pay(alive, "later")
     found = Cache(open_store(tmp_path))
     assert (found.calls, found.get("shared")) == (13, None) and all(
@@ -107,7 +108,7 @@ def test_in_a_bucket_too(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attrloop.components.annotate.cache._QUIET", -60.0)
     for k in range(3):
         pay(Cache(open_store(f"{bucket}/run")), f"key-{k}")
-    assert len(open_store(f"{bucket}/run").list(CACHE)) == 2
+    assert len(open_store(f"{bucket}/run").list(ANNOTATE_CACHE)) == 2
     assert Cache(open_store(f"{bucket}/run")).calls == 3
 
 
