@@ -1,4 +1,4 @@
-"""What the model is asked, what it is taught to answer, and how an answer is read from a chain."""
+"""What the model is asked, what it is taught to answer, and how its answer is read from a chain."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Prompt:
 
     Attributes:
         text: the question (see `question`).
-        images: references that the catalogue's `ImageReader` opens, in order.
+        images: what `ImageReader` opens, in order.
     """
 
     text: str
@@ -26,7 +26,15 @@ class Prompt:
 
 
 def question(listing: Listing, name: str, attribute: Attribute, title: bool, metadata: bool) -> str:
-    """The text part of a prompt: listing, attribute, closed list."""
+    """The text of a prompt: the listing, the attribute and its closed list.
+
+    Args:
+        listing: the product.
+        name: of the attribute.
+        attribute: its description and values.
+        title: whether to show the listing's title.
+        metadata: whether to show what else is known of it.
+    """
     lines = [f"Title: {listing.title}"] if title and listing.title else []
     if metadata and listing.metadata:
         lines.append("Known: " + ", ".join(f"{key} {value}" for key, value in listing.metadata.items()))
@@ -41,18 +49,18 @@ def question(listing: Listing, name: str, attribute: Attribute, title: bool, met
 
 
 def messages(text: str, images: int) -> list[dict[str, Any]]:
-    """The prompt as chat messages with `images` image slots, for the processor's chat template."""
+    """A prompt as chat messages with places for so many images, for the processor's chat template."""
     return [{"role": "user", "content": [{"type": "image"}] * images + [{"type": "text", "text": text}]}]
 
 
 def completion(rationale: str, value: str) -> str:
-    """The target text of a label, in the form in which chains are read."""
+    """The text that the model is taught to write for a label: a chain whose answer can be read."""
     rationale = " ".join(rationale.split())
     return f"{rationale} {MARK} {value}" if rationale else f"{MARK} {value}"
 
 
 def answer_of(text: str, attribute: Attribute) -> str | None:
-    """The canonical answer of a chain: what follows the last 'Answer:'; None when there is none or it is off the list."""
+    """The canonical answer of a chain, which follows the last 'Answer:'; None when it is missing or off the list."""
     found = _ANSWER.findall(text)
     return attribute.canonical(found[-1]) if found else None
 
@@ -64,15 +72,15 @@ def rationale_of(text: str) -> str:
 
 
 def views_of(listing: Listing, views: str) -> list[int]:
-    """The views of a listing that chains see: `first` image, `all` at once, or `each` in turn."""
+    """The views of a listing that the config's `views` asks for: the `first` image, `all` at once, or `each` alone."""
     return {"first": [0], "all": [ALL_IMAGES], "each": list(range(len(listing.images)))}[views]
 
 
 def shown(listing: Listing, view: int) -> tuple[str, ...]:
-    """The images that a view shows."""
+    """The images of a view, which is an image's index or `ALL_IMAGES`."""
     return listing.images if view == ALL_IMAGES else (listing.images[view],)
 
 
 def tasks_of(listings: list[Listing], schema: Schema) -> list[tuple[Listing, str]]:
-    """Every (listing, attribute) in order."""
+    """Every (listing, attribute), in the order of the listings and the schema."""
     return [(listing, attribute) for listing in listings for attribute in schema.verticals[listing.vertical].attributes]

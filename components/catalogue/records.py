@@ -1,4 +1,7 @@
-"""What attrloop reads and writes, one pydantic model a record; readers that name file, line and id when a row is bad."""
+"""The records that attrloop reads and writes, and readers whose errors name the file, line and id of every bad row.
+
+`Listing` and `Label` are what users write. `Chain`, `Pair` and `Prediction` are what the loop makes.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ ALL_IMAGES = -1  # the view that shows all images of a listing at once
 
 
 class Record(BaseModel):
+    """A row of a file. Unknown fields are an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -25,8 +30,11 @@ class Listing(Record):
 
     Attributes:
         id: unique in the catalogue.
-        images: one or several: paths relative to the listings file, or URLs on an allowed host or in an allowed bucket.
-        metadata: known facts, e.g. brand or size; shown to the annotator and, if the config says so, to the model.
+        vertical: one of the schema's.
+        images: one or more. Each is a path relative to the listings file, or a URL on a host or in a bucket that the
+            config allows.
+        title: shown to the annotator and, if the config says so, to the model.
+        metadata: known facts, e.g. brand or size; shown as the title is.
     """
 
     id: str = Field(min_length=1)
@@ -37,15 +45,18 @@ class Listing(Record):
 
 
 class Label(Record):
-    """One attribute of one listing, as an annotator saw it.
+    """The value of one attribute of one listing.
 
     Attributes:
+        listing: its id.
+        attribute: its name.
         value: canonical (see `Attribute.canonical`).
-        rationale: a short sentence on the evidence; may be empty for a human's label.
-        source: `api`, or `human`.
+        rationale: a short sentence on the evidence; may be empty when a person labelled it.
+        source: `api` for the annotator, `human` for a person.
         cost: in US dollars.
-        split: `train` (SFT and labelled pairs), or one of the gold splits, which are never trained on: `validation` (every choice made
-            in a run) and `test` (read once, at the end). None in files that users write: the split is then drawn by listing.
+        split: `train` for SFT and labelled pairs, or a gold split, which is never trained on: `validation` decides
+            every choice of a run, `test` is read once, at the end. None where the user leaves it open: it is then
+            drawn, one for all labels of a listing.
     """
 
     listing: str
@@ -58,13 +69,17 @@ class Label(Record):
 
 
 class Chain(Record):
-    """One sampled reasoning-and-answer chain.
+    """One sampled chain: reasoning, then an answer.
 
     Attributes:
+        listing: id of the listing.
+        vertical: of the listing.
+        attribute: the attribute that was asked about.
         view: index of the image that the chain saw, or `ALL_IMAGES`.
-        chain: its number among the chains of (listing, attribute, view).
-        answer: canonical, None when off the list or unfinished.
-        logprob: sum over its tokens under the sampling model at temperature 1, in nats.
+        chain: its number among the chains of (listing, attribute, view), from 0.
+        text: the whole chain.
+        answer: canonical; None when it is not in the list or the chain is unfinished.
+        logprob: log-probability of the chain under the sampling model at temperature 1, in nats.
         tokens: number of tokens, the end token included.
     """
 
@@ -83,11 +98,18 @@ class Pair(Record):
     """One row of DPO training data.
 
     Attributes:
-        view: the image that the rejected chain saw, and on which both are trained.
-        rejected: None for an anchor, which carries the NLL term only.
+        listing: id of the listing.
+        vertical: of the listing.
+        attribute: the attribute that was asked about.
+        view: the image that the rejected chain saw. Both chains are trained on it.
+        chosen: text of the preferred chain.
+        rejected: text of the other chain; None for an anchor, which has the NLL term only.
+        chosen_answer: canonical.
+        rejected_answer: canonical; None when it is not in the list, and for an anchor.
         weight: of the row's loss, in (0, 1].
         agreement: support of the chosen answer among the sample's chains, in [0, 1]; 1 for labelled listings.
-        source: `consensus`, `anchor` (unanimous), or of a labelled listing `label` (against a wrong chain) and `label_anchor`.
+        source: `consensus`, or `anchor` where all chains agree. For a labelled listing `label` (its label against a
+            wrong chain) or `label_anchor`.
     """
 
     listing: str
@@ -110,8 +132,12 @@ class Prediction(Record):
     """One greedy prediction beside its gold label.
 
     Attributes:
+        listing: id of the listing.
+        vertical: of the listing.
+        attribute: the attribute that was asked about.
+        split: of the gold label.
         gold: canonical.
-        answer: canonical, None when off the list.
+        answer: canonical; None when it is not in the list.
         confidence: the answer's probability in [0, 1]: exp of the summed log-probability of the answer's tokens.
         text: the whole chain.
         tokens: number of generated tokens.
@@ -133,13 +159,13 @@ _TYPES: dict[Any, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64}
 
 
 def polars_schema(record: type[Record]) -> dict[str, Any]:
-    """The Parquet columns of a flat record: str, int and float fields; everything else is text."""
+    """The Parquet columns of a flat record. Fields that are neither int nor float become text."""
     fields = {name: field.annotation for name, field in record.model_fields.items()}
     return {name: _TYPES.get(kind, pl.String) for name, kind in fields.items()}
 
 
 def to_frame(rows: Iterable[Record], record: type[Record]) -> pl.DataFrame:
-    """Flat records as a data frame with the record's columns, also when there are no rows."""
+    """Flat records as a data frame. It has the record's columns even without rows."""
     return pl.DataFrame([row.model_dump() for row in rows], schema=polars_schema(record), orient="row")
 
 
@@ -149,15 +175,18 @@ def nullable(record: type[Record]) -> set[str]:
 
 
 def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | None = None) -> list[tuple[int, Row]]:
-    """Reads a JSONL or Parquet file into (line, record).
+    """Reads a JSONL or Parquet file.
 
     Args:
-        path: the file, a local path or a gs:// URI; its suffix decides the format.
+        path: a local path or a URI of an object store. Its suffix decides the format.
         record: the model of a row.
-        problems: faults are appended here when given, and the bad rows left out; otherwise they raise.
+        problems: if given, faults are appended here and bad rows are left out.
+
+    Returns:
+        (line from 1, record) of every row.
 
     Raises:
-        InputError: for a missing file or one that cannot be read, or (without `problems`) for all faulty rows at once.
+        InputError: the file is missing or cannot be read, or (without `problems`) rows are bad; it names them all.
     """
     found: list[Problem] = [] if problems is None else problems
     rows = list(iter_rows(path, record, found))
@@ -167,10 +196,15 @@ def read_rows(path: str | Path, record: type[Row], problems: list[Problem] | Non
 
 
 def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iterator[tuple[int, Row]]:
-    """Reads a JSONL or Parquet file as `read_rows` does, a row at a time; faults are appended to `found`, and the bad rows left out.
+    """Reads a JSONL or Parquet file like `read_rows`, but a row at a time.
+
+    Args:
+        path: a local path or a URI of an object store. Its suffix decides the format.
+        record: the model of a row.
+        found: faults are appended here, and bad rows are left out.
 
     Raises:
-        InputError: for a missing file, one in another encoding, or a damaged Parquet file.
+        InputError: the file is missing, is not in UTF-8, or is a damaged Parquet file.
     """
     if not inputs.exists(path):
         raise fail(
@@ -178,7 +212,7 @@ def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iter
         )
     for line, raw in raw_rows(path, nullable(record)):
         if isinstance(raw, Exception):
-            found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object a line"))
+            found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object per line"))
             continue
         try:
             yield line, record.model_validate(raw)
@@ -191,10 +225,15 @@ def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iter
 
 
 def read_listings(path: str | Path, schema: Schema, problems: list[Problem] | None = None) -> list[Listing]:
-    """Reads listings and checks them against the schema: unique ids, known verticals.
+    """Reads listings and checks that ids are unique and verticals are in the schema.
+
+    Args:
+        path: a JSONL or Parquet file: a local path or a URI of an object store.
+        schema: the catalogue's.
+        problems: if given, faults are appended here and bad rows are left out.
 
     Raises:
-        InputError: all problems at once, unless a list to append them to is given.
+        InputError: (without `problems`) with every fault.
     """
     found: list[Problem] = [] if problems is None else problems
     seen: dict[str, int] = {}
@@ -224,10 +263,16 @@ def read_listings(path: str | Path, schema: Schema, problems: list[Problem] | No
 def read_labels(
     path: str | Path, schema: Schema, listings: dict[str, Listing], problems: list[Problem] | None = None
 ) -> list[Label]:
-    """Reads labels, brings their values into canonical form and checks listing, attribute and value.
+    """Reads labels, checks listing, attribute and value, and brings the values into canonical form.
+
+    Args:
+        path: a JSONL or Parquet file: a local path or a URI of an object store.
+        schema: the catalogue's.
+        listings: all listings, by id.
+        problems: if given, faults are appended here and bad rows are left out.
 
     Raises:
-        InputError: all problems at once, unless a list to append them to is given.
+        InputError: (without `problems`) with every fault.
     """
     found: list[Problem] = [] if problems is None else problems
     seen: dict[tuple[str, str], int] = {}

@@ -1,7 +1,9 @@
-"""The catalogue's schema: verticals, their attributes and closed lists of values; and what makes two answers the same.
+"""The catalogue's schema: verticals, their attributes, and the closed list of values of each attribute.
 
-`none` (the product lacks it), `not_visible` (the images do not show it) and `other` (it has a value that is not listed) are distinct
-and count only where an attribute lists them.
+It also decides when two answers are the same (`Attribute.canonical`).
+
+Three values are special, and allowed only where an attribute lists them: `none` (the product lacks it), `not_visible`
+(the images do not show it) and `other` (the product has a value that is not listed).
 """
 
 import re
@@ -21,17 +23,26 @@ SEPARATOR = "; "  # between the values of a many-valued answer
 
 
 def fold(text: str) -> str:
-    """Case, accents' composition, white space, hyphens and underscores do not distinguish values: 'Polka-Dot ' is 'polka dot'."""
+    """The form in which spellings are compared: 'Polka-Dot ' and 'polka_dot' both become 'polka dot'.
+
+    Case, white space, hyphens, underscores, the encoding of accents, and quotes and full stops around it do not count.
+    """
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", text)).strip(" .'\"").casefold()
 
 
 def abstains(answer: str | None) -> bool:
-    """Whether an answer is `not_visible`, however the schema writes it."""
+    """Whether an answer is `not_visible`, in any spelling."""
     return answer is not None and fold(answer) == fold(NOT_VISIBLE)
 
 
 class Value(BaseModel):
-    """One allowed value; in YAML a bare string is short for one with a name only."""
+    """One allowed value. In YAML a plain string stands for a value with nothing but a name.
+
+    Attributes:
+        name: the canonical form of an answer.
+        description: a few words for the annotator and the model.
+        synonyms: other spellings that count as this value.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1)
@@ -50,7 +61,7 @@ class Attribute(BaseModel):
 
     Attributes:
         description: a few words for the annotator and the model.
-        values: the closed list.
+        values: the closed list, of two values or more.
         many: whether a product can have several of the values at once.
     """
 
@@ -61,6 +72,7 @@ class Attribute(BaseModel):
 
     @property
     def names(self) -> list[str]:
+        """The names of the values, in the schema's order."""
         return [value.name for value in self.values]
 
     @cached_property
@@ -81,9 +93,14 @@ class Attribute(BaseModel):
         return self
 
     def canonical(self, answer: str | list[str] | None) -> str | None:
-        """The canonical form of an answer: the listed names, in the schema's order, joined by `SEPARATOR`; None when off the list.
+        """The canonical form of an answer, in which voting, evaluation and prediction compare answers.
 
-        Voting, evaluation and prediction all compare answers in this form.
+        Args:
+            answer: one value, or several in a list or separated by semicolons or line breaks; each may be a synonym.
+
+        Returns:
+            The names of the values, in the schema's order, joined by `SEPARATOR`. None for no answer, for a value that
+            is not in the list, and for several values where only one is allowed.
         """
         if answer is None:
             return None
@@ -95,30 +112,39 @@ class Attribute(BaseModel):
 
 
 class Vertical(BaseModel):
+    """A kind of product, such as mugs.
+
+    Attributes:
+        description: a few words for the annotator.
+        attributes: by name.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     description: str = ""
     attributes: dict[str, Attribute] = Field(min_length=1)
 
 
 class Schema(BaseModel):
-    """All verticals of a catalogue, as `schema.yaml` holds them."""
+    """All verticals of a catalogue by name, as in `schema.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     verticals: dict[str, Vertical] = Field(min_length=1)
 
     def attribute(self, vertical: str, attribute: str) -> Attribute:
+        """An attribute of a vertical."""
         return self.verticals[vertical].attributes[attribute]
 
     def tasks(self) -> list[tuple[str, str]]:
-        """Every (vertical, attribute)."""
+        """Every (vertical, attribute), in the schema's order."""
         return [(vertical, attribute) for vertical, entry in self.verticals.items() for attribute in entry.attributes]
 
 
 def load_schema(path: str | Path) -> Schema:
-    """Reads `schema.yaml` from a local path or a gs:// URI.
+    """Reads a schema (YAML) from a local path or a URI of an object store.
 
     Raises:
-        InputError: a missing file, bad YAML, no verticals, an attribute with fewer than two values, an ambiguous value.
+        InputError: the file is missing or not YAML, it has no verticals, an attribute has fewer than two values, or a
+            spelling stands for two values.
     """
     if not inputs.exists(path):
         raise fail(str(path), "no such schema file", "Give the path of a schema.yaml")

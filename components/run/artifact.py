@@ -1,7 +1,7 @@
 """`Artifact`: a folder of the workspace that one step fills and finishes once.
 
-An artifact is finished when its `manifest.json` is there, which is written last; the manifest names the digests of what the artifact was made
-from, so that the same work is never done twice and stale work never reused.
+An artifact is finished when it has a `manifest.json`, which is written last. The manifest holds digests of everything
+the artifact was made from. So no work is done twice, and no outdated work is reused.
 """
 
 import json
@@ -16,12 +16,15 @@ from attrloop.components.storage.store import INPUTS, MANIFEST, Store
 
 
 class Manifest(BaseModel):
-    """What a finished stage says of itself.
+    """What a finished artifact says of itself.
 
     Attributes:
+        schema_version: of this record.
+        kind: what the artifact is, e.g. `pairs`.
         counts: how many of what, e.g. `{"pairs": 812}`.
+        files: files and folders of the artifact that others build on.
         digest: of the content of `files`.
-        made_from: the digest of every input, by name.
+        made_from: a digest of every input, by name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,16 +37,23 @@ class Manifest(BaseModel):
 
 
 class Artifact:
-    """A folder of the store that one component fills.
+    """A folder of the store that one step fills.
 
-        stage = Artifact(store, "iteration-1/pairs", made_from={"chains": ..., "config": ...})
-        if stage.manifest is None:  # not finished yet, or finished from other inputs
-            ...write files below stage.folder...
-            stage.finish("pairs", {"pairs": n}, ["pairs.parquet"])
+        artifact = Artifact(store, "iteration-1/pairs", made_from={"chains": ..., "config": ...})
+        if artifact.manifest is None:  # not finished, or made from other inputs
+            ...write files below artifact.folder...
+            artifact.finish("pairs", {"pairs": n}, ["pairs.parquet"])
+
+    What was made from other inputs is removed when the artifact is opened.
+
+    Args:
+        store: of the workspace.
+        path: of the folder in the store (see `layout`).
+        made_from: a digest of every input, by name.
 
     Attributes:
-        folder: local working folder; after a kill it still holds what was written, provided the inputs are the same.
-        manifest: None until the stage is finished.
+        folder: the local folder to write to. After a kill it still holds what was written from the same inputs.
+        manifest: None until the artifact is finished.
     """
 
     def __init__(self, store: Store, path: str, made_from: dict[str, str]) -> None:
@@ -53,7 +63,7 @@ class Artifact:
         if self.manifest is not None and self.manifest.made_from != made_from:
             self.manifest = None
             store.remove(path)
-        # Created, not written: of several pods that begin the stage at once none removes what another has done.
+        # `create` lets one pod win: of several that begin at once, none removes what another has done.
         if (
             self.manifest is None
             and not store.create(f"{path}/{INPUTS}", inputs)
@@ -67,14 +77,23 @@ class Artifact:
         """Makes a file or folder below `folder` durable.
 
         Raises:
-            AttrloopError: the stage was begun anew from other inputs in the meantime: what is there belongs to another run.
+            AttrloopError: another run has begun this artifact anew, from other inputs.
         """
         self._check_own()
         self.store.keep(f"{self.path}/{name}")
         made()
 
     def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
-        """Makes `files` (or folders) of `folder` durable, then writes the manifest: from here on the stage is finished."""
+        """Makes the artifact durable and writes its manifest.
+
+        Args:
+            kind: what the artifact is, e.g. `pairs`.
+            counts: how many of what.
+            files: files or folders below `folder` that others build on.
+
+        Raises:
+            AttrloopError: another run has begun this artifact anew, from other inputs.
+        """
         names = sorted(files)
         self._check_own()
         for name in names:
@@ -97,11 +116,13 @@ class Artifact:
         except InputError:  # removed
             own = False
         if not own:
-            what = "begun anew from other inputs while it was being made. Two runs are at work in this workspace: stop one, and start the other again"
-            raise AttrloopError(f"{self.store.root}/{self.path}: {what}")
+            raise AttrloopError(
+                f"{self.store.root}/{self.path}: begun anew from other inputs while it was being made. "
+                "Two runs are at work in this workspace: stop one, and start the other again"
+            )
 
 
 def read_manifest(store: Store, path: str) -> Manifest | None:
-    """The manifest of a finished stage, or None."""
+    """The manifest of a finished artifact; None when it is not finished."""
     name = f"{path}/{MANIFEST}"
     return Manifest.model_validate_json(store.read(name)) if store.exists(name) else None

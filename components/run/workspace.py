@@ -1,4 +1,4 @@
-"""A run's workspace: the store that holds everything the run made, its config, and the catalogue it reads."""
+"""A run's workspace: the store with everything that the run makes, its config, and the catalogue that it reads."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,52 +19,60 @@ from attrloop.components.validation import problem_of
 
 @dataclass
 class Workspace:
-    """Every component opens it from one string, the workspace's URI. `layout` says where everything lies in it."""
+    """What every step starts from: it opens the workspace by its URI. `layout` says where everything lies in it.
+
+    Attributes:
+        store: holds everything that the run makes.
+        config: of the run.
+    """
 
     store: Store
     config: RunConfig
 
     @staticmethod
     def open(uri: str) -> "Workspace":
-        """The workspace at a URI.
+        """Opens the workspace at a URI.
 
         Raises:
-            InputError: there is none, or its config holds what this version refuses.
+            InputError: there is none, or this version does not accept its config.
         """
         store = open_store(uri)
         try:
             return Workspace(store, RunConfig.model_validate_json(store.read(layout.CONFIG)))
-        except ValidationError as error:  # of another version, or edited
+        except ValidationError as error:  # another version wrote it, or a person edited it
             raise InputError(
                 [problem_of(fault, None, f"{store.root}/{layout.CONFIG}") for fault in error.errors()]
             ) from error
 
     @staticmethod
     def create(uri: str, config: RunConfig) -> "Workspace":
-        """Writes the config; the same run again finds its own workspace."""
+        """Makes a workspace with this config, or opens the one that is there and replaces its config."""
         store = open_store(uri)
         store.write(layout.CONFIG, config.model_dump_json(indent=1).encode())
         return Workspace(store, config)
 
     @cached_property
     def schema(self) -> Schema:
+        """The catalogue's schema."""
         return load_schema(self.config.data.catalogue_schema)
 
     @cached_property
     def listings(self) -> dict[str, Listing]:
+        """All listings by id, in the catalogue's order."""
         return {listing.id: listing for listing in read_listings(self.config.data.listings, self.schema)}
 
     @cached_property
     def images(self) -> ImageReader:
+        """Opens the images of listings."""
         return ImageReader(inputs.parent(self.config.data.listings), self.config.data)
 
     @cached_property
     def data_digest(self) -> str:
-        """See `DataConfig.content_digest`; the files are read once."""
+        """Digest of the catalogue's files, which are read once (see `DataConfig.content_digest`)."""
         return self.config.data.content_digest()
 
     def labels(self, split: str) -> list[Label]:
-        """The labels of a split (`train`, `validation`, `test`) that `annotate` has written."""
+        """The labels that annotate wrote for a split: `train`, `validation` or `test`."""
         return [
             label
             for label in read_labels(self.store.file(layout.LABELS), self.schema, self.listings)
@@ -72,11 +80,11 @@ class Workspace:
         ]
 
     def question(self, listing: Listing, attribute: str) -> str:
-        """The text of a prompt, as the run's config has it."""
+        """The text that asks about an attribute of a listing, with title and metadata if the config says so."""
         closed_list = self.schema.attribute(listing.vertical, attribute)
         return prompts.question(listing, attribute, closed_list, self.config.prompt.title, self.config.prompt.metadata)
 
     def unlabelled(self) -> list[Listing]:
-        """Listings without any label, in catalogue order."""
+        """The listings without a label, in the catalogue's order."""
         labelled = {label.listing for split in ("train", "validation", "test") for label in self.labels(split)}
         return [listing for listing in self.listings.values() if listing.id not in labelled]
