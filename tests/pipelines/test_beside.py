@@ -19,11 +19,13 @@ from attrloop.components.preflight.prepare import resolve
 from attrloop.components.register_adapter.versions import log_model, model_config, register_version
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
+from attrloop.components.run.events import read_events
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.store import open_store
 from attrloop.components.tracking.server import connect, experiment_id
 from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
-from attrloop.pipelines.local.runner import labels_of, run_local
+from attrloop.pipelines.local.runner import run_local
 from tests.small import COLOURS
 
 BESIDE: tuple[Name, ...] = ("annotate", "continue", "predict")
@@ -149,7 +151,9 @@ def test_a_catalogue_is_predicted_by_workers_as_by_one(trained: Callable[[str], 
     assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == adapter
     assert len(json.loads((workspace / "review" / "one-value" / "tasks.json").read_text())) == 6
     (log,) = (workspace / "logs").iterdir()
-    assert "share" in log.read_text() and labels_of(workspace / "kfp" / "predict.yaml")["predict"] == "predict"
+    assert "share" in log.read_text()
+    steps = ["prepare-prediction", "fetch-adapter", "predict 1/2", "predict 2/2", "review-queue"]
+    assert [(event.label, event.state) for event in read_events(open_store(workspace))] == [(x, "done") for x in steps]
 
 
 def gold(config: RunConfig, path: Path) -> RunConfig:

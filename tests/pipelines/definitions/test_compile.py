@@ -11,7 +11,6 @@ import yaml
 from attrloop.components.preflight.prepare import resolve
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.compile import compile_to
-from attrloop.pipelines.local.runner import labels_of
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
 ETCD_LIMIT = 1_500_000  # bytes of one request
@@ -120,15 +119,3 @@ def test_the_images_come_from_the_environment(tmp_path: Path, sampler: str | Non
     samples = {name: image for name, image in used.items() if name.startswith("sample-chains")}
     assert set(trains.values()) == {"t"} and set(samples.values()) == {sampler or "t"}
     assert {image for name, image in used.items() if name not in trains | samples} == {"w"}
-
-
-def test_people_read_the_stage_with_every_step(tmp_path: Path) -> None:
-    compile_to(tmp_path / "loop.yaml")
-    labels = labels_of(tmp_path / "loop.yaml")
-    assert (
-        labels["dpo-2"] == "iteration-2 dpo"
-        and labels["evaluate"] == "sft evaluate"
-        and labels["evaluate-4"] == "iteration-3 evaluate"
-    )
-    assert labels["sample-chains-2"] == "iteration-2 sample-chains"
-    assert not any(quiet in name for name in labels for quiet in ("should-run", "keep", "latest-adapter", "share-out"))
