@@ -94,7 +94,7 @@ def test_what_cannot_be_started_ends_with_1_and_a_message(server: Server, wanted
 
 
 def test_a_setting_without_a_value_is_wrong_usage(server: Server, wanted: Wanted) -> None:
-    done = server.attrloop("submit", *options(wanted), "--set", "loop_seed")
+    done = server.attrloop("submit", *options(wanted), "--set", "seed")
     _, err = done.communicate(timeout=60)
     assert done.returncode == 2 and "is not NAME=VALUE" in err
 
