@@ -1,4 +1,4 @@
-"""Digests by which content is told apart."""
+"""Short digests of content."""
 
 import hashlib
 import json
@@ -7,16 +7,11 @@ from typing import Any
 
 
 def digest(*parts: bytes | str | Any) -> str:
-    """SHA-256 (first 16 hex digits) of bytes, text, or anything JSON can hold."""
+    """SHA-256 (first 16 hex digits) of bytes, text, or anything that JSON can hold."""
     total = hashlib.sha256()
     for part in parts:
-        data = (
-            part
-            if isinstance(part, bytes)
-            else part.encode()
-            if isinstance(part, str)
-            else json.dumps(part, sort_keys=True, default=str).encode()
-        )
+        text = part if isinstance(part, bytes | str) else json.dumps(part, sort_keys=True, default=str)
+        data = text if isinstance(text, bytes) else text.encode()
         total.update(len(data).to_bytes(8, "big") + data)
     return total.hexdigest()[:16]
 

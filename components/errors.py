@@ -21,15 +21,16 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}"
+        """The problem as a person reads it."""
+        return f"{self.where}: {self.what}. {self.remedy}."
 
 
 class AttrloopError(Exception):
-    """Any failure that attrloop can explain; the command line prints it without a traceback."""
+    """A failure that attrloop can explain. The command line prints it without a traceback."""
 
 
 class InputError(AttrloopError):
-    """Bad input: carries every problem found, not only the first."""
+    """Bad input. It carries every problem found, not only the first."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -39,24 +40,20 @@ class InputError(AttrloopError):
 
 
 def fail(where: str, what: str, remedy: str) -> InputError:
-    """An `InputError` with one problem: `raise fail(...)`."""
+    """Makes an `InputError` with one problem, to be raised by the caller."""
     return InputError([Problem(where, what, remedy)])
 
 
 @contextmanager
 def explained_disk(where: str) -> Iterator[None]:
-    """Turns a full disk (or quota) into an `InputError` that names what was being written; other errors pass."""
+    """Turns the error of a full disk or quota into an `InputError` that names the file. Other errors pass."""
     try:
         yield
     except Exception as error:
-        # polars raises an error of its own that has the number in its text alone.
         full = (errno.ENOSPC, errno.EDQUOT)
-        if getattr(error, "errno", None) not in full and not any(
-            f"(os error {number})" in str(error) for number in full
-        ):
+        # An error of polars has the number in its text alone.
+        in_text = any(f"(os error {number})" in str(error) for number in full)
+        if getattr(error, "errno", None) not in full and not in_text:
             raise
-        raise fail(
-            where,
-            "no space left on the device",
-            "Free some space, then run the same command again: what is finished is kept",
-        ) from error
+        remedy = "Free some space, then run the same command again: what is finished is kept"
+        raise fail(where, "no space left on the device", remedy) from error

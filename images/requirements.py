@@ -1,8 +1,6 @@
-"""Prints the dependencies in the pyproject.toml of the working directory.
+"""Prints what pyproject.toml (of the working directory) wants, so that an image's dependencies do not depend on its source.
 
-An image installs them in a layer of its own, which a change of the source leaves as it is.
-
-    python images/requirements.py models server      # the dependencies, and those of two extras
+python images/requirements.py models server      the dependencies, and those of two extras
 """
 
 import sys
@@ -10,5 +8,8 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-extras = [line for extra in sys.argv[1:] for line in project["optional-dependencies"][extra]]
-print("\n".join(project["dependencies"] + extras))
+print(
+    "\n".join(
+        project["dependencies"] + [name for extra in sys.argv[1:] for name in project["optional-dependencies"][extra]]
+    )
+)

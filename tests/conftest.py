@@ -66,28 +66,56 @@ def copy_of(trained: Callable[[str], Path], tmp_path: Path) -> Callable[[str], P
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Google Cloud Storage emulator; what is read from it is cached in a folder of the session."""
+def _bucket_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is read from buckets is cached in a folder of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTRLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def emulated(_bucket_cache: None) -> Iterator[str]:
+    """The URL of an emulator of Google Cloud Storage."""
     from tests.emulator import emulator
 
-    with pytest.MonkeyPatch.context() as patch, emulator() as url:
-        patch.setenv("ATTRLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with emulator() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def emulated_s3(_bucket_cache: None) -> Iterator[str]:
+    """The URL of an emulator of S3."""
+    from tests.emulator import s3_emulator
+
+    with s3_emulator() as url:
         yield url
 
 
 @pytest.fixture
-def bucket(emulated: str) -> str:
-    """The URI of an empty bucket."""
-    from tests.emulator import new_bucket
-
-    return new_bucket()
+def scheme() -> str:
+    """The kind of `bucket`; tests of what holds for every kind override this."""
+    return "gs"
 
 
 @pytest.fixture
-def faulty(emulated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator["Gateway"]:
-    """What stands between this test's clients and the emulator; it does no harm until it is told to."""
+def emulator_url(request: pytest.FixtureRequest, scheme: str) -> str:
+    """The URL of the emulator for `scheme`."""
+    return request.getfixturevalue({"gs": "emulated", "s3": "emulated_s3"}[scheme])
+
+
+@pytest.fixture
+def bucket(emulator_url: str, scheme: str) -> str:
+    """The URI of an empty bucket."""
+    from tests.emulator import new_bucket
+
+    return new_bucket(scheme)
+
+
+@pytest.fixture
+def faulty(emulator_url: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> Iterator["Gateway"]:
+    """A gateway between this test's clients and the emulator; it does no harm until it is told to."""
     from tests.emulator import gateway
 
-    with gateway(emulated) as between:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", between.url)
+    with gateway(emulator_url, scheme) as between:
+        monkeypatch.setenv(between.kind.variable, between.url)
         yield between

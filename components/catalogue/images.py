@@ -1,4 +1,4 @@
-"""Reads product images safely: bounded bytes and pixels, allowed hosts and buckets only, whole files only."""
+"""Reads product images safely: whole ones only, bounded in bytes and pixels, from allowed hosts and buckets."""
 
 import hashlib
 import io
@@ -13,27 +13,35 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.storage import inputs, urls
-from attrloop.components.storage.store import SCHEME
+from attrloop.components.storage.buckets import in_bucket, locate, scheme
 
-_LONGEST = 100  # sides: Qwen's processors refuse an image of more than 200 to 1, and scaling it down before may round the short side
+# Longest allowed ratio of the sides. Qwen's processors refuse more than 200 to 1, and scaling an image down may round
+# its short side to less.
+_LONGEST = 100
 
 
 class ImageLimits(Protocol):
-    """What images may be; `DataConfig` has these fields, and explains them."""
+    """Which images are allowed. `DataConfig` has these fields."""
 
     @property
-    def allowed_hosts(self) -> tuple[str, ...]: ...
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """Hosts and buckets that images may come from, besides the bucket of the listings."""
+
     @property
-    def max_image_bytes(self) -> int: ...
+    def max_image_bytes(self) -> int:
+        """Most bytes of an encoded image."""
+
     @property
-    def max_image_pixels(self) -> int: ...
+    def max_image_pixels(self) -> int:
+        """Most pixels of an image."""
 
 
 class ImageReader:
     """Opens the images of a catalogue.
 
     Attributes:
-        version: of what `open` makes of a file; features that were kept of another are computed anew.
+        version: changes whenever `open` decodes a file differently. Features that were cached under another version
+            are computed anew.
 
     Args:
         base: the folder that relative paths start from (the listings file's), local or in a bucket.
@@ -46,7 +54,7 @@ class ImageReader:
         self.base, self.limits = str(base), limits
 
     def fetch(self, references: Iterable[str]) -> None:
-        """Brings images out of buckets and from hosts into the local cache, many at once: for whoever will open them one by one.
+        """Brings images from buckets and hosts into the local cache, many at once, so that opening them is fast.
 
         Raises:
             AttrloopError: a bucket that may not be read or cannot be reached.
@@ -56,26 +64,27 @@ class ImageReader:
         urls.fetch(web, self.limits.max_image_bytes)
 
     def forget(self, references: Iterable[str]) -> None:
-        """Drops what was brought of images that will not be wanted again soon, so that neither memory nor disk grows with a catalogue."""
+        """Drops images from the local cache that will not be needed soon, so memory and disk do not grow."""
         objects, web = self._remote(references)
         inputs.forget(objects)
         urls.forget(web, self.limits.max_image_bytes)
         ImageReader.digest.cache_clear()
 
     def _remote(self, references: Iterable[str]) -> tuple[list[str], list[str]]:
-        """The objects of buckets and the URLs among images, without those that are not allowed."""
+        """The objects in buckets, and the URLs, among images; those that are not allowed are left out."""
         paths = []
         for reference in references:
             with suppress(InputError):
                 paths.append(self._path(reference))
-        return [path for path in paths if path.startswith(SCHEME)], [path for path in paths if _is_url(path)]
+        return [path for path in paths if in_bucket(path)], [path for path in paths if _is_url(path)]
 
     def _path(self, reference: str) -> str:
-        """Where an image is; only what is allowed may be asked for it."""
+        """Where an image is. Fails for a place that must not be asked."""
         path = inputs.join(self.base, reference)
-        if path.startswith(SCHEME):
-            own, bucket = (place.removeprefix(SCHEME).partition("/")[0] for place in (self.base, path))
-            if bucket not in self.limits.allowed_hosts and (bucket != own or not self.base.startswith(SCHEME)):
+        if in_bucket(path):
+            bucket = locate(path)[:2]
+            own = in_bucket(self.base) and locate(self.base)[:2] == bucket
+            if not own and bucket[1] not in self.limits.allowed_hosts:
                 raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
         elif _is_url(path):
             urls.check(path, self.limits.allowed_hosts)
@@ -85,7 +94,7 @@ class ImageReader:
         """The encoded image.
 
         Raises:
-            InputError: missing, too large, a host or bucket that is not allowed, an unreachable URL.
+            InputError: the image is missing or too large, its host or bucket is not allowed, or its URL fails.
             AttrloopError: a bucket that may not be read or cannot be reached.
         """
         bound, path = self.limits.max_image_bytes, self._path(reference)
@@ -99,30 +108,23 @@ class ImageReader:
         return inputs.read(path)
 
     def open(self, reference: str) -> Image.Image:
-        """The decoded image, RGB, upright as browsers show it, with transparency on white.
+        """The decoded image in RGB: upright, as browsers show it, and on white where it is transparent.
 
         Raises:
-            InputError: as `data`, and for a file that is no image, is truncated, has more than `data.max_image_pixels` pixels, or is a strip.
+            InputError: as `data`; or the file is not an image, is truncated, has more than `max_image_pixels` pixels, or
+                is a strip.
         """
         data = self.data(reference)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", Image.DecompressionBombWarning
-                )  # our own bound is checked before decoding
+                # Our own bound is checked before decoding.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image: Image.Image = Image.open(io.BytesIO(data))
+            size = f"{image.width} x {image.height} pixels"
             if image.width * image.height > self.limits.max_image_pixels:
-                raise fail(
-                    reference,
-                    f"{image.width} x {image.height} pixels (decompression bomb?)",
-                    "Shrink it or raise data.max_image_pixels",
-                )
+                raise fail(reference, f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
             if max(image.size) > _LONGEST * min(image.size):
-                raise fail(
-                    reference,
-                    f"{image.width} x {image.height} pixels are a strip, which models do not take",
-                    "Crop it or leave it out",
-                )
+                raise fail(reference, f"{size} are a strip, which models do not take", "Crop it or leave it out")
             image.load()
         except Image.DecompressionBombError as error:
             raise fail(reference, "far too many pixels (decompression bomb?)", "Shrink the image") from error
@@ -130,7 +132,7 @@ class ImageReader:
             raise fail(reference, "not an image", "Replace it by a JPEG, PNG or WebP file") from error
         except (OSError, SyntaxError, ValueError) as error:
             raise fail(reference, f"truncated or damaged image ({error})", "Replace the file") from error
-        with suppress(Exception):  # what is wrong with EXIF alone is no fault of the picture
+        with suppress(Exception):  # damaged EXIF does not make a damaged picture
             ImageOps.exif_transpose(image, in_place=True)
         if "A" in image.getbands() or "transparency" in image.info:
             rgba = image.convert("RGBA")
@@ -161,4 +163,4 @@ class ImageReader:
 
 
 def _is_url(path: str) -> bool:
-    return "://" in path and not path.startswith(SCHEME)
+    return bool(scheme(path)) and not in_bucket(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 
+from attrloop.components.storage.buckets import scheme
 from attrloop.components.tracking.code import actor, git_sha
 from attrloop.components.tracking.server import injected_run
 
@@ -83,9 +84,7 @@ class Runs:
 
     def read(self, run: str, source: str, digest: str) -> None:
         """Names the data that a run is about."""
-        data = Dataset(
-            Path(source).name, digest, "gs" if source.startswith("gs://") else "local", json.dumps({"uri": source})
-        )
+        data = Dataset(Path(source).name, digest, scheme(source) or "local", json.dumps({"uri": source}))
         self.client.log_inputs(run, [DatasetInput(data)])
 
     def measure(self, run: Run, points: Iterable[tuple[int, dict[str, float]]], model_id: str | None = None) -> None:

@@ -45,8 +45,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     with unfinished(target) as temporary:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         os.replace(temporary, target)
 
 
@@ -58,6 +57,12 @@ def write_atomic(target: Path, data: bytes) -> None:
     """
     with replacing(target) as temporary:
         temporary.write_bytes(data)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk, so that its name never stands for less than its content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _unused(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A `Store` on the local file system."""
+"""A `Store` on the local file system, and what can be said of a local folder before it is used."""
 
 import os
 import shutil
@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from typing_extensions import override
+
 from attrloop.components.errors import AttrloopError, InputError, Problem, fail
-from attrloop.components.storage.files import TEMPORARY, unfinished, write_atomic
+from attrloop.components.storage.files import TEMPORARY, flush, unfinished, write_atomic
+from attrloop.components.storage.store import Store
 
 
-class LocalStore:
-    """A `Store` on the local file system: `folder` is the stored folder itself, so there is nothing more to `keep`."""
+class LocalStore(Store):
+    """A `Store` on the local file system: `folder` is the stored folder itself, so nothing is left to do for `keep`."""
 
     def __init__(self, root: str | Path) -> None:
         self.home = Path(root).absolute()
@@ -21,54 +24,65 @@ class LocalStore:
     def _at(self, path: str) -> Path:
         return Path(self.root, path)
 
+    @override
     def exists(self, path: str) -> bool:
         return self._at(path).is_file()
 
+    @override
     def read(self, path: str) -> bytes:
         with _explained(self._at(path)):
             return self._at(path).read_bytes()
 
+    @override
     def write(self, path: str, data: bytes) -> None:
         with _explained(self._at(path)):
             write_atomic(self._at(path), data)
 
+    @override
     def create(self, path: str, data: bytes) -> bool:
         target = self._at(path)
         with _explained(target), unfinished(target) as temporary:
             temporary.write_bytes(data)
+            flush(temporary)
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
         return True
 
+    @override
     def remove(self, prefix: str) -> None:
         folder = self._at(prefix)
         if not folder.is_dir():
             return
         with _explained(folder):  # renamed first: a kill in between leaves nothing that looks complete
             doomed = tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)
-        with suppress(FileNotFoundError):  # somebody else was faster
+        with suppress(FileNotFoundError):  # another process was faster
             os.replace(folder, doomed)
         shutil.rmtree(doomed)
 
+    @override
     def file(self, path: str) -> Path:
         if not self.exists(path):
             raise _absent(self._at(path))
         return self._at(path)
 
+    @override
     def folder(self, path: str) -> Path:
         folder = self._at(path)
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    @override
     def keep(self, path: str) -> None:
         pass
 
+    @override
     def check(self) -> list[Problem]:
         return writable(self.home, "workspace")
 
+    @override
     def list(self, prefix: str) -> list[str]:
         files = (file for file in self._at(prefix).rglob("*") if file.is_file())
         paths = (file.relative_to(self.root) for file in files)
@@ -82,13 +96,8 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _absent(path) from error
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise AttrloopError(
-            str(
-                Problem(
-                    str(path), f"cannot be used ({error.strerror})", "Change the permissions or choose another place"
-                )
-            )
-        ) from error
+        remedy = "Change the permissions or choose another place"
+        raise AttrloopError(str(Problem(str(path), f"cannot be used ({error.strerror})", remedy))) from error
 
 
 def _absent(path: Path) -> InputError:
@@ -101,7 +110,7 @@ def existing(folder: Path) -> Path:
 
 
 def writable(folder: Path, name: str) -> list[Problem]:
-    """A problem when a local folder cannot be written, or made."""
+    """The problem, if any, that keeps a local folder from being made and written."""
     place = existing(folder)
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return []

@@ -11,6 +11,8 @@ def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path, row_group_size
     """Creates or replaces a local Parquet file. A lazy frame streams to the disk and is never in memory as a whole.
 
     Args:
+        frame: the rows.
+        path: the file.
         row_group_size: rows per row group; None leaves the choice to polars.
 
     Raises:

@@ -1,21 +1,21 @@
-"""Where artifacts live: a `Store` of files by path. Writes are atomic (a temporary name, then rename or link)."""
+"""`Store`: the files of a workspace by path, wherever they lie. Every write is atomic."""
 
 from pathlib import Path
 from typing import Protocol
 
-from attrloop.components.errors import Problem, fail
+from attrloop.components.errors import Problem
+from attrloop.components.storage import buckets
 
-SCHEME = "gs://"
-MANIFEST = "manifest.json"
-INPUTS = "inputs.json"  # written when a stage begins: partial work is continued only with the same inputs
+MANIFEST = "manifest.json"  # written when an artifact is finished
+INPUTS = "inputs.json"  # written when an artifact is begun: partial work is continued only from the same inputs
 
 
 class Store(Protocol):
-    """Files by '/'-separated path below a root URI; every method is safe to repeat.
+    """Files by '/'-separated path below a root URI. Every method is safe to repeat.
 
     Attributes:
         root: the URI.
-        home: a local folder, made by whoever uses it, for what can be computed again and is never stored.
+        home: a local folder for what can be computed again and is never stored; whoever uses it makes it.
 
     Raises:
         InputError: a file that is not there.
@@ -28,7 +28,9 @@ class Store(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is a file."""
 
-    def read(self, path: str) -> bytes: ...
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+
     def write(self, path: str, data: bytes) -> None:
         """Atomically creates or replaces a file."""
 
@@ -42,12 +44,12 @@ class Store(Protocol):
         """A local file with the content of the stored one, to read from."""
 
     def folder(self, path: str) -> Path:
-        """A local folder with the files of the stored one, to read from and work in; nothing else is in it at first."""
+        """A local folder with the files of the stored one, to read from and work in. At first it holds nothing else."""
 
     def keep(self, path: str) -> None:
-        """Makes a file or folder that was written below `folder(...)` durable: what is stored is then what is there, also where files are gone.
+        """Makes a file or folder that was written below `folder(...)` durable: the stored one becomes equal to it.
 
-        Another process sees a folder as a whole or not at all.
+        Files that are gone from a folder are removed. Another process sees a folder as a whole or not at all.
         """
 
     def check(self) -> list[Problem]:
@@ -58,20 +60,15 @@ class Store(Protocol):
 
 
 def open_store(uri: str | Path) -> Store:
-    """The store at a root: a local path, or `gs://<bucket>/<path>`.
+    """The store at a root: a local path, or the URI of a folder in a bucket.
 
     Raises:
         InputError: for a scheme that is not supported.
     """
-    text = str(uri)
-    if "://" not in text:
+    if not buckets.scheme(uri):
         from attrloop.components.storage.local import LocalStore
 
-        return LocalStore(text)
-    if not text.startswith(SCHEME):
-        raise fail(
-            text, f"{text.partition('://')[0]!r} is not a kind of storage", "Give a local path or gs://<bucket>/<path>"
-        )
-    from attrloop.components.storage.gcs import GcsStore  # slow to import, and not needed on one machine
+        return LocalStore(uri)
+    from attrloop.components.storage.bucket_store import BucketStore
 
-    return GcsStore(text)
+    return BucketStore(str(uri))

@@ -1,7 +1,7 @@
-"""Files behind URLs, brought into the cache of `inputs` as those of a bucket are: several at once, and asked for once a process.
+"""Files behind URLs, brought into the cache of `inputs`: several at once, and each requested once in a process.
 
-The next process asks again, with the validators (ETag, Last-Modified) that the server gave, and only what has changed is sent again. A content lies
-under its own digest, so that what replaces it is never taken for it.
+The next process asks again, with the validators (ETag, Last-Modified) that the server gave, and only what has changed
+is sent again. A content lies in the cache under its own digest, so another content of the same URL has another name.
 """
 
 import hashlib
@@ -23,23 +23,24 @@ import httpx2
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem, explained_disk, fail
 from attrloop.components.storage import inputs
+from attrloop.components.storage.buckets import SCHEMES
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 
 _WORKERS = 8  # requests at once
 _WAITS = (0.5, 1.0, 2.0)  # seconds before another try
-_LONGEST = 60.0  # seconds: a server that asks for more is not waited for
+_LONGEST = 60.0  # seconds: no server is waited for longer than this
 _VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 
 
 class _Found(NamedTuple):
-    """The name of a content in the cache, and whether this process has brought it."""
+    """The name of a content in the cache, and whether this process brought it there."""
 
     content: str
     brought: bool
 
 
 class _Later(InputError):
-    """What may go well when it is tried again, `seconds` later at the soonest."""
+    """A failure that may pass: another try may be made after `seconds`."""
 
     def __init__(self, problem: Problem, seconds: float = 0.0) -> None:
         super().__init__([problem])
@@ -47,27 +48,28 @@ class _Later(InputError):
 
 
 _seen: dict[tuple[str, int], _Found | Problem] = {}
-_failing: set[str] = set()  # hosts that no try has helped with: their other URLs are tried once
+_failing: set[str] = set()  # hosts on which every try has failed: their other URLs are tried once
 
 
 def check(url: str, hosts: Collection[str]) -> None:
-    """Refuses what must not be asked for.
+    """Refuses a URL that must not be requested.
 
     Raises:
-        InputError: no URL, no https (save on loopback), or a host that is not among `hosts`.
+        InputError: not a URL, not https (except on loopback), or a host that is not among `hosts`.
     """
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise fail(url, f"not a URL ({error})", "Correct it") from error
     if parts.scheme != "https" and (parts.scheme != "http" or parts.host not in ("127.0.0.1", "localhost")):
-        raise fail(url, f"scheme {parts.scheme!r} is not fetched", "Use https, gs or a local path")
+        known = ", ".join(("https", *SCHEMES))
+        raise fail(url, f"scheme {parts.scheme!r} is not fetched", f"Use {known} or a local path")
     if not {parts.host, parts.raw_host.decode()} & set(hosts):  # in letters, or as punycode
         raise fail(url, f"host {parts.host!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
 
 
 def fetch(urls: Iterable[str], most: int) -> None:
-    """Brings files of at most `most` bytes into the cache; what is wrong with the others is told to whoever reads them."""
+    """Brings files of at most `most` bytes into the cache. What is wrong with the others `read` tells."""
 
     def bring(url: str) -> None:
         with suppress(InputError):
@@ -81,7 +83,7 @@ def read(url: str, most: int) -> bytes:
     """The content of a file of at most `most` bytes, the same throughout a process.
 
     Raises:
-        InputError: it is larger, cannot be fetched, or has changed.
+        InputError: the file is larger, cannot be fetched, or has changed.
     """
     found = _look(url, most)
     while True:
@@ -89,7 +91,7 @@ def read(url: str, most: int) -> bytes:
         try:
             os.utime(file)
             return file.read_bytes()
-        except FileNotFoundError:  # another process that shares the cache has let go of it
+        except FileNotFoundError:  # another process that shares the cache has removed it
             again = _ask(url, most)
             if again.content != found.content:
                 raise fail(url, "it has changed since it was first looked at", "Start again") from None
@@ -97,7 +99,7 @@ def read(url: str, most: int) -> bytes:
 
 
 def forget(urls: Iterable[str], most: int) -> None:
-    """As `inputs.forget`."""
+    """Drops what is known of URLs and what this process has brought of them; as `inputs.forget`."""
     for url in urls:
         found = _seen.pop((url, most), None)
         if isinstance(found, _Found) and found.brought:
@@ -109,7 +111,7 @@ def _look(url: str, most: int) -> _Found:
     if (url, most) not in _seen:
         try:
             _seen[url, most] = _ask(url, most)
-        except InputError as error:  # not asked for again and again by all who want it
+        except InputError as error:  # remembered, so that it is not requested again for each use
             _seen[url, most] = error.problems[0]
     found = _seen[url, most]
     if isinstance(found, Problem):
@@ -154,12 +156,15 @@ def _ask_once(url: str, most: int) -> _Found:
 
 @cache
 def _client(process: int) -> httpx2.Client:
-    """One per process, since connections do not survive a fork. Redirects are not followed: they could leave the allowed hosts."""
+    """One per process, since connections do not survive a fork.
+
+    No redirect is followed: it could leave the allowed hosts.
+    """
     return httpx2.Client(timeout=20, follow_redirects=False)
 
 
 def _asked_for(retry_after: str) -> float:
-    """Seconds; the header has a number of them or a date."""
+    """Seconds to wait; the header has their number or a date."""
     if retry_after.isdecimal():
         return float(retry_after)
     with suppress(TypeError, ValueError):
@@ -168,7 +173,7 @@ def _asked_for(retry_after: str) -> float:
 
 
 def _record(url: str) -> Path:
-    """What is remembered from process to process: the name of the content and the headers to ask with for another."""
+    """The file that tells the next process the name of the content and the headers to ask for a newer one with."""
     return inputs.cached() / f"{digest(url)}.json"
 
 

@@ -1,1 +1,1 @@
-"""Checks the manifests offline: `python -m manifests.check`."""
+"""Checks of the manifests, offline: `python -m manifests.check`."""

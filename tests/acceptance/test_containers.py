@@ -34,7 +34,7 @@ from attrloop.components.storage.store import Store, open_store
 from attrloop.pipelines.demo.demo import KEY_ENV
 from attrloop.pipelines.local.runner import run_pipeline
 from tests.acceptance.conftest import Done
-from tests.emulator import new_bucket, upload
+from tests.emulator import new_bucket, upload, versions
 
 IMAGES = os.environ.get("TEST_IMAGES", "")  # such as build/images.env
 NAMES = dict(line.split("=", 1) for line in Path(IMAGES).read_text().splitlines()) if IMAGES else {}
@@ -93,7 +93,7 @@ class Cluster:
         self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1
     ) -> Ran:
         """Runs the loop in the workspace `runs/<name>` of the bucket; see `run`."""
-        output, containers, killed = self.run("loop", config, name, kill or {}, overrides=f'{{"loop.iterations": {iterations}}}')
+        output, containers, killed = self.run("loop", config, name, kill or {}, loop_iterations=iterations)
         return Ran(LoopState.model_validate_json(output), containers, killed)
 
     def run(
@@ -310,9 +310,6 @@ def test_the_champion_predicts_a_catalogue(
     assert any(path.endswith("/tasks.json") for path in store.list(queue)), "what a person should look at"
 
 
-def parts(store: Store) -> dict[str, int]:
+def parts(store: Store) -> dict[str, str]:
     """Sampled parts, and which writing of it each is."""
-    from attrloop.components.storage.gcs import bucket_of, split
-
-    prefix = f"{split(store.root)[1]}/iteration-1/chains/part-"
-    return {blob.name: blob.generation for blob in bucket_of(store.root).list_blobs(prefix=prefix)}
+    return versions(f"{store.root}/iteration-1/chains/part-")

@@ -1,4 +1,7 @@
-"""Whole stages whose workspace and catalogue lie in a bucket do what they do on the disk; every call stands for another pod, with nothing left of the last."""
+"""Steps do the same in a bucket as on the disk, when workspace and catalogue lie in one.
+
+Every call stands for another pod, which has nothing of the last one.
+"""
 
 import json
 from collections.abc import Callable
@@ -20,8 +23,9 @@ from attrloop.components.run.config import TrackingConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
+from attrloop.components.storage.buckets import SCHEMES, locate, open_bucket
 from attrloop.components.storage.store import Store, open_store
-from tests.emulator import move
+from tests.emulator import move, new_bucket, versions
 from tests.small import train_until_killed
 from tests.tracked import make_run
 
@@ -67,12 +71,12 @@ def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(
 
 
 def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
-    bucket: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path], tmp_path: Path
+    emulated: str, emulated_s3: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     page, local = tmp_path / "page.html", str(copy_of("qwen2_5_vl"))
-    uri = move(trained("qwen2_5_vl"), bucket, "run", "annotate", "sft")
-    states = []
-    for place in (local, uri):
+    uris = [move(trained("qwen2_5_vl"), new_bucket(scheme), "run", "annotate", "sft") for scheme in SCHEMES]
+    states, pages = [], []
+    for place in (local, *uris):
         state = evaluate_stage(place, "sft", sft.ADAPTER, "", Sink(), Sink(), str(page))
         assert b"Iteration 1" not in page.read_bytes(), "the report so far"
         sample(place, STAGE, sft.ADAPTER)
@@ -80,20 +84,22 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
         adapter = dpo.train(place, STAGE, sft.ADAPTER)
         states.append(evaluate_stage(place, STAGE, adapter, state, Sink(), Sink(), str(page)))
         assert b"Iteration 1" in page.read_bytes()
-    here, there = open_store(local), open_store(uri)
-    assert states[0] == states[1]
-    for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
-        assert files(here, path) == files(there, path), "the same files, and no more"
-    for path in (
-        f"{STAGE}/chains/part-00004.parquet",
-        f"{STAGE}/pairs/pairs.parquet",
-        f"evaluate/validation/{STAGE}/{PREDICTIONS}",
-    ):
-        assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
-    assert there.read("report.html") == page.read_bytes() and b"data:image/jpeg" in page.read_bytes(), (
-        "the report shows images of the bucket's listings"
-    )
-    assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
+        pages.append(page.read_bytes())
+    here = open_store(local)
+    for uri, state, written in zip(uris, states[1:], pages[1:], strict=True):
+        there = open_store(uri)
+        assert state == states[0]
+        for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
+            assert files(here, path) == files(there, path), "the same files, and no more"
+        for path in (
+            f"{STAGE}/chains/part-00004.parquet",
+            f"{STAGE}/pairs/pairs.parquet",
+            f"evaluate/validation/{STAGE}/{PREDICTIONS}",
+        ):
+            assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
+        assert there.read("report.html") == written, "the report is in the bucket"
+        assert b"data:image/jpeg" in written, "the report shows images of the bucket's listings"
+        assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
 
 
 def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str], Path]) -> None:
@@ -102,25 +108,13 @@ def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str
     store = open_store(uri)
     made = store.read(f"{STAGE}/chains/part-00002.parquet")
     for lost in ("manifest.json", "part-00002.parquet"):
-        _delete(f"{uri}/{STAGE}/chains/{lost}")
-    before = _generations(uri)
+        open_bucket(uri).delete(locate(f"{uri}/{STAGE}/chains/{lost}").key)
+    before = versions(f"{uri}/{STAGE}/chains/")
     sample(uri, STAGE, sft.ADAPTER)
-    after = _generations(uri)
+    after = versions(f"{uri}/{STAGE}/chains/")
     assert store.read(f"{STAGE}/chains/part-00002.parquet") == made
     shards = {name for name in before if "part-" in name}
     assert len(shards) == 4 and all(before[name] == after[name] for name in shards), "the others were not written again"
-
-
-def _delete(uri: str) -> None:
-    from attrloop.components.storage.gcs import bucket_of, split
-
-    bucket_of(uri).blob(split(uri)[1]).delete()
-
-
-def _generations(uri: str) -> dict[str, int]:
-    from attrloop.components.storage.gcs import bucket_of, split
-
-    return {blob.name: blob.generation for blob in bucket_of(uri).list_blobs(prefix=f"{split(uri)[1]}/{STAGE}/chains/")}
 
 
 def test_a_run_in_a_bucket_is_registered_promoted_and_rolled_back(bucket: str, runs: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shows the results of `arms` as a Markdown table: test macro accuracy by arm and seed, gain over SFT, verticals up.
+"""The results of `arms` as Markdown tables: test macro accuracy by arm and seed, gains over SFT, verticals that gained.
 
 python -m tests.experiments.table DIR/results.jsonl
 """
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation, as text."""
+    """Mean and sample standard deviation."""
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
@@ -33,14 +33,12 @@ def best(row: Row) -> str:
 
 
 def line(name: str, values: dict[int, float], gains: dict[int, float], seeds: list[int], up: str = "") -> str:
-    """A row of the table; values and gains are by seed."""
     cells = [f"{values[seed]:.1f}" if seed in values else "" for seed in seeds]
-    gain = spread(list(gains.values())) if gains else ""
-    return f"| {name} | {' | '.join(cells)} | {spread(list(values.values()))} | {gain} | {up} |"
+    return f"| {name} | {' | '.join(cells)} | {spread(list(values.values()))} | {spread(list(gains.values())) if gains else ''} | {up} |"
 
 
 def table(rows: list[Row]) -> list[str]:
-    """The lines of the table: base, SFT, every stage of every arm, and the best stage of arms with several."""
+    """One line for base, SFT, the stages of every arm and the best stage of arms with several iterations."""
     runs = [row for row in rows if row["arm"] != "majority_voting"]
     seeds = sorted({row["seed"] for row in rows})
     sft = {row["seed"]: row["test"]["sft"] for row in runs}
@@ -81,7 +79,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def verticals_up(rows: dict[int, Row], stage: dict[int, str]) -> str:
-    """How many verticals are better than after SFT, seed by seed."""
+    """How many verticals are above SFT, by seed."""
     counts = []
     for seed, row in sorted(rows.items()):
         after, before = row["test_verticals"][stage[seed]], row["test_verticals"]["sft"]

@@ -17,4 +17,4 @@ def pins(file: Path) -> dict[str, str]:
 def test_pins_differ_only_where_vllm_wants_it() -> None:
     sampler, own = pins(ROOT / "images" / "sampler" / "constraints.txt"), pins(ROOT / "constraints.txt")
     assert {name for name, version in sampler.items() if own.get(name, version) != version} == DIFFERENT
-    assert {"vllm", "peft", "kfp", "polars", "google-cloud-storage"} <= sampler.keys()
+    assert {"vllm", "peft", "kfp", "polars", "google-cloud-storage", "boto3"} <= sampler.keys()

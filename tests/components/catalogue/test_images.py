@@ -61,21 +61,6 @@ def test_damaged_exif_makes_no_damaged_image(images: ImageReader, tmp_path: Path
     assert images.open("a.jpg").size == (40, 60)
 
 
-def test_features_of_images_as_they_were_once_opened_are_not_served(
-    base_of: Callable[[str], Path], pictures: ImageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, cache = ModelConfig(base=str(base_of("qwen2_5_vl"))), tmp_path / "cache.sqlite"
-    now = Vlm.load(config, pictures, cache)
-    now.image_tokens(["1.png"])
-    monkeypatch.setattr(ImageReader, "version", ImageReader.version - 1)
-    before = Vlm.load(config, pictures, cache)
-    before.base.get_image_features = lambda **_: pytest.fail("was looked at again")
-    now.base.get_image_features = before.base.get_image_features
-    now.image_tokens(["1.png"])
-    with pytest.raises(pytest.fail.Exception):
-        before.image_tokens(["1.png"])
-
-
 @pytest.mark.parametrize("size", [(2000, 19), (8, 2000)])
 def test_a_strip_is_a_bad_image(images: ImageReader, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "strip.png")

@@ -112,3 +112,15 @@ def test_pixels_are_bounded_and_proportions_stay() -> None:
     assert small.size == (200, 100)
     assert bounded(small, 20_000) is small
     assert bounded(Image.new("RGB", (5_000, 1)), 100).size == (707, 1), "never less than a pixel"
+
+
+def test_features_of_images_as_they_were_once_opened_are_not_served(
+    base_of: Callable[[str], Path], pictures: ImageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    for version in (ImageReader.version, ImageReader.version - 1, ImageReader.version):
+        monkeypatch.setattr(ImageReader, "version", version)
+        vlm, runs = watched(base_of("qwen2_5_vl"), pictures, tmp_path / "cache.sqlite")
+        vlm.image_tokens(["1.png"])
+        looks.append(len(runs))
+    assert looks == [1, 1, 0]

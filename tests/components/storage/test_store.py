@@ -1,7 +1,12 @@
-"""What every store promises, on the local file system and in a bucket alike; a fresh store over the same root stands for another pod."""
+"""What every store promises, on the local file system and in buckets of every kind.
 
+A fresh store over the same root stands for another pod.
+"""
+
+import itertools
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -15,22 +20,32 @@ import pytest
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.storage.buckets import SCHEMES, explained, open_bucket
 from attrloop.components.storage.store import Store, open_store
-from tests.emulator import Gateway
+from tests.emulator import Gateway, new_bucket, versions
 
 Pod = Callable[[], Store]
 
 
-@pytest.fixture(params=["local", "bucket"])
-def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
-    """Opens the same root as each pod does for itself."""
-    root = f"{tmp_path}/runs/run" if request.param == "local" else f"{request.getfixturevalue('bucket')}/runs/run"
-    return lambda: open_store(root)
+@pytest.fixture(params=SCHEMES)
+def scheme(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
 def bucket_pod(bucket: str) -> Pod:
+    """Opens the same root in a bucket as each pod does for itself."""
     return lambda: open_store(f"{bucket}/runs/run")
+
+
+@pytest.fixture(params=["local", *SCHEMES])
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
+    """The same, in a local folder or a bucket."""
+    if request.param == "local":
+        return lambda: open_store(tmp_path / "runs" / "run")
+    request.getfixturevalue({"gs": "emulated", "s3": "emulated_s3"}[request.param])
+    root = f"{new_bucket(request.param)}/runs/run"
+    return lambda: open_store(root)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -145,10 +160,8 @@ store.keep("checkpoint")
 
 
 def test_a_kill_while_a_folder_is_kept_leaves_no_folder(bucket: str, bucket_pod: Pod) -> None:
-    from attrloop.components.storage.gcs import bucket_of
-
     def uploaded() -> int:
-        return len([blob for blob in bucket_of(bucket).list_blobs() if blob.size])
+        return len([path for path in versions(bucket) if "being-kept" not in path])
 
     command = [sys.executable, "-c", KEEPER, bucket_pod().root]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -172,17 +185,14 @@ def test_a_folder_is_hidden_until_its_last_file_is_there(faulty: Gateway, bucket
     folder = store.folder("adapter")
     for name in ("config", "weights"):
         (folder / name).write_text(name)
-    faulty.refuse = lambda method, path: (
-        403 if method == "POST" and len([p for m, p in faulty.seen if m == "POST"]) == 3 else None
-    )
+    number = itertools.count(1)
+    faulty.refuse = lambda method, path: 403 if faulty.is_upload(method, path) and next(number) == 3 else None
     with pytest.raises(AttrloopError, match="HTTP 403"):
         store.keep("adapter")
     assert bucket_pod().list("adapter") == [] and contents(bucket_pod().folder("adapter")) == {}
     faulty.seen.clear()
     store.keep("adapter")
-    assert len([path for method, path in faulty.seen if method == "POST"]) == 2, (
-        "the mark again, and the one file that is missing"
-    )
+    assert len(faulty.uploads()) == 2, "the mark again, and the one file that is missing"
     assert contents(bucket_pod().folder("adapter")) == {"config": b"config", "weights": b"weights"}
 
 
@@ -213,10 +223,8 @@ def test_only_what_is_new_is_transferred(faulty: Gateway, bucket_pod: Pod) -> No
     faulty.seen.clear()
     other.folder("chains")
     other.file("chains/part-0")
-    assert [path for _, path in faulty.seen if "alt=media" in path] == [
-        path for _, path in faulty.seen if "part-3" in path
-    ]
-    assert len([path for _, path in faulty.seen if "alt=media" in path]) == 1
+    (downloaded,) = faulty.downloads()
+    assert "part-3" in downloaded
 
 
 def test_what_is_missing_is_named_with_a_remedy(pod: Pod) -> None:
@@ -232,26 +240,31 @@ def test_what_is_missing_is_named_with_a_remedy(pod: Pod) -> None:
         )
 
 
-def test_a_missing_bucket_is_named(emulated: str) -> None:
-    store = open_store("gs://there-is-none/run")
+def test_a_missing_bucket_is_named(emulator_url: str, scheme: str) -> None:
+    store = open_store(f"{scheme}://there-is-none/run")
     for ask in (lambda: store.write("a", b""), lambda: store.list(""), lambda: store.folder("a"), store.check):
-        with pytest.raises(InputError, match=r"gs://there-is-none/run\S*: no such file or bucket\..*create the bucket"):
+        with pytest.raises(InputError, match=r"//there-is-none/run\S*: no such file or bucket\..*create the bucket"):
             ask()
 
 
-def test_refused_access_names_the_file_and_the_role(faulty: Gateway, bucket_pod: Pod) -> None:
+def test_refused_access_names_the_file_and_the_role(faulty: Gateway, bucket_pod: Pod, scheme: str) -> None:
+    role = {"gs": "roles/storage.objectUser.*workload identity", "s3": "s3:GetObject, s3:PutObject.*this task's role"}
     store = bucket_pod()
     (store.folder("sft") / "a").write_text("a")
     faulty.refuse = lambda method, path: 403
     calls: list[Callable[[], object]] = [
-        lambda: store.read("sft/a"), lambda: store.write("sft/a", b""), lambda: store.create("sft/a", b""), lambda: store.exists("sft/a"),
-        lambda: store.keep("sft/a"), lambda: store.file("sft/a"), lambda: store.folder("sft"), lambda: store.remove("sft"), lambda: store.list("sft"),
-    ]  # fmt: skip
+        lambda: store.read("sft/a"),
+        lambda: store.write("sft/a", b""),
+        lambda: store.create("sft/a", b""),
+        lambda: store.exists("sft/a"),
+        lambda: store.keep("sft/a"),
+        lambda: store.file("sft/a"),
+        lambda: store.folder("sft"),
+        lambda: store.remove("sft"),
+        lambda: store.list("sft"),
+    ]
     for call in calls:
-        with pytest.raises(
-            AttrloopError,
-            match=rf"{store.root}/sft.*access is refused \(HTTP 403.*roles/storage.objectUser.*workload identity",
-        ):
+        with pytest.raises(AttrloopError, match=rf"{store.root}/sft.*access is refused \(HTTP 403.*{role[scheme]}"):
             call()
     with pytest.raises(AttrloopError, match="access is refused"):
         store.check()
@@ -266,19 +279,37 @@ def test_a_local_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "is not a folder" in str(store.check()[0])
 
 
-def test_without_credentials_the_remedy_is_workload_identity(tmp_path: Path) -> None:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "STORAGE_", "CLOUDSDK"))
-    }
-    code = "from attrloop.components.storage.store import open_store; open_store('gs://some-bucket/run').read('config.json')"
-    nowhere = {"NO_GCE_CHECK": "true", "HOME": str(tmp_path)}
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ("gs", "no Google credentials that can be used .* service account with workload identity"),
+        ("s3", "no AWS credentials that can be used .* service account with an IAM role"),
+    ],
+)
+def test_without_credentials_the_remedy_is_the_account_of_the_pod(scheme: str, said: str, tmp_path: Path) -> None:
+    known = ("GOOGLE_", "STORAGE_", "CLOUDSDK", "AWS_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(known)}
+    nowhere = {"NO_GCE_CHECK": "true", "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    code = (
+        "from attrloop.components.storage.store import open_store; open_store('{}://a-bucket/run').read('config.json')"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | nowhere, check=False
+        [sys.executable, "-c", code.format(scheme)],
+        capture_output=True,
+        text=True,
+        env=environment | nowhere,
+        check=False,
     )
-    assert (
-        "AttrloopError: gs://some-bucket/run: no Google credentials" in done.stderr
-        and "service account with workload identity" in done.stderr
-    )
+    assert re.search(f"AttrloopError: {scheme}://a-bucket/run/config.json: {said}", done.stderr), done.stderr
+
+
+def test_a_service_that_is_down_is_out_of_reach(monkeypatch: pytest.MonkeyPatch, emulated_s3: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(
+        AttrloopError, match=r"s3://a-bucket/run/a: out of reach \(.*start again: what is finished is kept"
+    ):
+        open_store("s3://a-bucket/run").read("a")
 
 
 def test_a_service_that_falters_is_asked_again(faulty: Gateway, bucket_pod: Pod) -> None:
@@ -289,7 +320,7 @@ def test_a_service_that_falters_is_asked_again(faulty: Gateway, bucket_pod: Pod)
 
 
 def test_a_creation_whose_answer_is_lost_has_succeeded(faulty: Gateway, bucket_pod: Pod) -> None:
-    faulty.lose = lambda method, path: method == "POST" and len(faulty.seen) == 1
+    faulty.lose = lambda method, path: faulty.is_upload(method, path) and len(faulty.seen) == 1
     assert bucket_pod().create("promotions/00000001.json", b"mine")
     assert len(faulty.seen) > 1, "it was asked again"
     assert (
@@ -302,17 +333,52 @@ def test_a_bucket_itself_is_no_workspace(bucket: str) -> None:
     assert "Name a folder in it" in str(open_store(bucket).check()[0]) and open_store(f"{bucket}/run").check() == []
 
 
+def test_a_download_that_breaks_off_is_tried_again(faulty: Gateway, bucket_pod: Pod) -> None:
+    data = os.urandom(2**20)
+    bucket_pod().write("a", data)
+    faulty.cut = lambda method, path: faulty.is_download(method, path) and len(faulty.downloads()) == 1
+    assert bucket_pod().file("a").read_bytes() == data and len(faulty.downloads()) == 2
+
+
+def test_an_object_that_is_replaced_meanwhile_is_not_taken_for_the_one_looked_at(bucket: str, tmp_path: Path) -> None:
+    bucket_of, target = open_bucket(bucket), tmp_path / "copy"
+    bucket_of.write("a", b"old")
+    found = bucket_of.look("a")
+    bucket_of.write("a", b"new")
+    assert found is not None
+    with pytest.raises(AttrloopError, match=f"{bucket}/a: "), explained(bucket_of, f"{bucket}/a"):
+        bucket_of.download("a", found.version, target)
+
+
 def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(InputError, match=r"s3://bucket/run: 's3' is not a kind of storage. Give a local path or gs://"):
-        open_store("s3://bucket/run")
+    known = "Give a local path or gs://<bucket>/<path> or s3://<bucket>/<path>"
+    with pytest.raises(InputError, match=rf"ftp://bucket/run: 'ftp' is not a kind of storage. {known}"):
+        open_store("ftp://bucket/run")
+    with pytest.raises(InputError, match=r"s3:///run: names no bucket. Write s3://<bucket>/<path>"):
+        open_store("s3:///run")
 
 
-def test_a_local_store_does_without_googles_libraries() -> None:
-    code = "import sys; from attrloop.components.storage import inputs, store; store.open_store('.').check(); inputs.fetch([], 1); inputs.exists('.')"
+def test_a_store_whose_library_is_missing_says_what_to_install() -> None:
+    code = "import sys; sys.modules['boto3'] = None; from attrloop.components.storage.store import open_store; {}"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}; sys.exit('google.cloud.storage' in sys.modules)"], check=False
+        [sys.executable, "-c", code.format("open_store('s3://bucket/run')")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0
+    assert "needs the Python package boto3, which is not installed. Install attrloop[s3]" in done.stderr
+
+
+def test_a_local_store_does_without_the_libraries_of_buckets() -> None:
+    code = """
+import sys
+from attrloop.components.storage import buckets, inputs, store
+store.open_store(".").check()
+inputs.fetch([], 1)
+inputs.exists(".")
+sys.exit(any(name in sys.modules for name in ("google.cloud.storage", "boto3", "botocore")))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_stage_goes_on_in_another_pod_and_is_finished_for_all(pod: Pod) -> None:

@@ -1,4 +1,7 @@
-"""Images behind URLs come from allowed hosts alone, many at once, each asked for once a process and sent once for as long as it stays the same."""
+"""Images behind URLs come from allowed hosts only, many at once.
+
+Each is requested once in a process, and sent once for as long as it stays the same.
+"""
 
 import io
 import threading
@@ -31,7 +34,8 @@ class Site:
     """Serves files by path.
 
     Attributes:
-        behave: (path, how often it was asked for) -> status and headers in place of the file; a status of 0 breaks off in the middle of it.
+        behave: (path, how often it was asked for) -> status and headers in place of the file; a status of 0 breaks off
+            in the middle of the file.
         asked: (path, time) of the requests, in order of arrival.
         sent: paths of the files that were sent.
         validators: whether the answers have an ETag.
