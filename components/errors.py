@@ -22,7 +22,7 @@ class Problem:
 
     def __str__(self) -> str:
         """The problem as a person reads it."""
-        return f"{self.where}: {self.what}. {self.remedy}."
+        return f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}"
 
 
 class AttrloopError(Exception):

@@ -8,12 +8,12 @@ an error.
 import logging
 import posixpath
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+from attrloop.pipelines.cli import reference as cli
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger("mkdocs.hooks.attrloop")
@@ -53,9 +53,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def reference(what: str) -> str:
-    """Markdown that the code prints about itself: `config` or `cli`."""
-    command = [sys.executable, "-m", "attrloop.pipelines.cli.reference", what]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    """Markdown that the code makes about itself, without its title: `config` or `cli`."""
+    made = {"config": cli.config_reference, "cli": cli.cli_reference}[what]()
+    return re.sub(r"\A# .*\n+", "", made)
 
 
 def _link(found: re.Match[str], source: str, page: str) -> str:

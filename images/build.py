@@ -1,9 +1,10 @@
-"""Builds the images, tags them by commit, notes what is in them, and writes the names that pipelines are compiled with: `make images`.
+"""Builds the images: `make images`.
 
     python -m images.build [IMAGE ...] [--registry HOST/PATH] [--base IMAGE] [-- OPTIONS OF DOCKER BUILD]
 
-writes `build/images.env` (ATTRLOOP_<IMAGE>_IMAGE; by digest, where there is a registry to give one) and `build/<image>.cdx.json` (an SBOM).
-With a registry the images are pushed, of a clean checkout only.
+tags each image by commit and writes `build/images.env`, the names that pipelines are compiled with
+(ATTRLOOP_<IMAGE>_IMAGE), and `build/<image>.cdx.json`, an SBOM. With a registry it also pushes the images, from a clean
+checkout only, and the names are digests.
 """
 
 import argparse
@@ -20,6 +21,7 @@ OUTPUT = ROOT / "build"
 
 
 def main() -> None:
+    """Builds the images and, with a registry, pushes them; a checkout with changes is not pushed."""
     options, docker = _options()
     dirty = bool(_run("git", "status", "--porcelain"))
     if dirty and options.registry:
@@ -45,10 +47,10 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     given = sys.argv[1:]
     own, docker = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="*", help="which; all by default")
-    parser.add_argument("--registry", default="", help="pushes there; the images stay on this machine by default")
+    parser.add_argument("images", nargs="*", help="which images; default: all")
+    parser.add_argument("--registry", default="", help="push there; by default the images stay on this machine")
     parser.add_argument(
-        "--base", default="", help="a Debian with Python 3.11, by digest; see the Containerfiles for the default"
+        "--base", default="", help="a Debian with Python 3.11, by digest; the Containerfiles have the default"
     )
     return parser.parse_args(own), docker
 
@@ -66,7 +68,7 @@ def _build(image: str, tag: str, revision: str, options: list[str]) -> None:
 
 
 def _source() -> str:
-    """Where the repository comes from, without whose it is; "" for a place that only this machine knows."""
+    """URL of the repository without credentials; "" when only this machine knows it."""
     url = urlsplit(_run("git", "config", "--default=", "--get", "remote.origin.url"))
     return f"https://{url.hostname}{url.path.removesuffix('.git')}" if url.scheme in ("https", "ssh") else ""
 

@@ -1,6 +1,8 @@
-"""Prints what pyproject.toml (of the working directory) wants, so that an image's dependencies do not depend on its source.
+"""Prints the dependencies in the pyproject.toml of the working directory.
 
-python images/requirements.py models server      the dependencies, and those of two extras
+An image installs them in a layer of its own, which a change of the source leaves as it is.
+
+    python images/requirements.py models server      # the dependencies, and those of two extras
 """
 
 import sys
@@ -8,8 +10,5 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-print(
-    "\n".join(
-        project["dependencies"] + [name for extra in sys.argv[1:] for name in project["optional-dependencies"][extra]]
-    )
-)
+extras = [line for extra in sys.argv[1:] for line in project["optional-dependencies"][extra]]
+print("\n".join(project["dependencies"] + extras))

@@ -1,4 +1,4 @@
-"""What is in an image, as CycloneDX: the Debian and the Python packages that it says are installed."""
+"""Lists the Debian and Python packages of an image, as a CycloneDX SBOM."""
 
 import json
 import subprocess
@@ -11,18 +11,22 @@ from packageurl import PackageURL
 
 _ASK = """
 import importlib.metadata, json, platform, subprocess
-debian = subprocess.run(["dpkg-query", "--show", "--showformat=${Package} ${Version} ${Architecture}\\n"], check=True, capture_output=True, text=True).stdout
+query = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${Architecture}\\n"]
+debian = subprocess.run(query, check=True, capture_output=True, text=True).stdout
 python = sorted({(found.metadata["Name"], found.version) for found in importlib.metadata.distributions()})
 print(json.dumps({"debian": [line.split() for line in debian.splitlines()], "python": python}))
 """
 
 
 def sbom(image: str, revision: str) -> str:
-    """CycloneDX 1.6 (JSON) of an image of this machine.
+    """The SBOM of an image on this machine, as CycloneDX 1.6 in JSON.
 
     Args:
-        image: its name.
+        image: the image's name.
         revision: the commit that it was built from.
+
+    Raises:
+        CalledProcessError: docker cannot run the image.
     """
     command = ["docker", "run", "--rm", "--network=none", "--entrypoint=python3", image, "-c", _ASK]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -1,0 +1,1 @@
+"""Turns the votes of sampled chains into preference pairs and anchors for DPO."""

@@ -1,8 +1,10 @@
-"""Contrast balance and caps: how many candidates of every group are kept, and where the cut runs.
+"""Contrast balance and caps: how many candidates of every group are kept, and where each group is cut.
 
-Right pairs alone can make a model worse: values it is unsure of occur mostly as rejected answers, and DPO unlearns them as a whole. So
-within an attribute 'A over B' keeps no more weight than 'B over A' has. Everything here works on counts per group and weight, which are
-as small as the schema; only the keys of the rows that lie exactly on a cut are read from the candidates, eight bytes each.
+Even right pairs can make a model worse. Values that it is unsure of are mostly rejected, so DPO unlearns them
+altogether. That is why, within an attribute, 'A over B' keeps no more weight than 'B over A' has.
+
+Everything here works on counts per group and weight, which are as small as the schema. Of the candidates themselves,
+only the keys of rows exactly on a cut are read, eight bytes each.
 """
 
 import polars as pl
@@ -15,22 +17,22 @@ _CLOSE = 1e-9
 
 
 def cells_of(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Candidates counted by group, vertical and weight, heaviest first."""
+    """Counts candidates by group, vertical and weight, heaviest first."""
     names = [*GROUP, "vertical", "weight"]
     cells = rows.group_by(names).agg(count=pl.len().cast(pl.Int64)).collect(engine="streaming")
     return cells.sort(names, descending=[False] * (len(names) - 1) + [True])
 
 
 def limits(cells: pl.DataFrame, config: MineConfig, rules: Rules) -> pl.DataFrame:
-    """How many rows of every group are kept.
+    """Decides how many rows of every group are kept.
 
     Args:
-        cells: columns GROUP, weight, count, with what the gate lets through.
+        cells: columns GROUP, weight, count, of the rows that the gate lets through.
         config: `balance`, `off_list_ratio`, `anchor_ratio`, `anchor_floor`.
         rules: of the arm.
 
     Returns:
-        Columns GROUP and keep; groups that are kept whole may be missing.
+        Columns GROUP and keep. Groups that are kept whole may be missing.
     """
     cells = _over_verticals(cells)
     pairs, anchors = cells.filter(pl.col("source") == "consensus"), cells.filter(pl.col("source") == "anchor")
@@ -61,13 +63,13 @@ def limits(cells: pl.DataFrame, config: MineConfig, rules: Rules) -> pl.DataFram
 
 
 def contrast_limits(cells: pl.DataFrame, balance: float) -> pl.DataFrame:
-    """Keeps the heaviest 'A over B' until their weight reaches `balance` times that of 'B over A'.
+    """Keeps the heaviest 'A over B' until they weigh `balance` times what 'B over A' weighs.
 
-    The pair that crosses the bound is kept, so that neither side exceeds the bound by more than one pair.
+    The pair that crosses this bound is kept, so neither side exceeds it by more than one pair.
 
     Args:
         cells: columns GROUP, weight, count, heaviest first within a group.
-        balance: above 0; with 1 or more, at most one side of a contrast is cut.
+        balance: above 0. With 1 or more, at most one side of a contrast is cut.
 
     Returns:
         Columns GROUP and keep.
@@ -84,7 +86,7 @@ def contrast_limits(cells: pl.DataFrame, balance: float) -> pl.DataFrame:
 
 
 def spread(sizes: pl.DataFrame, total: int) -> pl.DataFrame:
-    """Shares `total` rows as evenly among groups as their sizes allow (small groups whole, the rest equal).
+    """Spreads `total` rows over groups as evenly as their sizes allow: small groups are kept whole, others equally.
 
     Args:
         sizes: columns GROUP and size.
@@ -96,14 +98,14 @@ def spread(sizes: pl.DataFrame, total: int) -> pl.DataFrame:
     sizes = sizes.sort("size", *GROUP)
     keep, left = [], total
     for k, size in enumerate(sizes["size"]):
-        share = min(size, left // (sizes.height - k))
-        keep.append(share)
-        left -= share
+        count = min(size, left // (sizes.height - k))
+        keep.append(count)
+        left -= count
     return sizes.select(GROUP).with_columns(keep=pl.Series(keep, dtype=pl.Int64))
 
 
 def cuts(rows: pl.LazyFrame, cells: pl.DataFrame, keep: pl.DataFrame) -> pl.DataFrame:
-    """Turns counts to keep into cuts: rows above `weight_cut` are kept, and those at it whose key is at most `key_cut`.
+    """Turns counts to keep into cuts: rows above `weight_cut` are kept, and rows at it with a key up to `key_cut`.
 
     Args:
         rows: the candidates that the gate lets through.
@@ -137,7 +139,7 @@ def cuts(rows: pl.LazyFrame, cells: pl.DataFrame, keep: pl.DataFrame) -> pl.Data
 
 
 def kept(rows: pl.LazyFrame, table: pl.DataFrame) -> pl.LazyFrame:
-    """The rows on the right side of their group's cut; groups without a cut whole; the order stays."""
+    """The rows on the right side of their group's cut, in their order. Groups without a cut are kept whole."""
     joined = rows.join(table.lazy(), on=GROUP, how="left", nulls_equal=True, maintain_order="left")
     at = (pl.col("weight") == pl.col("weight_cut")) & (pl.col("key") <= pl.col("key_cut"))
     return joined.filter(pl.col("weight_cut").is_null() | (pl.col("weight") > pl.col("weight_cut")) | at)

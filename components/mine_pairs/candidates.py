@@ -1,4 +1,4 @@
-"""Candidate rows: chosen and rejected chains of the samples whose answer can be trusted, and of the labelled training listings."""
+"""Candidate rows: chosen and rejected chains, of samples whose answer can be trusted and of labelled listings."""
 
 import polars as pl
 
@@ -14,7 +14,7 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
 
     Args:
         chains: as `votes.vote` returns them.
-        samples: likewise.
+        samples: as `votes.vote` returns them.
         rules: of the arm.
         per_sample: most preference pairs from one sample.
 
@@ -26,43 +26,46 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
         target=pl.col("truth")
     )
     anchored = {"none": [], "unanimous": ["unanimous"], "all": ["contrast", "unanimous", "abstained"]}[rules.anchors]
-    parts = [_anchors(chains, unlabelled.filter(pl.col("outcome").is_in(anchored)))]
+    found = [_anchors(chains, unlabelled.filter(pl.col("outcome").is_in(anchored)))]
     if rules.pairs:
-        parts.append(_pairs(chains, unlabelled.filter(pl.col("outcome") == "contrast"), rules.contrast, per_sample))
+        found.append(_pairs(chains, unlabelled.filter(pl.col("outcome") == "contrast"), rules.contrast, per_sample))
     if rules.labels != "none":
         anchors = _label_anchors(chains, train)
         if rules.labels == "pairs":
             wrong = _label_pairs(chains, train)
             anchors = anchors.join(wrong, on=["sample", "view"], how="anti")
-            parts.append(wrong)
-        parts.append(anchors)
+            found.append(wrong)
+        found.append(anchors)
     return (
-        pl.concat(parts)
+        pl.concat(found)
         .sort("sample", "source", "key")
         .select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     )
 
 
 def _of(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """The chains of some samples, with what the sample knows and a seeded key of their own."""
+    """The chains of some samples, with what the sample knows and a seeded draw of their own."""
     wanted = samples.select("sample", "target", "target_support", "completion", "key")
     joined = chains.join(wanted, on="sample", how="inner")
     return joined.with_columns(draw=derive(pl.col("key"), pl.col("view"), pl.col("chain")))
 
 
 def _dissenting(chains: pl.DataFrame) -> pl.DataFrame:
-    """Chains against the target, with how many of their view dissent."""
+    """Chains with another answer than the target, and how many chains of their view dissent."""
     wrong = chains.filter((pl.col("kind") != "abstain") & pl.col("answer").ne_missing(pl.col("target")))
     return wrong.with_columns(misled=pl.len().over("sample", "view").cast(pl.Int64))
 
 
 def _rejected(chains: pl.DataFrame, contrast: bool, per_sample: int) -> pl.DataFrame:
-    """Up to `per_sample` dissenting chains of every sample, numbered by `pick`: on different views first, no text twice on a view."""
+    """Up to `per_sample` dissenting chains of every sample, numbered by `pick`.
+
+    They are on different views where possible, and no text occurs twice on a view.
+    """
     wrong = _dissenting(chains)
     order, descending = ["sample", "draw"], [False, False]
     if contrast:
         order, descending = ["sample", "support", "misled", "draw"], [False, True, True, False]
-        # A listed value that dissents says more than an off-list answer, which only teaches the format.
+        # A dissenting listed value teaches more than an off-list answer, which only teaches the format.
         wrong = wrong.filter(pl.col("answer").is_not_null() | pl.col("answer").is_null().all().over("sample"))
     wrong = wrong.sort(order, descending=descending).unique(
         ["sample", "view", "text"], keep="first", maintain_order=True
@@ -83,14 +86,13 @@ def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_samp
         .unique(["sample", "view", "text"], keep="first", maintain_order=True)
     )
     right = right.select("sample", "draw", chosen="text", chosen_view="view")
-    drawn = derive(
-        pl.col("draw_right"), pl.col("pick")
-    )  # another draw for another pick, so that pairs of one sample differ in both chains
+    drawn = derive(pl.col("draw_right"), pl.col("pick"))  # by pick, so that pairs of a sample differ in both chains
     both = rejected.join(right, on="sample", how="inner", suffix="_right").with_columns(
         away=pl.col("chosen_view") != pl.col("view"), drawn=drawn
     )
     both = both.sort("sample", "pick", "away", "drawn").group_by("sample", "pick", maintain_order=True).first()
-    margin = (pl.col("target_support") - pl.col("support")).round(6)  # differences of equal shares must be one weight
+    # Rounded, because equal margins must be one weight.
+    margin = (pl.col("target_support") - pl.col("support")).round(6)
     return _rows(
         both,
         chosen=pl.col("chosen"),
@@ -106,7 +108,8 @@ def _pairs(chains: pl.DataFrame, samples: pl.DataFrame, contrast: bool, per_samp
 def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """One row per sample: a view drawn evenly, and a chain with the target answer, from that view where it has one.
 
-    Were the chain drawn first, hard photographs would seldom be trained on. Views that only abstain do not show the answer and are left out.
+    If the chain were drawn first, hard photographs would seldom be trained on. Views on which all chains abstain do not
+    show the answer and are left out.
     """
     chains = _of(chains, samples)
     seen = chains.filter(pl.col("kind") != "abstain").select(
@@ -141,7 +144,7 @@ def _anchors(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
 
 
 def _label_pairs(chains: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
-    """A wrong chain against the label, on every view that has one: labels are few, and each misleading photograph is worth its pair."""
+    """The label against a wrong chain, on every view with one: labels are few, so each misleading view gets a pair."""
     order = ["sample", "view", "support", "draw"]
     wrong = _dissenting(_of(chains, train)).sort(order, descending=[False, False, True, False])
     wrong = wrong.group_by("sample", "view", maintain_order=True).first()

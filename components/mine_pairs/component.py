@@ -7,10 +7,10 @@ from attrloop.components.base_images import WORKER
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
 def mine_pairs(workspace: str, stage: str) -> str:
-    """Turns the chains' votes into weighted preference pairs and anchors.
+    """Turns the votes of chains into weighted preference pairs and anchors.
 
-    Reads the stage's chains and the labels. Writes `<stage>/pairs/pairs.parquet` and `<stage>/pairs/report.json` (what was kept, what was
-    dropped, and why).
+    Reads the stage's chains and the labels. Writes `<stage>/pairs/pairs.parquet` and `<stage>/pairs/report.json`, which
+    says what was kept, what was dropped, and why.
 
     Args:
         workspace: URI of the run's workspace.

@@ -1,4 +1,4 @@
-"""Seeded draws that depend on what is drawn, not on the order of rows, the platform or the version of a library."""
+"""Seeded draws. They depend on what is drawn, but not on the order of rows, the platform or a library's version."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,12 @@ _GOLDEN, _ODD = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
 
 
 def sample_keys(seed: int, samples: Iterable[tuple[str, str]]) -> pl.Series:
-    """A uniform 64-bit key for every (listing, attribute)."""
+    """A uniform 64-bit key for every (listing, attribute).
+
+    Args:
+        seed: of the run.
+        samples: (listing, attribute) pairs.
+    """
     prefix = hashlib.blake2b(str(seed).encode(), digest_size=8)
 
     def key(listing: str, attribute: str) -> int:
@@ -21,7 +26,7 @@ def sample_keys(seed: int, samples: Iterable[tuple[str, str]]) -> pl.Series:
 
 
 def derive(key: pl.Expr, *numbers: pl.Expr) -> pl.Expr:
-    """A further uniform 64-bit key from a key and small integers (splitmix64's finaliser; products wrap at 2^64).
+    """Another uniform 64-bit key, from a key and small integers (splitmix64's finaliser; products wrap at 2^64).
 
     Args:
         key: UInt64.

@@ -1,6 +1,7 @@
-"""The consensus gate: a (vertical, attribute) whose consensus is too often wrong on labelled listings gives no rows.
+"""The consensus gate: a (vertical, attribute) whose consensus is wrong too often on labelled listings gives no rows.
 
-Consensus sharpens what a model already knows: where it is right less than about half of the time, training on it does silent harm.
+Consensus sharpens what a model already knows. Where it is right less than about half of the time, training on it does
+harm that nothing shows.
 """
 
 import polars as pl
@@ -20,9 +21,15 @@ def judge(tallies: pl.DataFrame, config: MineConfig, enforce: bool) -> pl.DataFr
         enforce: False leaves everything open, for arms without a gate.
 
     Returns:
-        One row per (vertical, attribute): samples; labelled (labelled samples whose consensus passes the threshold), right and accuracy of
-        those; train_accuracy and validation_accuracy apart; judged_by (`own labels`, `attribute`: all verticals together, `not judged`, or
-        `no gate`); judged_accuracy; open.
+        One row per (vertical, attribute):
+            samples: how many.
+            labelled: labelled samples whose consensus passes the threshold.
+            right: how many of those are right.
+            accuracy: their fraction.
+            train_accuracy, validation_accuracy: the same by split.
+            judged_by: `own labels`, `attribute` (all verticals together), `not judged`, or `no gate`.
+            judged_accuracy: the accuracy that decides.
+            open: whether the rows are let through.
     """
     trusted = pl.col("outcome").is_in(TRUSTED) & pl.col("right").is_not_null()
     right = pl.col("count").filter(trusted & pl.col("right").fill_null(False)).sum()

@@ -1,7 +1,8 @@
 """Mines preference pairs and anchors from the chains of an iteration, in two streaming passes.
 
-The first pass reads the chains a batch of shards at a time (a sample never crosses a shard), counts votes, and writes candidate rows and
-tallies. The second needs all tallies, which are small: it applies the gate, the contrast balance and the caps as cuts per group.
+The first pass reads the chains a batch of shards at a time (a sample never crosses shards), counts votes, and writes
+candidate rows and tallies. The second pass needs all tallies, which are small. It applies the gate, the contrast
+balance and the caps as cuts per group.
 """
 
 import json
@@ -32,7 +33,7 @@ from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
 
-BATCH_CHAINS = 100_000  # chains in memory at once (more if one shard has more): bounds memory, changes no pair
+BATCH_CHAINS = 100_000  # chains in memory at once, or one shard if it has more; no pair depends on it
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
 _WORK = "work"
 
@@ -43,54 +44,51 @@ def mine(workspace: str, stage: str) -> str:
 
     Args:
         workspace: URI of the run's workspace.
-        stage: the iteration, e.g. `iteration-1`, whose chains are sampled.
+        stage: the iteration whose chains are sampled, e.g. `iteration-1`.
 
     Returns:
-        Path in the workspace of `pairs.parquet` (rows of `records.Pair`; none is a valid outcome, which `report.json` beside it explains).
+        Path in the workspace of `pairs.parquet`, rows of `records.Pair`. It may have no rows; then `report.json` beside
+        it says why.
 
     Raises:
-        InputError: when the chains or the labels are not finished, or the arm `true_labels` has no usable `truth`.
+        InputError: the chains or the labels are not finished, or the arm `true_labels` has no usable `mine.truth`.
     """
     started = time.perf_counter()
     ws = Workspace.open(workspace)
-    path = f"{stage}/pairs"
+    path = layout.pairs(stage)
     out = Artifact(ws.store, path, _made_from(ws, stage))
     if out.manifest is not None:
         reused(path)
-        ws.store.remove(f"{path}/{_WORK}")  # a kill between finishing and tidying leaves it
-        return f"{path}/pairs.parquet"
+        ws.store.remove(f"{path}/{_WORK}")  # still there if a kill came right after `finish`
+        return layout.pairs_file(stage)
     rules = rules_of(ws.config.mine)
-    parts, tallies = _first_pass(ws, stage, out, rules)
-    counts = _second_pass(ws, out, rules, parts, tallies)
+    batches, tallies = _first_pass(ws, stage, out, rules)
+    counts = _second_pass(ws, out, rules, batches, tallies)
     out.finish("pairs", {**counts, "seconds": time.perf_counter() - started}, ["pairs.parquet", "report.json"])
     ws.store.remove(f"{path}/{_WORK}")
-    return f"{path}/pairs.parquet"
+    return layout.pairs_file(stage)
 
 
 def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
     made_from = {"config": ws.config.digest("mine"), "batches": str(BATCH_CHAINS)}
-    for name in (f"{stage}/chains", "annotate"):
+    for name in (layout.chains(stage), layout.ANNOTATE):
         manifest = read_manifest(ws.store, name)
         if manifest is None:
-            raise fail(
-                f"{ws.store.root}/{name}", "not finished, and pairs are mined from it", "Run the step before first"
-            )
+            what = "not finished, but pairs are mined from it"
+            raise fail(f"{ws.store.root}/{name}", what, "Run the step that makes it first")
         made_from[name.rsplit("/", 1)[-1]] = manifest.digest
     if rules_of(ws.config.mine).truth:
         truth = ws.config.mine.truth
         if not truth or not inputs.exists(truth):
-            what = (
-                f"no such file: {truth!r}"
-                if truth
-                else "the arm true_labels needs the true labels of the sampled listings"
-            )
+            missing = "the arm true_labels needs the true labels of the sampled listings"
+            what = f"no such file: {truth!r}" if truth else missing
             raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
         made_from |= {"truth": file_digest(inputs.local(truth)), "data": ws.data_digest}
     return made_from
 
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
-    # Labels are canonical already; reading them against the catalogue would hold all of it in memory.
+    # Labels are canonical already. Checking them against the catalogue would load all of it into memory.
     labels = [label for _, label in read_rows(ws.store.file(layout.LABELS), Label)]
     usable = [
         (x.listing, x.attribute, x.value, completion(x.rationale, x.value))
@@ -114,7 +112,7 @@ def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
 
 
 def _habits(shards: list[Path], labels: pl.DataFrame) -> pl.DataFrame:
-    """What the model answers on labelled listings; only their chains are held in memory."""
+    """What the model answers on labelled listings. Only their chains are in memory."""
     labelled = (
         pl.scan_parquet(shards)
         .select("listing", "attribute", "view", "answer")
@@ -124,7 +122,7 @@ def _habits(shards: list[Path], labels: pl.DataFrame) -> pl.DataFrame:
 
 
 def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
-    """Neighbouring shards of together about `BATCH_CHAINS` chains."""
+    """Neighbouring shards with about `BATCH_CHAINS` chains together, and how many chains these are."""
     batch: list[Path] = []
     chains = 0
     for shard in shards:
@@ -139,37 +137,42 @@ def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
 
 
 def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple[list[Path], pl.DataFrame]:
-    """Writes candidates and tallies batch by batch; batches finished before a kill are not read again."""
-    shards = sorted(ws.store.folder(f"{stage}/chains").glob("part-*.parquet"))
+    """Writes candidates and tallies batch by batch. Batches that were finished before a kill are not read again.
+
+    Returns:
+        The files of candidates, and all tallies added up.
+    """
+    shards = sorted(ws.store.folder(layout.chains(stage)).glob("part-*.parquet"))
     known, config = _known(ws, rules, shards), ws.config.mine
     (out.folder / _WORK).mkdir(exist_ok=True)
-    parts, tallies = [], []
-    manifest = read_manifest(ws.store, f"{stage}/chains")
+    files, tallies = [], []
+    manifest = read_manifest(ws.store, layout.chains(stage))
     total = int(manifest.counts.get("chains", 0)) if manifest else 0
     with progress("mining", total or None, "chains") as bar:
         for k, (batch, size) in enumerate(_batches(shards)):
             rows, counted = (out.folder / _WORK / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
-            if not counted.exists():  # written after the candidates
+            if not counted.exists():  # it is written after the candidates
                 chains, samples = vote(pl.read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
                 write_parquet(candidates(chains, samples, rules, config.pairs_per_sample), rows)
                 write_parquet(tally(samples), counted)
                 out.keep(f"{_WORK}/{rows.name}")
                 out.keep(f"{_WORK}/{counted.name}")
-            parts.append(rows)
+            files.append(rows)
             tallies.append(pl.read_parquet(counted))
             bar.advance(size)
     nothing = {name: pl.String for name in TALLY} | {"bin": pl.Int64, "right": pl.Boolean, "count": pl.Int64}
     counts = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
-    return parts, counts
+    return files, counts
 
 
 def _second_pass(
-    ws: Workspace, out: Artifact, rules: Rules, parts: list[Path], tallies: pl.DataFrame
+    ws: Workspace, out: Artifact, rules: Rules, files: list[Path], tallies: pl.DataFrame
 ) -> dict[str, float]:
+    """Writes pairs and report, and returns what the manifest counts."""
     config = ws.config.mine
     gate = judge(tallies, config, rules.gate)
     closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
-    rows = _scan(parts)
+    rows = pl.scan_parquet(files) if files else pl.LazyFrame(schema=COLUMNS)
     passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(
         pl.col("closed").is_null() | pl.col("source").is_in(LABELLED_SOURCES)
     )
@@ -183,7 +186,3 @@ def _second_pass(
     figure("agreement", mean_agreement(tallies))
     show(report, Console())
     return {**report["rows"], "samples": float(tallies["count"].sum())}
-
-
-def _scan(parts: list[Path]) -> pl.LazyFrame:
-    return pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=COLUMNS)

@@ -1,5 +1,11 @@
-"""What each arm of the experiment keeps, as one flat set of rules, so that no other module asks which arm it is in."""
+"""The arms: how samples become training rows, as one flat set of rules each. No other module asks which arm it is in.
 
+To add an arm, write a function that returns its `Rules`, give it a name in `ARMS`, and allow that name in
+`MineConfig.arm`. A rule that no arm has yet is a new field of `Rules`, read where it matters: `votes`, `candidates`,
+`gate` or `balance`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +18,18 @@ class Rules:
 
     Attributes:
         pairs: make preference pairs.
-        anchors: samples that become rows with the NLL term only: none, the unanimous ones, or all that pass the threshold.
-        labels: what labelled training listings give on each view: nothing, their completion as an anchor, or against a wrong chain where one is.
-        capped: hold anchors to their cap.
-        gate: leave out the attributes on which the consensus is too often wrong.
-        balance: most weight of 'A over B' per weight of 'B over A'; 0 for no balance and no cap on pairs against off-list answers.
-        contrast: choose rejected chains for contrast (strongest listed rival, most misleading view) and weight pairs by their margin;
-            otherwise any dissenting chain, with weight 1.
-        calibrated: weigh votes by the model's habits on labelled listings (see support.py).
-        truth: prefer the true answer, read from a file, in place of the consensus.
+        anchors: which samples become rows with the NLL term only: none, those on which all chains agree, or all that
+            pass the threshold.
+        labels: what a labelled training listing gives on each view: nothing, its label as an anchor, or its label
+            against a wrong chain (an anchor where no chain is wrong).
+        capped: keep no more anchors than their cap.
+        gate: leave out attributes whose consensus is wrong too often.
+        balance: most weight of 'A over B' per weight of 'B over A'; 0 for no balance, and no cap on pairs against
+            off-list answers.
+        contrast: choose rejected chains for contrast (the listed rival with most support, on the most misleading view)
+            and weight pairs by their margin. Otherwise take any dissenting chain, with weight 1.
+        calibrated: weigh votes by the model's habits on labelled listings (see `support`).
+        truth: prefer the true answer, which a file gives, to the consensus.
     """
 
     pairs: bool = True
@@ -34,34 +43,48 @@ class Rules:
     truth: bool = False
 
 
-def rules_of(config: MineConfig) -> Rules:
-    """The rules of the config's arm.
+def consensus(config: MineConfig) -> Rules:
+    """The method: everything that the config does not switch off."""
+    return Rules(
+        anchors="unanimous" if config.anchors else "none",
+        labels="pairs" if config.labelled else "none",
+        capped=True,
+        gate=True,
+        balance=config.balance,
+        contrast=True,
+        calibrated=config.calibrate,
+    )
 
-    `consensus` is the method. `plain` is self-consistency DPO with a threshold and nothing else. `self_training` trains on the answers of
-    the same gated consensus without any contrast. `true_labels` is the ceiling: truth in place of the consensus.
-    """
-    unanimous: Literal["unanimous", "none"] = "unanimous" if config.anchors else "none"
-    match config.arm:
-        case "plain":
-            return Rules()
-        case "self_training":
-            return Rules(
-                pairs=False,
-                anchors="all",
-                labels="anchors" if config.labelled else "none",
-                gate=True,
-                calibrated=config.calibrate,
-            )
-        case "true_labels":
-            return Rules(anchors=unanimous, labels="pairs" if config.labelled else "none", capped=True, truth=True)
-        case "consensus":
-            labels: Literal["pairs", "none"] = "pairs" if config.labelled else "none"
-            return Rules(
-                anchors=unanimous,
-                labels=labels,
-                capped=True,
-                gate=True,
-                balance=config.balance,
-                contrast=True,
-                calibrated=config.calibrate,
-            )
+
+def plain(config: MineConfig) -> Rules:
+    """Self-consistency DPO with a threshold and nothing else."""
+    return Rules()
+
+
+def self_training(config: MineConfig) -> Rules:
+    """Trains on the answers of the same gated consensus, without any contrast."""
+    labels: Literal["anchors", "none"] = "anchors" if config.labelled else "none"
+    return Rules(pairs=False, anchors="all", labels=labels, gate=True, calibrated=config.calibrate)
+
+
+def true_labels(config: MineConfig) -> Rules:
+    """The ceiling: true answers in place of the consensus."""
+    return Rules(
+        anchors="unanimous" if config.anchors else "none",
+        labels="pairs" if config.labelled else "none",
+        capped=True,
+        truth=True,
+    )
+
+
+ARMS: dict[str, Callable[[MineConfig], Rules]] = {
+    "consensus": consensus,
+    "plain": plain,
+    "self_training": self_training,
+    "true_labels": true_labels,
+}
+
+
+def rules_of(config: MineConfig) -> Rules:
+    """The rules of the config's arm."""
+    return ARMS[config.arm](config)

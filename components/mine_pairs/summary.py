@@ -1,4 +1,4 @@
-"""The report of a mining: what was kept, what was dropped and why, and how far the consensus can be trusted."""
+"""The report on mined pairs: what was kept, what was dropped and why, and how far the consensus can be trusted."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ _UNLABELLED = pl.col("split").is_null()
 def report_of(
     tallies: pl.DataFrame, mined: pl.DataFrame, kept: pl.DataFrame, gate: pl.DataFrame, config: MineConfig
 ) -> dict[str, Any]:
-    """Builds the report, which holds no times, so that the same chains give the same file.
+    """Builds the report. It holds no times, so the same chains give the same file.
 
     Args:
-        tallies: as `votes.tally`, over all chains.
-        mined: cells (`balance.cells_of`) of all candidates.
+        tallies: as `votes.tally` returns them, over all chains.
+        mined: cells (see `balance.cells_of`) of all candidates.
         kept: cells of the rows that were written.
-        gate: as `gate.judge`.
-        config: the thresholds used.
+        gate: as `gate.judge` returns it.
+        config: the thresholds.
 
     Returns:
         A JSON object; README.md describes it.
@@ -78,9 +78,9 @@ def _why(outcomes: dict[str, int], dropped: dict[str, int]) -> str:
 
 
 def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
-    """Per (attribute, value), over verticals: rows and weight of preferences in which it is chosen or rejected, and its anchors."""
+    """By attribute and value, over verticals: rows and weight of pairs that choose or reject it, and of its anchors."""
     anchored = pl.col("source").is_in([ANCHOR, "label_anchor"])
-    parts = []
+    counts = []
     for when, cells in (("before", before), ("after", after)):
         anchors, preferences = cells.filter(anchored), cells.filter(~anchored)
         roles = (
@@ -91,9 +91,9 @@ def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
         for role, rows, column in roles:
             mass = (pl.col("weight") * pl.col("count")).sum()
             counted = rows.group_by("attribute", value=pl.col(column)).agg(count=pl.col("count").sum(), weight=mass)
-            parts.append(counted.with_columns(name=pl.lit(f"{role}_{when}")))
+            counts.append(counted.with_columns(name=pl.lit(f"{role}_{when}")))
     table: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in pl.concat(parts).iter_rows(named=True):
+    for row in pl.concat(counts).iter_rows(named=True):
         entry = table.setdefault((row["attribute"], row["value"] or "off-list"), {})
         entry[row["name"]] = {"count": row["count"], "weight": round(row["weight"], 6)}
     return [
@@ -103,7 +103,7 @@ def _values(before: pl.DataFrame, after: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _agreement(tallies: pl.DataFrame) -> list[dict[str, Any]]:
-    """The histogram of agreement over all samples, with the accuracy of the majority on labelled validation samples (calibration)."""
+    """The histogram of agreement over all samples, with the majority's accuracy on labelled validation samples."""
     gold = (pl.col("split") == "validation").fill_null(False) & pl.col("right").is_not_null()
     bins = tallies.group_by("bin").agg(
         samples=pl.col("count").sum(),
@@ -119,7 +119,7 @@ def _agreement(tallies: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _precision(tallies: pl.DataFrame) -> dict[str, Any]:
-    """How often the consensus that passes the threshold is right, per labelled split."""
+    """How often the consensus that passes the threshold is right, by split of the labels."""
     passed = tallies.filter(pl.col("outcome").is_in(TRUSTED), pl.col("right").is_not_null())
     table = (
         passed.group_by("split")
@@ -130,7 +130,7 @@ def _precision(tallies: pl.DataFrame) -> dict[str, Any]:
 
 
 def mean_agreement(tallies: pl.DataFrame) -> float:
-    """The fraction of a sample's chains that agree, on average over all samples; exact to half a bin of the histogram."""
+    """The agreement of samples on average, in [0, 1]; exact to half a bin of the histogram."""
     counts = tallies.group_by("bin").agg(pl.col("count").sum())
     middle = (pl.col("bin") + 0.5) / BINS
     return round(counts.select((middle * pl.col("count")).sum() / pl.col("count").sum()).item() or 0.0, 3)
@@ -141,7 +141,7 @@ def _with_accuracy(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """Prints the report as two tables: the flow of samples and rows, and what the gate closed."""
+    """Prints the report: a table of samples and rows, and one of what the gate closed."""
     table = Table("", "count", title=f"Mined pairs ({report['arm']})", title_justify="left")
     for section, entries in (
         ("samples", report["samples"]),

@@ -1,24 +1,27 @@
 """Support: how far the chains of a sample speak for each answer that they gave.
 
-Plain support is an answer's share of the chains. Calibrated support knows the model's habits: on labelled listings it is counted what the
-chains say when a value is true, and a sample's answers are read as evidence under those frequencies (the observer model of Dawid and
-Skene, 1979, with its confusion matrix measured instead of inferred). Errors that the model makes everywhere are votes for the truth then.
+Plain support is the fraction of chains with the answer. Calibrated support knows the model's habits: what its chains
+say on labelled listings when a value is true. It reads a sample's answers as evidence under those frequencies (the
+observer model of Dawid and Skene, 1979, with a measured confusion matrix instead of an inferred one). An error that
+the model makes everywhere then counts as a vote for the truth.
 """
 
 import polars as pl
 
-_SPREAD, _TRUST = 0.5, 3.0  # prior counts: of every answer to every value, and more for the value itself
+_SPREAD, _TRUST = 0.5, 3.0  # prior counts: of every answer to every value, and added to that for the value itself
 
 
 def habits(chains: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Counts what is answered when a value is true, over all verticals that share an attribute.
 
     Args:
-        chains: of labelled listings: listing, attribute, view, answer (None off the list), kind (see `votes.vote`).
-        labels: listing, attribute, truth.
+        chains: of labelled listings; columns listing, attribute, view, answer (None off the list) and kind (see
+            `votes.vote`).
+        labels: columns listing, attribute and truth.
 
     Returns:
-        attribute, value, answer and `count`: a sample counts once for each of its views, shared among its chains.
+        Columns attribute, value, answer and count. A sample counts once for each of its views, divided among its
+        chains.
     """
     sample = ["listing", "attribute"]
     votes = chains.filter(pl.col("kind") == "vote").join(labels.select(*sample, value="truth"), on=sample)
@@ -31,25 +34,28 @@ def habits(chains: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def share(answers: pl.DataFrame) -> pl.DataFrame:
-    """Adds plain `support`: an answer's share of the sample's chains, in [0, 1].
+def plain(answers: pl.DataFrame) -> pl.DataFrame:
+    """Adds plain `support`: the fraction of the sample's chains with this answer, in [0, 1].
 
     Args:
-        answers: sample, attribute, answer, votes, chains.
+        answers: columns sample, attribute, answer, votes, chains.
     """
     return answers.with_columns(support=pl.col("votes") / pl.col("chains"))
 
 
 def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
-    """Adds calibrated `support`: an answer's probability among those given, times the share of chains that voted, in whole per cent.
+    """Adds calibrated `support`: the answer's probability among those given, times the fraction of chains that voted.
 
-    Chains of one view make the same mistakes, so each view counts as one observation. What a labelled sample has itself added to the habits is left out
-    for it: the gate judges by its consensus, which must be what it would be without its label. An attribute without labelled samples has plain support.
-    Whole per cent, because the balance counts rows by weight.
+    It is rounded to whole per cent, because the balance counts rows by weight. An attribute without labelled samples
+    has plain support.
+
+    Chains of one view make the same mistakes, so each view counts as one observation. A labelled sample is judged
+    without what it has added to the habits itself: the gate needs its consensus to be what it would be without its
+    label.
 
     Args:
-        answers: sample, attribute, answer, votes, chains, views, voted_views (those with a vote), truth (null without a label); one row per sample and
-            answer.
+        answers: one row per sample and answer; columns sample, attribute, answer, votes, chains, views, voted_views
+            (those with a vote) and truth (null without a label).
         table: as `habits` returns it.
     """
     voted = pl.col("votes").sum().over("sample")
@@ -67,7 +73,7 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
         .join(answers.select("sample", value="answer"), on="sample")
         .join(table, on=["attribute", "value", "answer"], how="left")
         .join(totals, on=["attribute", "value"], how="left")
-        .with_columns(pl.col("count", "total").fill_null(0.0))  # a value without labelled samples has the prior alone
+        .with_columns(pl.col("count", "total").fill_null(0.0))  # a value without labelled samples has only the prior
         .with_columns(count=pl.col("count") - own * pl.col("votes") / pl.col("voted"), total=pl.col("total") - own)
         .sort("sample", "value", "answer")
         .group_by("sample", "value", maintain_order=True)
@@ -75,7 +81,7 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     )
     odds = (pl.col("score") - pl.col("score").max().over("sample")).exp()
     scored = scored.select("sample", answer="value", probability=odds / odds.sum().over("sample"))
-    answers = share(answers).join(scored, on=["sample", "answer"], how="left")
+    answers = plain(answers).join(scored, on=["sample", "answer"], how="left")
     support = (pl.col("probability") * pl.col("voted") / pl.col("chains")).round(2)
     return answers.with_columns(support=pl.coalesce(support, pl.col("support"))).drop(
         "voted", "voted_views", "observations", "probability", "truth"
@@ -83,6 +89,6 @@ def calibrated(answers: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _log_likelihood() -> pl.Expr:
-    """Of an answer when a value is true."""
+    """Log-probability of an answer when a value is true."""
     trust = pl.when(pl.col("value") == pl.col("answer")).then(_TRUST).otherwise(0.0)
     return ((pl.col("count") + _SPREAD + trust) / (pl.col("total") + _SPREAD * pl.col("names") + _TRUST)).log()

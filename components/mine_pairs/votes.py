@@ -1,4 +1,4 @@
-"""Votes: what the chains of every sample, a (listing, attribute), agree on."""
+"""Votes: what the chains of each sample agree on. A sample is a (listing, attribute)."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import polars as pl
 from attrloop.components.catalogue.schema import abstains
 from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.rules import Rules
-from attrloop.components.mine_pairs.support import calibrated, share
+from attrloop.components.mine_pairs.support import calibrated, plain
 from attrloop.components.run.config import MineConfig
 
 BINS = 10  # of the agreement histogram
@@ -21,10 +21,10 @@ class Known:
     """What is known of the sampled listings.
 
     Attributes:
-        labels: columns `LABEL_COLUMNS`: the train and validation labels.
-        splits: columns listing and split: every listing with a label of any split; none of them makes consensus rows.
-        truth: columns listing, attribute and target, for the arm that reads true answers; otherwise empty.
-        habits: as `support.habits`; None where votes are not calibrated.
+        labels: the train and validation labels; columns `LABEL_COLUMNS`.
+        splits: every labelled listing with its split; columns listing and split. None of them makes consensus rows.
+        truth: for the arm that reads true answers, else empty; columns listing, attribute and target.
+        habits: as `support.habits` returns them; None where votes are not calibrated.
     """
 
     labels: pl.DataFrame
@@ -36,23 +36,27 @@ class Known:
 def vote(
     chains: pl.DataFrame, known: Known, config: MineConfig, rules: Rules, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Counts the votes of whole samples and weighs them.
+    """Counts and weighs the votes of whole samples.
 
-    Off-list answers (None) and `not_visible` count in the denominator but never win; `not_visible` does not dissent either.
+    Off-list answers (None) and `not_visible` count in the denominator but never win. `not_visible` does not dissent
+    either.
 
     Args:
-        chains: rows of `records.Chain`, with all chains of a sample or none, in any order.
+        chains: rows of `records.Chain` in any order, with all chains of a sample or none.
         known: labels and truth.
-        config: thresholds.
+        config: the thresholds.
         rules: of the arm.
         seed: of the draws.
 
     Returns:
-        chains: sorted by listing and attribute, with `sample` (the row of `samples`), `kind` (vote, abstain, off_list) and the `support` of its
-            answer (0 where it is no vote).
-        samples: one row per sample: listing, vertical, attribute, chains, votes, winner (the answer of most support), tie, agreement (the
-            winner's support, in [0, 1]), target (the answer to prefer), target_votes, target_support, dissent (chains against the target),
-            split, truth, completion, outcome, key.
+        (chains, samples).
+
+        Chains are sorted by listing and attribute and have these columns more: `sample` (its row in samples), `kind`
+        (vote, abstain or off_list) and `support` of its answer (0 where it is no vote).
+
+        Samples have one row each: listing, vertical, attribute, chains, votes, winner (the answer with most support),
+        tie, agreement (the winner's support, in [0, 1]), target (the answer to prefer), target_votes, target_support,
+        dissent (how many chains are against the target), split, truth, completion, outcome and key.
     """
     chains = with_kind(chains).sort("listing", "attribute")
     chains = chains.with_columns(sample=pl.struct("listing", "attribute").rle_id())
@@ -70,7 +74,7 @@ def vote(
     answers = answers.join(
         samples.select("sample", "attribute", "chains", "views", "voted_views", "truth"), on="sample"
     )
-    answers = share(answers) if known.habits is None else calibrated(answers, known.habits)
+    answers = plain(answers) if known.habits is None else calibrated(answers, known.habits)
     ranked = answers.sort("sample", "support", "answer", descending=[False, True, False]).group_by(
         "sample", maintain_order=True
     )
@@ -97,7 +101,7 @@ def vote(
 
 
 def with_kind(chains: pl.DataFrame) -> pl.DataFrame:
-    """Adds `kind`: what a chain is to the vote: `vote`, `abstain` (it does not see the attribute) or `off_list`."""
+    """Adds `kind`: `vote`, `abstain` (the chain does not see the attribute) or `off_list`."""
     abstentions = [answer for answer in chains["answer"].unique() if abstains(answer)]
     answer = pl.col("answer")
     kind = (
@@ -123,12 +127,12 @@ def _with_target(samples: pl.DataFrame, answers: pl.DataFrame, known: Known, rul
 
 
 def _outcome(config: MineConfig, rules: Rules) -> pl.Expr:
-    """What becomes of a sample; `contrast`, `unanimous` and `abstained` are those whose target can be trusted."""
-    share = pl.col("target_votes") / pl.col("chains")
+    """What becomes of a sample. The target of a `contrast`, `unanimous` or `abstained` sample can be trusted."""
+    agreeing = pl.col("target_votes") / pl.col("chains")
     trusted = (
         pl.when(pl.col("dissent") > 0)
         .then(pl.lit("contrast"))
-        .when(share >= config.anchor_agreement - _CLOSE)
+        .when(agreeing >= config.anchor_agreement - _CLOSE)
         .then(pl.lit("unanimous"))
         .otherwise(pl.lit("abstained"))
     )
@@ -157,7 +161,7 @@ TRUSTED = ("contrast", "unanimous", "abstained")
 
 
 def tally(samples: pl.DataFrame) -> pl.DataFrame:
-    """Samples counted by vertical, attribute, split (null: unlabelled), outcome, agreement bin, and whether the winner was right."""
+    """Counts samples by vertical, attribute, split (null: unlabelled), outcome, bin of agreement and right or wrong."""
     bins = (pl.col("agreement") * BINS + _CLOSE).floor().clip(upper_bound=BINS - 1).cast(pl.Int64)
     right = pl.when(pl.col("truth").is_not_null()).then(
         (pl.col("winner") == pl.col("truth")).fill_null(False) & ~pl.col("tie")

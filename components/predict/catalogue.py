@@ -13,7 +13,7 @@ from attrloop.components.catalogue.records import Listing, iter_rows
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.preflight.catalogue import Catalogue, check_images
-from attrloop.components.preflight.prepare import Override, resolve
+from attrloop.components.run import overrides as settings
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
@@ -23,13 +23,13 @@ _SHOWN = 50  # faults after which reading stops
 
 
 @reports("prepare-prediction")
-def prepare(config: str, workspace: str, **overrides: Override) -> str:
+def prepare(config: str, workspace: str, overrides: str = "") -> str:
     """Writes the config of a prediction into its workspace and checks the whole catalogue, before a model is loaded.
 
     Args:
         config: path of a run config.
         workspace: URI of the prediction's workspace.
-        overrides: see `preflight.prepare.resolve`.
+        overrides: settings that replace the config's: a JSON object by dotted name; "" for none.
 
     Returns:
         The workspace's URI.
@@ -37,7 +37,7 @@ def prepare(config: str, workspace: str, **overrides: Override) -> str:
     Raises:
         InputError: as `check`, and for a faulty config or schema.
     """
-    ws = Workspace.create(workspace, resolve(config, **overrides))
+    ws = Workspace.create(workspace, settings.resolve(config, settings.read_json(overrides), settings.PARAMETER))
     check(ws)
     return ws.store.root
 

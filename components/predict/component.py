@@ -6,45 +6,20 @@ from attrloop.components.base_images import SAMPLER, WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def prepare_prediction(
-    config: str,
-    workspace: str,
-    data_listings: str = "",
-    data_schema: str = "",
-    loop_seed: int = -1,
-    model_base: str = "",
-    sample_chains: int = -1,
-    tracking_uri: str = "",
-) -> str:
+def prepare_prediction(config: str, workspace: str, overrides: str = "") -> str:
     """Writes the config into the workspace and checks the whole catalogue, before a model is loaded.
 
-    An override that is "" or negative leaves the config file's value.
-
     Args:
-        config: Path of a run config (YAML), or of a workspace's `config.json`.
+        config: Path or bucket URI of a run config (YAML), or of a workspace's `config.json`.
         workspace: URI of the folder that holds everything the prediction makes.
-        data_listings: Overrides `data.listings`, path of the catalogue (JSONL or Parquet).
-        data_schema: Overrides `data.catalogue_schema`, path of `schema.yaml`.
-        loop_seed: Overrides `seed`, which every random choice derives from.
-        model_base: Overrides `model.base`, where the base model is on these machines.
-        sample_chains: Overrides `sample.chains`, chains per listing and attribute.
-        tracking_uri: Overrides `tracking.uri`, the MLflow tracking server.
+        overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"data.listings": "gs://..."}`.
 
     Returns:
         Output: The workspace's URI, which every later component takes.
     """
     from attrloop.components.predict.catalogue import prepare
 
-    return prepare(
-        config,
-        workspace,
-        data_listings=data_listings,
-        data_schema=data_schema,
-        loop_seed=loop_seed,
-        model_base=model_base,
-        sample_chains=sample_chains,
-        tracking_uri=tracking_uri,
-    )
+    return prepare(config, workspace, overrides)
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)

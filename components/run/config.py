@@ -1,7 +1,8 @@
-"""The run config: one serialisable record of a run, from which every component's parameters come. Defaults are explained where they stand.
+"""The run config: one serialisable record of a run, from which every component takes its settings.
 
-None of the defaults is the paper's: arXiv 2507.19679 does not publish its settings. They are reasoned from ScPO (arXiv 2411.04109),
-Iterative RPO (arXiv 2404.19733) and our own measurements.
+Each field is described by the string below it; the reference in the documentation is generated from these.
+None of the defaults is the paper's: arXiv 2507.19679 does not publish its settings. They are reasoned from ScPO
+(arXiv 2411.04109), Iterative RPO (arXiv 2404.19733) and our own measurements.
 """
 
 from pathlib import Path
@@ -16,8 +17,10 @@ from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
 
 Views = Literal["first", "all", "each"]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
+PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "mine.truth")
+"""The settings that are paths of files."""
 
 # Where a secret belongs that was found in a field; every record of a run shows its config.
 _INSTEAD = {
@@ -27,7 +30,9 @@ _INSTEAD = {
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    """What every section has in common: no unknown key, no change after construction, no secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     @field_validator("*")
     @classmethod
@@ -43,24 +48,32 @@ class Config(BaseModel):
 
 
 class DataConfig(Config):
-    catalogue_schema: str  # schema.yaml: a local path or a URI, as all data
-    listings: str  # the listings, JSONL or Parquet; relative paths of images start from their folder
-    labels: str = ""  # labels that exist already (people's); "" for none
-    allowed_hosts: tuple[
-        str, ...
-    ] = ()  # hosts and buckets that images may name, beside the listings' own: a listing must not make us call a host
-    max_image_bytes: int = Field(20_000_000, gt=0)  # an encoded product photograph is far smaller
-    max_image_pixels: int = Field(50_000_000, gt=0)  # decoded size; guards against decompression bombs
-    max_bad_images: Share = (
-        0.02  # listings whose images cannot be read are skipped and counted; above this share the run stops
-    )
-    check_images: int = Field(2_000, ge=0)  # how many images preflight opens (a sample, drawn by seed); 0 for none
+    """The catalogue: schema, listings, labels, and which images may be read. Paths start from the config's folder."""
+
+    catalogue_schema: str
+    """The schema (YAML): verticals, attributes and their closed lists. A path or a bucket URI, as all data."""
+    listings: str
+    """The listings, JSONL or Parquet. Relative image paths start from the listings' folder."""
+    labels: str = ""
+    """Labels that exist already (JSONL); empty for none."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts and buckets that images may come from, besides the listings' own bucket. Empty by default, because a
+    listing must not make the machine call any host."""
+    max_image_bytes: int = Field(20_000_000, gt=0)
+    """Largest encoded image, in bytes; product photographs are far smaller."""
+    max_image_pixels: int = Field(50_000_000, gt=0)
+    """Largest decoded image, in pixels; guards against decompression bombs."""
+    max_bad_images: Fraction = 0.02
+    """Fraction of the images that may be unreadable. Their listings are skipped and counted; above this fraction the
+    run stops."""
+    check_images: int = Field(2_000, ge=0)
+    """Images that preflight opens, drawn at random; 0 for none."""
 
     def content_digest(self) -> str:
-        """Digest of schema, listings and given labels (of the files, not of the images they name).
+        """Digest of schema, listings and given labels: of these files, not of the images that they name.
 
         Raises:
-            InputError: one of them is not there.
+            InputError: one of the files is missing.
         """
         return digest(
             [file_digest(inputs.local(path)) for path in (self.catalogue_schema, self.listings, self.labels) if path]
@@ -68,162 +81,240 @@ class DataConfig(Config):
 
 
 class ModelConfig(Config):
-    base: str  # hub id or local folder of any VLM that AutoModelForImageTextToText loads
-    revision: str = "main"  # pin a commit hash for hub models
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device has it, else float32
-    max_pixels: int = Field(
-        448 * 448, gt=0
-    )  # images are scaled down to this; it decides the number of visual tokens (256 in Qwen2.5-VL)
-    processor: dict[str, Any] = Field(
-        default_factory=dict
-    )  # further arguments of AutoProcessor.from_pretrained, e.g. size or do_image_splitting
-    lora_rank: int = Field(16, gt=0)  # small label sets need little capacity
-    lora_alpha: int = Field(32, gt=0)  # the usual twice the rank
-    lora_dropout: Share = 0.0  # DPO compares log-probabilities, dropout makes them noisy
-    lora_targets: str = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"  # the language model only
+    """The base model and its LoRA adapter."""
+
+    base: str
+    """The base model: a hub id or a folder, of any vision-language model that AutoModelForImageTextToText loads."""
+    revision: str = "main"
+    """Revision of a hub model; pin a commit hash, because `main` can change."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights; `auto` is bfloat16 where the device supports it, else float32."""
+    max_pixels: int = Field(448 * 448, gt=0)
+    """Images are scaled down to this many pixels, which decides the number of visual tokens (256 in Qwen2.5-VL)."""
+    processor: dict[str, Any] = Field(default_factory=dict)
+    """More arguments for AutoProcessor.from_pretrained, such as `size` or `do_image_splitting`."""
+    lora_rank: int = Field(16, gt=0)
+    """Rank of the adapter; few labels need little capacity."""
+    lora_alpha: int = Field(32, gt=0)
+    """Scale of the adapter, usually twice the rank."""
+    lora_dropout: Fraction = 0.0
+    """Dropout in the adapter. DPO compares log-probabilities, which dropout makes noisy."""
+    lora_targets: str = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    """Regular expression for the modules that get an adapter, matched against whole names; by default those of the
+    language model only."""
 
 
 class PromptConfig(Config):
-    title: bool = False  # titles often hold the answer; the method is about images
-    metadata: bool = False  # show a listing's known metadata to the model
+    """What a prompt shows besides the images."""
+
+    title: bool = False
+    """Show the listing's title. Titles often contain the answer, and the method is about images."""
+    metadata: bool = False
+    """Show the listing's known metadata."""
 
 
 class AnnotateConfig(Config):
-    provider: str = "openai"  # who labels: a name in annotate/annotators.py; "openai" is any OpenAI-compatible endpoint
-    base_url: str = "https://api.openai.com/v1"  # where the annotator is
+    """Labelling by a large model behind an API, within a budget."""
+
+    provider: str = "openai"
+    """Who labels: a name in annotate/annotators.py; `openai` is any OpenAI-compatible endpoint."""
+    base_url: str = "https://api.openai.com/v1"
+    """Address of the annotator."""
     model: str = "gpt-4.1-mini"
-    key_env: str = Field(
-        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$"
-    )  # the environment variable that holds the key; never the key itself
-    train_per_vertical: int = Field(
-        10, ge=0
-    )  # listings labelled for SFT, uniform over verticals; the paper's order of magnitude
-    validation_per_vertical: int = Field(20, ge=0)  # gold for choices: early stop, best iteration, consensus gate
-    test_per_vertical: int = Field(20, ge=0)  # gold that is read once, at the end
-    image_side: int = Field(768, gt=0)  # images are sent as JPEGs whose longest side is at most this
-    max_images: int = Field(4, gt=0)  # images of a listing that are sent
-    concurrency: int = Field(8, gt=0)  # requests in flight
-    timeout_s: float = Field(60.0, gt=0)  # of one request
-    retries: int = Field(5, ge=0)  # by the SDK, with back-off, honouring Retry-After
-    max_calls: int = Field(2_000, ge=0)  # budget in requests; stops before crossing it
-    max_cost: float = Field(20.0, ge=0)  # budget in US dollars; stops before crossing it
-    price_in: float = Field(0.40, ge=0)  # US dollars per million prompt tokens of the model
-    price_out: float = Field(1.60, ge=0)  # US dollars per million completion tokens
-    max_failed: Share = 0.1  # share of listings whose answers may be unusable; above it the run stops
+    """Name of the annotator at that endpoint."""
+    key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")
+    """Environment variable that holds the API key; never the key itself."""
+    train_per_vertical: int = Field(10, ge=0)
+    """Listings of each vertical that are labelled for training; the paper's order of magnitude."""
+    validation_per_vertical: int = Field(20, ge=0)
+    """Listings of each vertical labelled for choices: early stop, best iteration, consensus gate."""
+    test_per_vertical: int = Field(20, ge=0)
+    """Listings of each vertical labelled for the test split, which is read once, at the end."""
+    image_side: int = Field(768, gt=0)
+    """Longest side, in pixels, of the JPEGs that are sent."""
+    max_images: int = Field(4, gt=0)
+    """Images of one listing that are sent at most."""
+    concurrency: int = Field(8, gt=0)
+    """Requests in flight at once."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Timeout of one request, in seconds."""
+    retries: int = Field(5, ge=0)
+    """Retries of a request, with back-off; Retry-After is honoured."""
+    max_calls: int = Field(2_000, ge=0)
+    """Budget in requests; a request that would exceed it is not sent."""
+    max_cost: float = Field(20.0, ge=0)
+    """Budget in US dollars; a request that would exceed it is not sent."""
+    price_in: float = Field(0.40, ge=0)
+    """Price of the annotator in US dollars per million prompt tokens."""
+    price_out: float = Field(1.60, ge=0)
+    """Price of the annotator in US dollars per million completion tokens."""
+    max_failed: Fraction = 0.1
+    """Fraction of the listings whose answers may be unusable; above it the run stops."""
 
 
 class TrainConfig(Config):
-    """What SFT and DPO share."""
+    """What SFT and DPO have in common."""
 
     learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
     epochs: float = Field(gt=0)
-    batch_size: int = Field(8, gt=0)  # rows in one step on one device
-    accumulation: int = Field(1, gt=0)  # steps gathered into one update
-    warmup: Share = 0.03  # share of the updates
+    """Passes over the training data."""
+    batch_size: int = Field(8, gt=0)
+    """Rows in one step on one device."""
+    accumulation: int = Field(1, gt=0)
+    """Steps gathered into one update."""
+    warmup: Fraction = 0.03
+    """Fraction of the updates over which the learning rate rises."""
     max_grad_norm: float = Field(1.0, gt=0)
-    checkpoint_steps: int = Field(100, gt=0)  # updates between checkpoints; a killed task goes on from the last
-    gradient_checkpointing: bool = False  # slower but smaller; needed when the device's memory is short
+    """Gradients are clipped to this norm."""
+    checkpoint_steps: int = Field(100, gt=0)
+    """Updates between two checkpoints; a killed task continues from the last one."""
+    gradient_checkpointing: bool = False
+    """Trade time for memory: slower, but needs less; for when the device runs out of memory."""
 
 
 class SftConfig(TrainConfig):
-    learning_rate: float = 2e-4  # usual for LoRA
-    epochs: float = 10.0  # some 10 labels per vertical: many passes are needed and harmless
-    views: Views = "first"  # the images of a labelled listing that are trained on
-    feature_noise: float = Field(
-        0.0, ge=0
-    )  # Gaussian noise on image features, in their own standard deviations: a few labels overfit less
+    """Supervised fine-tuning of the first adapter on the training labels."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak learning rate; the default is usual for LoRA."""
+    epochs: float = Field(10.0, gt=0)
+    """Passes over the training data; with about ten labels per vertical, many passes are needed and harmless."""
+    views: Views = "first"
+    """Images of a labelled listing that are trained on: the first, each in turn, or all in one prompt."""
+    feature_noise: float = Field(0.0, ge=0)
+    """Gaussian noise on image features, in units of their standard deviation; reduces overfitting to few labels."""
 
 
 class SampleConfig(Config):
-    engine: Literal["transformers", "vllm"] = (
-        "transformers"  # vllm needs the sampler image; the chains are as good, not the same
-    )
-    chains: int = Field(8, gt=0)  # per (listing, attribute) over all its views; ScPO's k
+    """Sampling of reasoning chains for unlabelled listings; `predict` uses it too."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What decodes the chains. vllm needs the sampler image; its chains are as good, but not the same."""
+    chains: int = Field(8, gt=0)
+    """Chains per listing and attribute, over all views together; the k of ScPO."""
     temperature: float = Field(1.0, gt=0)
+    """Sampling temperature."""
     top_p: float = Field(1.0, gt=0, le=1)
-    views: Views = (
-        "each"  # what a chain sees: agreement across photographs is evidence, agreement on one is mostly confidence
-    )
+    """Nucleus sampling: probability mass that tokens are drawn from."""
+    views: Views = "each"
+    """What a chain sees. Agreement across photographs is evidence; agreement on one is mostly confidence."""
     max_new_tokens: int = Field(64, gt=0)
-    batch_size: int = Field(16, gt=0)  # prompts decoded together, each with its chains; vllm decides by itself how many
-    shard_size: int = Field(200, gt=0)  # listings per Parquet shard; a finished shard is not sampled again
-    max_listings: int = Field(0, ge=0)  # unlabelled listings to sample, drawn by seed; 0 for all
+    """Longest chain, in tokens; a chain that is cut off does not vote."""
+    batch_size: int = Field(16, gt=0)
+    """Prompts decoded together, each with all its chains; vllm chooses by itself."""
+    shard_size: int = Field(200, gt=0)
+    """Listings in one Parquet shard; a finished shard is not sampled again."""
+    max_listings: int = Field(0, ge=0)
+    """Unlabelled listings used in an iteration, drawn at random; 0 for all."""
 
 
 class MineConfig(Config):
-    calibrate: bool = True  # weigh votes by what the model's answers turned out to mean on labelled listings; without labels plain shares
-    consensus: Share = (
-        0.5  # least support of the winner, its share of the chains or calibrated probability (ScPO: 0.5 k)
-    )
-    min_votes: int = Field(4, ge=2)  # least number of on-list answers of a sample
-    gate_accuracy: Share = 0.5  # consensus must be right on at least this share of labelled samples of a (vertical, attribute): below it harms
-    gate_min_labels: int = Field(
-        5, ge=1
-    )  # with fewer labelled samples of a (vertical, attribute) the gate judges the attribute over all verticals
-    balance: float = Field(
-        1.0, ge=0
-    )  # 'A over B' pairs kept per 'B over A' pair, by weight; 0 switches the contrast balance off
-    anchors: bool = True  # keep unanimous samples as rows with the NLL term only
-    off_list_ratio: float = Field(
-        0.5, ge=0
-    )  # 'A over off the list' pairs kept per pair of listed values in an attribute: they lift A and push no value down
-    anchor_ratio: float = Field(2.0, ge=0)  # at most this many anchors per preference pair
-    anchor_floor: int = Field(
-        200, ge=0
-    )  # anchors allowed however few the pairs: without pairs they are all there is to learn from
-    anchor_agreement: Share = (
-        0.9  # least agreement of an anchor; no chain dissents, but chains that abstain (`not_visible`) lower it
-    )
-    labelled: bool = True  # mix labelled training listings in: the label, against a wrong chain where there is one
-    pairs_per_sample: int = Field(
-        1, gt=0
-    )  # preference pairs from one (listing, attribute), on different views where possible
-    arm: Literal["consensus", "self_training", "plain", "true_labels"] = (
-        "consensus"  # ablations: see docs/experiments.md
-    )
-    truth: str = ""  # only for the arm `true_labels`: path of labels (JSONL) of the listings that were sampled
+    """From the chains' votes to preference pairs."""
+
+    calibrate: bool = True
+    """Weigh votes by how often such answers are right on labelled listings; without labels, votes are counted."""
+    consensus: Fraction = 0.5
+    """Least support of the winner: its fraction of the votes, or its calibrated probability (ScPO: 0.5 k)."""
+    min_votes: int = Field(4, ge=2)
+    """Least number of answers on the closed list."""
+    gate_accuracy: Fraction = 0.5
+    """Least accuracy of the consensus on the labelled samples of a vertical and attribute; below it, its pairs would
+    do harm and are left out."""
+    gate_min_labels: int = Field(5, ge=1)
+    """With fewer labelled samples of a vertical and attribute, the gate judges the attribute over all verticals."""
+    balance: float = Field(1.0, ge=0)
+    """Pairs 'A over B' kept for each pair 'B over A', by weight; 0 switches the balance off."""
+    anchors: bool = True
+    """Keep unanimous samples as rows that have only the NLL term."""
+    off_list_ratio: float = Field(0.5, ge=0)
+    """Pairs 'A over an answer off the list' kept for each pair of listed values of the attribute. They raise A and
+    lower no value."""
+    anchor_ratio: float = Field(2.0, ge=0)
+    """Anchors kept for each preference pair, at most."""
+    anchor_floor: int = Field(200, ge=0)
+    """Anchors allowed however few the pairs are; without pairs, there is nothing else to learn from."""
+    anchor_agreement: Fraction = 0.9
+    """Least agreement of an anchor. No chain of an anchor dissents, but chains that abstain (`not_visible`) lower its
+    agreement."""
+    labelled: bool = True
+    """Mix in labelled training listings: the label, against a wrong chain where there is one."""
+    pairs_per_sample: int = Field(1, gt=0)
+    """Preference pairs from one listing and attribute, on different views where possible."""
+    arm: Literal["consensus", "self_training", "plain", "true_labels"] = "consensus"
+    """The method, or one of the ablations that it is compared with (docs/experiments.md)."""
+    truth: str = ""
+    """Labels (JSONL) of the listings that were sampled; only for the arm `true_labels`."""
 
 
 class DpoConfig(TrainConfig):
-    learning_rate: float = 5e-5
-    epochs: float = 1.0
+    """Training of the next adapter on preference pairs, with the previous adapter as the reference."""
+
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate; below that of SFT, because DPO moves fast."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the pairs."""
     beta: float = Field(0.1, gt=0)
-    nll: float = Field(1.0, ge=0)  # weight of the NLL on the chosen chain (Iterative RPO: crucial)
+    """How strongly the adapter is held to the reference."""
+    nll: float = Field(1.0, ge=0)
+    """Weight of the NLL of the chosen chain (crucial according to Iterative RPO)."""
 
 
 class EvaluateConfig(Config):
-    views: Views = "first"  # one image unless you say otherwise
+    """Evaluation on the validation and test splits."""
+
+    views: Views = "first"
+    """Images by which a listing is judged: the first, each in turn with a vote, or all in one prompt."""
     batch_size: int = Field(32, gt=0)
+    """Prompts decoded together; changes only speed and memory."""
     max_new_tokens: int = Field(64, gt=0)
-    bootstrap: int = Field(1_000, gt=0)  # resamples behind every interval
-    report_examples: int = Field(48, ge=0)  # listings shown with image and answers in the report
+    """Longest answer, in tokens."""
+    bootstrap: int = Field(1_000, gt=0)
+    """Resamples behind each interval."""
+    report_examples: int = Field(48, ge=0)
+    """Listings shown in the report with image and answers."""
 
 
 class LoopConfig(Config):
-    iterations: int = Field(2, ge=0, le=5)  # at most this many; the compiled pipeline holds three by default
-    min_gain: float = 0.0  # stop when validation macro accuracy gains less than this over the best so far
+    """How many iterations there are."""
+
+    iterations: int = Field(2, ge=0, le=5)
+    """Iterations after SFT, at most; a compiled pipeline has room for three by default."""
+    min_gain: float = 0.0
+    """Stop when validation macro accuracy gains less than this over the best so far."""
 
 
 class TrackingConfig(Config):
-    uri: str = (
-        ""  # MLflow tracking server; "" for the environment's MLFLOW_TRACKING_URI, else sqlite in the runs folder
-    )
+    """Where MLflow records the run."""
+
+    uri: str = ""
+    """MLflow tracking server; empty for MLFLOW_TRACKING_URI, else a database file in the runs folder."""
     experiment: str = "attrloop"
-    model_name: str = "attribute-adapter"  # the registered model
+    """MLflow experiment that the runs belong to."""
+    model_name: str = "attribute-adapter"
+    """Name of the registered model."""
 
 
 class PromoteConfig(Config):
-    min_gold: int = Field(20, ge=1)  # gold samples per vertical below which the gate refuses
-    floor: Share = 0.0  # least accuracy of any vertical
-    confidence: Share = 0.95  # of the bootstrap bounds
+    """The gate that decides whether a candidate becomes champion."""
+
+    min_gold: int = Field(20, ge=1)
+    """Gold answers of each vertical in the test split below which the gate refuses."""
+    floor: Fraction = 0.0
+    """Least accuracy of any vertical."""
+    confidence: Fraction = 0.95
+    """Confidence of the bootstrap bounds."""
     resamples: int = Field(2_000, gt=0)
+    """Resamples of the bootstrap."""
 
 
 class RunConfig(Config):
     """Everything that decides a run's outcome."""
 
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
-    seed: int = 0
+    """Name of the run and of its folder: lower-case letters, digits, dashes."""
+    seed: int = Field(0, ge=0)
+    """Every random choice derives from it."""
     data: DataConfig
     model: ModelConfig
     prompt: PromptConfig = PromptConfig()
@@ -241,9 +332,17 @@ class RunConfig(Config):
         """Digest of the named sections (all by default) together with the seed."""
         return digest(self.model_dump(mode="json", include={"seed", *parts} if parts else None))
 
+    @property
+    def run_name(self) -> str:
+        """Name of the run's workspace: the config's name and a digest of everything that decides the outcome.
+
+        The annotator's address is left out: the same model at another address gives the same run.
+        """
+        return f"{self.name}-{digest(self.model_dump(mode='json', exclude={'annotate': {'base_url'}}))[:8]}"
+
 
 def load_config(path: str | Path) -> RunConfig:
-    """Reads a run config (YAML) from a local path or a URI; relative data paths start from its folder, so does a local model's.
+    """Reads a run config (YAML) from a local path or a bucket URI; its relative paths start from its folder.
 
     Raises:
         InputError: a missing file, bad YAML, an unknown key or a value out of range, each with its line.
@@ -252,17 +351,14 @@ def load_config(path: str | Path) -> RunConfig:
         raise fail(str(path), "no such config file", "Give the path of a run config (see examples/)")
     config = validate_yaml(RunConfig, inputs.text(path), str(path))
     folder = inputs.parent(inputs.absolute(path))
+    raw = config.model_dump()
+    for name in (*PATHS, "model.base"):
+        section, key = name.split(".")
+        raw[section][key] = located(name, raw[section][key], folder)
+    return RunConfig.model_validate(raw)
 
-    def absolute(value: str) -> str:
-        return value and inputs.absolute(inputs.join(folder, value))
 
-    base = Path(absolute(config.model.base))
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(
-                update={key: absolute(getattr(config.data, key)) for key in ("catalogue_schema", "listings", "labels")}
-            ),
-            "mine": config.mine.model_copy(update={"truth": absolute(config.mine.truth)}),
-            "model": config.model.model_copy(update={"base": str(base) if base.is_dir() else config.model.base}),
-        }
-    )
+def located(setting: str, value: str, folder: str) -> str:
+    """A path as seen from a folder, absolute. A base model that is no folder there is a hub id and stays as it is."""
+    path = value and inputs.absolute(inputs.join(folder, value))
+    return value if setting == "model.base" and not Path(path).is_dir() else path

@@ -27,7 +27,7 @@ class Failure(BaseModel):
 
     Attributes:
         kind: the exception's class, e.g. `InputError`.
-        message: what went wrong, with every problem of an `InputError`; no traceback.
+        message: what went wrong, with every problem of an `InputError`, but without a traceback.
         remedy: what to do, one line for each remedy; "" where nobody knows.
     """
 

@@ -34,7 +34,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from attrloop.components.errors import InputError
+from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run import layout
 from attrloop.components.run.events import Event, Failure, Figure
 from attrloop.components.storage.files import write_atomic
@@ -230,12 +230,12 @@ def figure(name: str, value: float | str) -> None:
 
 def _failure(error: BaseException) -> Failure:
     remedies = [problem.remedy for problem in error.problems] if isinstance(error, InputError) else []
-    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-    return Failure(
-        kind=type(error).__name__,
-        message="it was stopped" if stopped else str(error)[:_LONGEST],
-        remedy="\n".join(dict.fromkeys(remedies))[:_LONGEST],
-    )
+    kind = type(error).__name__
+    if isinstance(error, AttrloopError):
+        message = str(error)
+    else:
+        message = "it was stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{kind}: {error}"
+    return Failure(kind=kind, message=message[:_LONGEST], remedy="\n".join(dict.fromkeys(remedies))[:_LONGEST])
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Checks of the manifests, offline: `python -m manifests.check`."""
+"""Checks the manifests offline: `python -m manifests.check`."""

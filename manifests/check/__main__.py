@@ -1,4 +1,4 @@
-"""`python -m manifests.check [--deployable] [OVERLAY ...]`: exit code 1 when something is wrong."""
+"""Runs the checks: `python -m manifests.check [--deployable] [OVERLAY ...]`."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from manifests.check.settings import placeholders, wrong_settings
 
 
 def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
-    """Everything that is wrong with an overlay; prints how much was checked."""
+    """All problems of an overlay; prints how much was checked."""
     documents = build(overlay)
     found = schema_problems(documents)
     if not found:  # the invariants rely on the documents' shape
@@ -24,6 +24,7 @@ def problems_of(overlay: Path, deployable: bool) -> list[Problem]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Checks the overlays, prints every problem, and returns 1 when there is one, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m manifests.check", description="Builds and checks the overlays, offline."
     )
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="folders; default: local and gke",
     )
     parser.add_argument(
-        "--deployable", action="store_true", help="placeholders are errors too: what you check before you apply"
+        "--deployable", action="store_true", help="placeholders are errors too; check this before you apply"
     )
     given = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""Builds overlays and holds what comes out against the schemas of Kubernetes and of the custom resources."""
+"""Builds overlays and checks the documents against the schemas of Kubernetes and of the custom resources."""
 
 import subprocess
 import sys
@@ -22,10 +22,10 @@ Document = dict[str, Any]
 
 
 def build(overlay: Path) -> list[Document]:
-    """What `kubectl apply -k` would send, with its own kustomize.
+    """The documents that `kubectl apply -k` would send.
 
     Raises:
-        AttrloopError: kustomize refuses.
+        AttrloopError: kustomize cannot build the overlay.
     """
     kubectl = Path(sys.executable).with_name("kubectl")
     done = subprocess.run([kubectl, "kustomize", overlay], capture_output=True, text=True, check=False)
@@ -35,7 +35,7 @@ def build(overlay: Path) -> list[Document]:
 
 
 def name_of(document: Document) -> str:
-    """Such as `attrloop/Deployment/mlflow`."""
+    """Namespace, kind and name of a document, such as `attrloop/Deployment/mlflow`."""
     metadata = document.get("metadata", {})
     return "/".join(filter(None, (metadata.get("namespace"), document.get("kind"), metadata.get("name"))))
 
@@ -45,7 +45,7 @@ def schema_problems(documents: list[Document]) -> list[Problem]:
     found = [problem for document in documents for problem in _schema_problems(document)]
     names = [(document.get("apiVersion"), name_of(document)) for document in documents]
     twice = sorted({name for version, name in names if names.count((version, name)) > 1})
-    return found + [Problem(name, "is there twice", "Remove one") for name in twice]
+    return found + [Problem(name, "occurs twice", "Remove one") for name in twice]
 
 
 def _schema_problems(document: Document) -> list[Problem]:
@@ -64,7 +64,7 @@ def _schema_problems(document: Document) -> list[Problem]:
         return [
             Problem(
                 where,
-                f"{document['apiVersion']} knows no {document['kind']}",
+                f"{document['apiVersion']} has no kind {document['kind']}",
                 "Correct it, or describe a custom resource in manifests/check/crds.py",
             )
         ]
@@ -72,6 +72,7 @@ def _schema_problems(document: Document) -> list[Problem]:
 
 
 def of_kind(documents: list[Document], *kinds: str) -> list[Document]:
+    """The documents of these kinds, in order."""
     return [document for document in documents if document["kind"] in kinds]
 
 
@@ -83,7 +84,7 @@ def pods(documents: list[Document]) -> list[tuple[Document, Document]]:
 
 
 def containers(documents: list[Document]) -> list[tuple[str, Document, Document]]:
-    """Where it is, the pod's spec, the container."""
+    """Every container: where it is, the spec of its pod, the container itself."""
     return [
         (f"{name_of(owner)}: container {container['name']}", template["spec"], container)
         for owner, template in pods(documents)

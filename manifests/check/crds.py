@@ -1,5 +1,8 @@
-"""The custom resources that the manifests use, each field of theirs that we set, and no other: an unknown field is an error, as in the API server's
-strict validation. Taken from Kueue (v1beta2), GKE's ComputeClass (v1), the External Secrets Operator (v1) and the Prometheus Operator (v1)."""
+"""The custom resources that the manifests use, with the fields that they set and no others.
+
+An unknown field is an error, as in the API server's strict validation. The fields are those of Kueue (v1beta2), GKE's
+ComputeClass (v1), the External Secrets Operator (v1) and the Prometheus Operator (v1).
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -107,7 +110,7 @@ class Priority(Strict):
         if (self.machine_family is None) == (self.machine_type is None):
             raise ValueError("exactly one of machineFamily and machineType")
         if [self.reservations, self.flex_start, self.spot].count(None) != 2:
-            raise ValueError("exactly one of reservations, flexStart and spot says how the node is had")
+            raise ValueError("exactly one of reservations, flexStart and spot says how GKE gets the node")
         return self
 
 

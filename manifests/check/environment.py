@@ -1,4 +1,4 @@
-"""What containers are told: variables that something reads, and secrets by reference."""
+"""Environment variables: each is read by something, and secrets come by reference."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _SECRETIVE = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API[-_]?KEY|PR
 _WITH_PASSWORD = re.compile(r"://[^/@:\s]+:(?!\$\()[^/@\s]+@")
 _EXPANDED = re.compile(r"(?<!\$)\$\((\w+)\)")
 _ANYTHING = {"HOME", "XDG_CACHE_HOME", "TMPDIR"}
-# Of programs that are not Python packages of ours to ask; from their documentation.
+# Programs that cannot be asked which variables they read; these are from their documentation.
 _POSTGRES = {"POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"}
 _VLLM = {
     "VLLM_API_KEY",
@@ -26,7 +26,7 @@ _VLLM = {
 
 
 def by_reference(documents: list[Document]) -> Iterator[Problem]:
-    """No secret is in a manifest: none as a resource, none as a value of a variable, none inside a URL."""
+    """No manifest contains a secret: not as a resource, not as the value of a variable, not inside a URL."""
     yield from (
         Problem(name_of(one), "a secret in the manifests", "Let the operator make it, or make it by hand")
         for one in of_kind(documents, "Secret")
@@ -49,7 +49,7 @@ def by_reference(documents: list[Document]) -> Iterator[Problem]:
 
 
 def known_variables(documents: list[Document]) -> Iterator[Problem]:
-    """Every variable has a value and is read by something in the container; those a value or the command mentions are set before it."""
+    """Every variable has a value and a reader in the image; what a value or a command mentions is set before it."""
     for where, _, container in containers(documents):
         entries, known = container.get("env", []), _read_by(container["image"])
         for k, entry in enumerate(entries):

@@ -1,4 +1,7 @@
-"""What holds for every overlay beyond the schemas. Each invariant takes the documents and returns what breaks it; add one to `INVARIANTS` to have it run."""
+"""What holds for every overlay beyond the schemas.
+
+An invariant takes the documents and yields the problems that it finds. `INVARIANTS` lists those that run.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +16,7 @@ _DIGEST = re.compile(rf"[^@]+@sha256:([0-9a-f]{{64}}|{UNSET})")
 
 
 def unprivileged(documents: list[Document]) -> Iterator[Problem]:
-    """Every container runs as somebody else than root, on a read-only root file system, without privileges or host access."""
+    """Containers run as a user other than root, with a read-only root file system, no privileges, no host access."""
     for where, pod, container in containers(documents):
         own, shared = container.get("securityContext", {}), pod.get("securityContext", {})
         context = shared | own
@@ -34,7 +37,7 @@ def unprivileged(documents: list[Document]) -> Iterator[Problem]:
 
 
 def limited(documents: list[Document]) -> Iterator[Problem]:
-    """Every container states what it needs and may take at most; every scratch volume has a size."""
+    """Every container has requests and limits for CPU and memory; every scratch volume has a size."""
     for where, pod, container in containers(documents):
         for kind in ("requests", "limits"):
             for name in {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys():
@@ -45,11 +48,10 @@ def limited(documents: list[Document]) -> Iterator[Problem]:
 
 
 def writable(documents: list[Document]) -> Iterator[Problem]:
-    """Whatever writes to the volume of a claim has it given to its group; a new one is root's."""
+    """A pod that writes to the volume of a claim sets fsGroup: a new volume belongs to root."""
     for where, pod, container in containers(documents):
-        scratch = {
-            volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" not in volume
-        }  # a stateful set's claims are no volumes
+        # The claims of a stateful set are not among a pod's volumes.
+        scratch = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" not in volume}
         context = pod.get("securityContext", {})
         for mount in container.get("volumeMounts", []):
             if (
@@ -61,14 +63,14 @@ def writable(documents: list[Document]) -> Iterator[Problem]:
 
 
 def digests(documents: list[Document]) -> Iterator[Problem]:
-    """Every image is named by digest, or by the placeholder of one that has not been built yet."""
+    """Every image has a digest, or the placeholder of one that has not been built yet."""
     for where, _, container in containers(documents):
         if not _DIGEST.fullmatch(container["image"]):
             yield Problem(where, f"image {container['image']} has no digest", "Name it in manifests/components/images")
 
 
 def default_deny(documents: list[Document]) -> Iterator[Problem]:
-    """Every namespace refuses all traffic that no policy allows, and enforces a pod security level."""
+    """Every namespace denies traffic by default and enforces a pod security level."""
     declared = {document["metadata"]["name"] for document in of_kind(documents, "Namespace")}
     denying = {
         policy["metadata"]["namespace"]

@@ -1,6 +1,6 @@
-"""Names and selectors lead somewhere."""
+"""Every name and every selector refers to something that exists."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from attrloop.components.errors import Problem
 from manifests.check.build import Document, containers, name_of, of_kind, pods
@@ -10,7 +10,10 @@ _NAMESPACE = "kubernetes.io/metadata.name"
 
 
 def references(documents: list[Document]) -> Iterator[Problem]:
-    """Whatever is named exists: accounts, priority classes, volumes, compute classes, flavors, queues, stores, secrets where the operator makes them."""
+    """Every named account, priority class, volume, compute class, flavor, queue and store exists.
+
+    So does every secret in a namespace where the operator makes them.
+    """
     there = {
         (document["kind"], document["metadata"].get("namespace"), document["metadata"]["name"])
         for document in documents
@@ -32,40 +35,61 @@ def references(documents: list[Document]) -> Iterator[Problem]:
 
 
 def _named(documents: list[Document]) -> Iterator[tuple[str, str, str | None, str]]:
+    """Every name in the documents: where it is, and the kind, namespace and name of what it refers to."""
     for owner, template in pods(documents):
-        where, namespace, pod = name_of(owner), owner["metadata"]["namespace"], template["spec"]
-        yield where, "ServiceAccount", namespace, pod.get("serviceAccountName", "")
-        yield where, "PriorityClass", None, pod.get("priorityClassName", "")
-        if _COMPUTE_CLASS in pod.get("nodeSelector", {}):
-            yield where, "ComputeClass", None, pod["nodeSelector"][_COMPUTE_CLASS]
-        for volume in pod.get("volumes", []):
-            if "persistentVolumeClaim" in volume:
-                yield where, "PersistentVolumeClaim", namespace, volume["persistentVolumeClaim"]["claimName"]
-        for where_, name, key in _secret_keys(documents, owner):
-            yield where_, "Secret", namespace, name
-            if not _offers(documents, namespace, name, key):
-                yield where_, "ExternalSecret", namespace, f"{name} with the key {key}"
-    for binding in of_kind(documents, "RoleBinding", "ClusterRoleBinding"):
-        for subject in binding["subjects"]:
-            yield name_of(binding), subject["kind"], subject.get("namespace"), subject["name"]
-    for one in of_kind(documents, "SecretStore"):
-        account = one["spec"]["provider"]["gcpsm"]["auth"]["workloadIdentity"]["serviceAccountRef"]["name"]
-        yield name_of(one), "ServiceAccount", one["metadata"]["namespace"], account
-    for one in of_kind(documents, "ExternalSecret"):
-        yield name_of(one), "SecretStore", one["metadata"]["namespace"], one["spec"]["secretStoreRef"]["name"]
-    for one in of_kind(documents, "ResourceFlavor"):
-        yield name_of(one), "ComputeClass", None, one["spec"]["nodeLabels"][_COMPUTE_CLASS]
-    for one in of_kind(documents, "ClusterQueue"):
-        yield from (
-            (name_of(one), "ResourceFlavor", None, flavor["name"])
-            for group in one["spec"]["resourceGroups"]
-            for flavor in group["flavors"]
-        )
-    for one in of_kind(documents, "LocalQueue"):
-        yield name_of(one), "ClusterQueue", None, one["spec"]["clusterQueue"]
+        yield from _named_by_pod(documents, owner, template["spec"])
+    for kind, names in _NAMES.items():
+        for one in of_kind(documents, kind):
+            yield from ((name_of(one), *named) for named in names(one["metadata"].get("namespace"), one))
 
 
-def _secret_keys(documents: list[Document], owner: Document) -> Iterator[tuple[str, str, str]]:
+def _named_by_pod(
+    documents: list[Document], owner: Document, pod: Document
+) -> Iterator[tuple[str, str, str | None, str]]:
+    where, namespace = name_of(owner), owner["metadata"]["namespace"]
+    yield where, "ServiceAccount", namespace, pod.get("serviceAccountName", "")
+    yield where, "PriorityClass", None, pod.get("priorityClassName", "")
+    if _COMPUTE_CLASS in pod.get("nodeSelector", {}):
+        yield where, "ComputeClass", None, pod["nodeSelector"][_COMPUTE_CLASS]
+    for volume in pod.get("volumes", []):
+        if "persistentVolumeClaim" in volume:
+            yield where, "PersistentVolumeClaim", namespace, volume["persistentVolumeClaim"]["claimName"]
+    for container, name, key in _secret_keys(owner):
+        yield container, "Secret", namespace, name
+        if not _offers(documents, namespace, name, key):
+            yield container, "ExternalSecret", namespace, f"{name} with the key {key}"
+
+
+_Names = Callable[[str | None, Document], list[tuple[str, str | None, str]]]
+
+
+def _subjects(_: str | None, one: Document) -> list[tuple[str, str | None, str]]:
+    return [(subject["kind"], subject.get("namespace"), subject["name"]) for subject in one["subjects"]]
+
+
+def _store_account(namespace: str | None, one: Document) -> list[tuple[str, str | None, str]]:
+    identity = one["spec"]["provider"]["gcpsm"]["auth"]["workloadIdentity"]
+    return [("ServiceAccount", namespace, identity["serviceAccountRef"]["name"])]
+
+
+def _flavors(_: str | None, one: Document) -> list[tuple[str, str | None, str]]:
+    groups = one["spec"]["resourceGroups"]
+    return [("ResourceFlavor", None, flavor["name"]) for group in groups for flavor in group["flavors"]]
+
+
+# What a document of a kind, in a namespace, refers to: kind, namespace and name.
+_NAMES: dict[str, _Names] = {
+    "RoleBinding": _subjects,
+    "ClusterRoleBinding": _subjects,
+    "SecretStore": _store_account,
+    "ExternalSecret": lambda namespace, one: [("SecretStore", namespace, one["spec"]["secretStoreRef"]["name"])],
+    "ResourceFlavor": lambda _, one: [("ComputeClass", None, one["spec"]["nodeLabels"][_COMPUTE_CLASS])],
+    "ClusterQueue": _flavors,
+    "LocalQueue": lambda _, one: [("ClusterQueue", None, one["spec"]["clusterQueue"])],
+}
+
+
+def _secret_keys(owner: Document) -> Iterator[tuple[str, str, str]]:
     for where, _, container in containers([owner]):
         for entry in container.get("env", []):
             if (ref := entry.get("valueFrom", {}).get("secretKeyRef")) and not ref.get("optional"):
@@ -82,7 +106,7 @@ def _offers(documents: list[Document], namespace: str, secret: str, key: str) ->
 
 
 def selectors(documents: list[Document]) -> Iterator[Problem]:
-    """Every selector selects something: a mistyped label in a network policy or a service fails silently otherwise."""
+    """Every selector matches something: a mistyped label in a network policy or a service fails silently otherwise."""
     services = [
         (one["metadata"]["namespace"], one["metadata"].get("labels", {})) for one in of_kind(documents, "Service")
     ]

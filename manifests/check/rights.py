@@ -1,4 +1,4 @@
-"""Who may do what through the Kubernetes API: what Kubeflow needs, and no more."""
+"""Rights in the Kubernetes API: each account has those that Kubeflow needs, and no more."""
 
 from collections.abc import Iterator
 
@@ -7,8 +7,9 @@ from manifests.check.build import Document, name_of, of_kind
 
 RUNS = "attrloop-runs"
 _PART_OF, _PROFILE = "app.kubernetes.io/part-of", "kubeflow-profile"
-# API group, resource, name, verb. What Kubeflow's launcher and driver ask for in 2.17 (backend/src/v2: config/env.go, objectstore/object_store.go,
-# component/launcher_v2.go), then Argo's executor.
+# API group, resource, name, verb. The first three are what Kubeflow's launcher and driver ask for in 2.17
+# (backend/src/v2: config/env.go, objectstore/object_store.go, component/launcher_v2.go), the others what Argo's
+# executor does.
 _STEP = {
     ("", "configmaps", "kfp-launcher", "get"),
     ("", "secrets", "mlpipeline-minio-artifact", "get"),
@@ -19,14 +20,16 @@ _STEP = {
 
 
 def narrow_rights(documents: list[Document]) -> Iterator[Problem]:
-    """No wildcard, no secret that is not named, and no binding to a role from elsewhere."""
+    """No role has a wildcard or rights on secrets that it does not name; no binding is to a role from elsewhere."""
     for role in of_kind(documents, "Role", "ClusterRole"):
         for rule in role.get("rules") or []:
             if any("*" in value for values in rule.values() for value in values):
                 yield Problem(name_of(role), "a wildcard", "Name what is needed")
             if "secrets" in rule.get("resources", []) and (rule["verbs"] != ["get"] or not rule.get("resourceNames")):
                 yield Problem(
-                    name_of(role), "rights on secrets", "Mount the one that is needed, or allow to get it by its name"
+                    name_of(role),
+                    "rights on all secrets",
+                    "Mount the secret that is needed, or allow to get it by name",
                 )
     for binding in of_kind(documents, "RoleBinding", "ClusterRoleBinding"):
         ref, namespace = binding["roleRef"], binding["metadata"].get("namespace")
@@ -43,7 +46,7 @@ def narrow_rights(documents: list[Document]) -> Iterator[Problem]:
 
 
 def steps_rights(documents: list[Document]) -> Iterator[Problem]:
-    """Every account that steps run as may do what Kubeflow's launcher and Argo's executor do in its name, and nothing else."""
+    """Accounts of steps may do what Kubeflow's launcher and Argo's executor do on their behalf, and nothing else."""
     for account in of_kind(documents, "ServiceAccount"):
         name, namespace = account["metadata"]["name"], account["metadata"]["namespace"]
         if namespace != RUNS or name == "submitter":
@@ -52,7 +55,7 @@ def steps_rights(documents: list[Document]) -> Iterator[Problem]:
         for missing in sorted(_STEP - has):
             yield Problem(
                 name_of(account),
-                f"may not {missing[3]} {' '.join(filter(None, missing[1:3]))}, as Kubeflow does in its name",
+                f"may not {missing[3]} {' '.join(filter(None, missing[1:3]))}, as Kubeflow does on its behalf",
                 "Allow it in the role step",
             )
         for more in sorted(has - _STEP):
@@ -84,11 +87,14 @@ def rights(documents: list[Document], account: str) -> set[tuple[str, str, str, 
 
 
 def known_to_kubeflow(documents: list[Document]) -> Iterator[Problem]:
-    """The runs' namespace keeps the label of a Kubeflow Profile, by which the network policy of Kubeflow's object store lets steps in."""
+    """The runs' namespace has the label of a Kubeflow profile.
+
+    The network policy of Kubeflow's object store admits steps by that label.
+    """
     for one in of_kind(documents, "Namespace"):
         if one["metadata"]["name"] == RUNS and one["metadata"].get("labels", {}).get(_PART_OF) != _PROFILE:
             yield Problem(
                 name_of(one),
                 f"is not labelled {_PART_OF}: {_PROFILE}",
-                "Label it so in namespaces.yaml, and have no transformer replace that",
+                "Set the label in namespaces.yaml, and let no transformer replace it",
             )

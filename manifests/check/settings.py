@@ -1,4 +1,4 @@
-"""What is left to fill in: an overlay's `settings.env`, each key with the form of its values, and the images."""
+"""Values that a person fills in: the `settings.env` of an overlay, whose keys have a form each, and the images."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -41,19 +41,19 @@ FORMS: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def wrong_settings(overlay: Path) -> list[Problem]:
-    """Every setting that has not the form of its key, placeholders aside."""
+    """Every setting whose value does not have the form of its key; placeholders are not checked."""
     found = []
     for where, key, value in _settings(overlay):
         fits, form = FORMS.get(key, (None, ""))
         if fits is None:
-            found.append(Problem(where, "no such setting", f"There are {', '.join(FORMS)}"))
+            found.append(Problem(where, "unknown setting", f"Use one of: {', '.join(FORMS)}"))
         elif UNSET not in value and not fits(value):
-            found.append(Problem(where, f"{value!r} has not its form", f"Give {form}"))
+            found.append(Problem(where, f"{value!r} has the wrong form", f"Give {form}"))
     return found
 
 
 def placeholders(documents: list[Document], overlay: Path) -> list[Problem]:
-    """Every value that is still to be replaced before the documents can be applied."""
+    """Every value that has to be replaced before the documents can be applied."""
     images = sorted(
         {
             container["image"]
@@ -72,7 +72,7 @@ def placeholders(documents: list[Document], overlay: Path) -> list[Problem]:
         for where, key, value in _settings(overlay)
         if UNSET in value
     ]
-    if not unset:  # what no setting explains
+    if not unset:  # placeholders that come from elsewhere
         texts = (
             (document, path, text)
             for document in documents
@@ -87,7 +87,7 @@ def placeholders(documents: list[Document], overlay: Path) -> list[Problem]:
 
 
 def _settings(overlay: Path) -> Iterator[tuple[str, str, str]]:
-    """Where it is, the key, the value."""
+    """Every setting: where it is, its key, its value."""
     file = overlay.resolve() / "settings.env"
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else (), 1):
         if "=" in line and not line.startswith("#"):

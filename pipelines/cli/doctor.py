@@ -5,27 +5,31 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.run.config import AnnotateConfig, RunConfig, load_config
+from attrloop.components.run.config import AnnotateConfig, RunConfig
+from attrloop.components.run.overrides import resolve
 
 PACKAGES = ("attrloop", "kfp", "mlflow", "torch", "torchvision", "transformers", "trl", "peft", "polars", "openai")
 LEAST_DISK = 5  # GB: a run of the demo takes far less, a hub model and its runs more
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at.
+class Check:
+    """One thing that was looked at.
 
     Attributes:
+        what: its name.
         state: `ok`, `note` (fine for some uses), or `fault`.
+        found: what was found.
         remedy: what to do; "" when there is nothing to do.
     """
 
@@ -35,8 +39,12 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(config: Path | None = None) -> bool:
-    """Looks at the machine and prints what it finds; with a run config, all that preflight checks follows.
+def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> bool:
+    """Looks at the machine and prints what it finds; with a run config, everything that preflight checks follows.
+
+    Args:
+        config: the run config (YAML).
+        overrides: settings that replace the config's, by dotted name.
 
     Returns:
         whether no fault was found.
@@ -44,22 +52,22 @@ def diagnose(config: Path | None = None) -> bool:
     Raises:
         InputError: the config is faulty, or preflight found problems.
     """
-    loaded = load_config(config) if config else None
+    loaded = resolve(config, overrides) if config else None
     table = Table(box=None)
     for column in ("", "found", "what to do"):
         table.add_column(column, overflow="fold")
     colours = {"ok": "green", "note": "yellow", "fault": "red"}
-    findings = list(_findings(loaded.annotate.key_env if loaded else AnnotateConfig().key_env))
-    for finding in findings:
+    checks = list(_checks(loaded.annotate.key_env if loaded else AnnotateConfig().key_env))
+    for check in checks:
         table.add_row(
-            f"[{colours[finding.state]}]{finding.state:<5}[/] {finding.what}",
-            escape(finding.found),
-            escape(finding.remedy),
+            f"[{colours[check.state]}]{check.state:<5}[/] {check.what}",
+            escape(check.found),
+            escape(check.remedy),
         )
     Console().print(table)
     if loaded:
         _preflight(loaded)
-    return all(finding.state != "fault" for finding in findings)
+    return all(check.state != "fault" for check in checks)
 
 
 def _preflight(config: RunConfig) -> None:
@@ -71,9 +79,9 @@ def _preflight(config: RunConfig) -> None:
         raise InputError(outcome.problems)
 
 
-def _findings(key: str) -> Iterator[Finding]:
+def _checks(key: str) -> Iterator[Check]:
     supported = (3, 11) <= sys.version_info < (3, 13)
-    yield Finding(
+    yield Check(
         "Python",
         "ok" if supported else "fault",
         platform.python_version(),
@@ -89,42 +97,42 @@ def _findings(key: str) -> Iterator[Finding]:
     yield _models()
 
 
-def _package(name: str) -> Finding:
+def _package(name: str) -> Check:
     try:
-        return Finding(name, "ok", importlib.metadata.version(name))
+        return Check(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "fault", "not installed", "Run make setup")
+        return Check(name, "fault", "not installed", "Run make setup")
 
 
-def _device() -> Finding:
+def _device() -> Check:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("device", "fault", f"torch cannot be imported: {error}", "Run make setup")
+        return Check("device", "fault", f"torch cannot be imported: {error}", "Run make setup")
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Finding("device", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
+        return Check("device", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
     remedy = "Fine for the demo; a 3B model wants a GPU (install the CUDA build of torch there)"
-    return Finding("device", "note", f"CPU only, {torch.get_num_threads()} threads", remedy)
+    return Check("device", "note", f"CPU only, {torch.get_num_threads()} threads", remedy)
 
 
-def _memory() -> Finding:
+def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Finding(
+    return Check(
         "memory", "ok" if total >= 4 else "note", f"{total:.0f} GiB", "" if total >= 4 else "The demo needs about 4 GiB"
     )
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free / 1e9
     remedy = "" if free >= LEAST_DISK else f"Free {LEAST_DISK} GB or choose another --runs folder"
-    return Finding("disk", "ok" if free >= LEAST_DISK else "fault", f"{free:.0f} GB free at {folder}", remedy)
+    return Check("disk", "ok" if free >= LEAST_DISK else "fault", f"{free:.0f} GB free at {folder}", remedy)
 
 
-def _key(name: str) -> Finding:
+def _key(name: str) -> Check:
     if os.environ.get(name):
-        return Finding("teacher's key", "ok", f"{name} is set")
-    return Finding(
+        return Check("teacher's key", "ok", f"{name} is set")
+    return Check(
         "teacher's key",
         "note",
         f"{name} is not set",
@@ -132,25 +140,25 @@ def _key(name: str) -> Finding:
     )
 
 
-def _tracking() -> Finding:
+def _tracking() -> Check:
     from attrloop.components.tracking.server import connect, shown_uri
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        return Finding("tracking", "ok", "a database file in the runs folder, unless the run config names a server")
+        return Check("tracking", "ok", "a database file in the runs folder, unless the run config names a server")
     try:
         connect(uri)
     except AttrloopError as error:
-        return Finding("tracking", "fault", str(error), "Start the server, or correct MLFLOW_TRACKING_URI")
-    return Finding("tracking", "ok", f"{shown_uri(uri)} answers")
+        return Check("tracking", "fault", str(error), "Start the server, or correct MLFLOW_TRACKING_URI")
+    return Check("tracking", "ok", f"{shown_uri(uri)} answers")
 
 
-def _models() -> Finding:
+def _models() -> Check:
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
     models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in cache.glob("models--*"))
     offline = ", and HF_HUB_OFFLINE is set: no other can be used" if constants.HF_HUB_OFFLINE else ""
-    return Finding(
+    return Check(
         "hub cache", "note" if offline else "ok", f"{cache}: {', '.join(models[:5]) or 'no models yet'}{offline}"
     )

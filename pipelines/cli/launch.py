@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,57 +11,71 @@ from rich.console import Console
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import fail
-from attrloop.components.preflight.prepare import resolve, run_name
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.overrides import override, resolve
 from attrloop.components.storage.store import open_store
 from attrloop.pipelines.definitions.compile import Name
 from attrloop.pipelines.local.locks import exclusive
 from attrloop.pipelines.local.runner import run_local
 
 
-def launch(
-    config: Path, runs: Path, workspace: Path | None, seed: int | None, iterations: int | None, fresh: bool
-) -> None:
-    """Runs the loop from a config file.
+@dataclass(frozen=True)
+class Launch:
+    """What all commands that run a pipeline on this machine have in common.
 
-    Args:
+    Attributes:
         config: the run config (YAML).
         runs: holds the workspaces.
-        workspace: the run's folder; by default it is named after the run and the digest of its config.
-        seed: replaces the config's.
-        iterations: replaces `loop.iterations`.
-        fresh: begins again.
+        workspace: the run's folder; None to name it after the run and what decides its outcome.
+        overrides: settings that replace the config's, by dotted name.
+        fresh: sets an earlier run's folder aside and begins again.
     """
-    resolved = resolve(config, loop_seed=_or_unset(seed), loop_iterations=_or_unset(iterations))
-    execute(resolved, (workspace or runs / run_name(resolved)).absolute(), fresh)
+
+    config: Path
+    runs: Path
+    workspace: Path | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False
+
+    def resolved(self) -> RunConfig:
+        """The config with overrides."""
+        return resolve(self.config, self.overrides)
+
+    def folder(self, name: str) -> Path:
+        """The run's folder, by default of this name."""
+        return (self.workspace or self.runs / name).absolute()
 
 
-def launch_demo(runs: Path, seed: int, iterations: int | None, fresh: bool) -> None:
-    """Runs the loop on the embedded world, whose teacher is a process of its own for as long as the run takes.
+def launch(job: Launch) -> None:
+    """Runs the loop."""
+    config = job.resolved()
+    execute(config, job.folder(config.run_name), job.fresh)
+
+
+def launch_demo(runs: Path, overrides: Mapping[str, Any], fresh: bool) -> None:
+    """Runs the loop on the embedded world, whose annotator is a process of its own while the run lasts.
 
     Args:
         runs: holds the rendered catalogue and the workspace.
-        seed: decides the catalogue and every random choice of the run.
-        iterations: replaces the demo's number of iterations.
-        fresh: begins again.
+        overrides: settings that replace the demo's, by dotted name; `seed` also decides the catalogue.
+        fresh: sets an earlier run's folder aside and begins again.
     """
     from attrloop.pipelines.demo.demo import demo_config
     from attrloop.pipelines.demo.products import write_catalogue
     from attrloop.pipelines.demo.stand_in import serving
 
+    seed = override(demo_config(runs, ""), overrides).seed
     catalogue = runs.absolute() / f"demo-catalogue-{seed}"
     with exclusive(catalogue, print):
         print(f"catalogue: {'rendered' if write_catalogue(catalogue, seed) else 'reusing'} {catalogue}")
     with serving(catalogue, seed=seed) as base_url:
-        config = demo_config(catalogue, base_url, seed)
-        loop = config.loop if iterations is None else config.loop.model_copy(update={"iterations": iterations})
-        config = config.model_copy(update={"loop": loop})
-        os.environ.setdefault(config.annotate.key_env, "demo")  # the stand-in teacher takes any key
-        execute(config, runs.absolute() / run_name(config), fresh)
+        config = override(demo_config(catalogue, base_url), overrides)
+        os.environ.setdefault(config.annotate.key_env, "demo")  # the stand-in annotator accepts any key
+        execute(config, runs.absolute() / config.run_name, fresh)
 
 
 def execute(config: RunConfig, workspace: Path, fresh: bool, name: Name = "loop", **arguments: Any) -> None:
-    """Runs the loop, or what continues it, in a workspace, prints its results, and the workspace's path as the last line."""
+    """Runs the loop, or what continues it, prints its results, and the workspace's path as the last line."""
     console = Console()
     console.print(
         f"{config.name}: at most {config.loop.iterations} iterations, seed {config.seed}, in {workspace}",
@@ -70,63 +86,39 @@ def execute(config: RunConfig, workspace: Path, fresh: bool, name: Name = "loop"
     results(str(workspace), console)
 
 
-def launch_continue(
-    config: Path, adapter: str, runs: Path, workspace: Path | None, iterations: int | None, fresh: bool
-) -> None:
+def launch_continue(job: Launch, adapter: str) -> None:
     """Continues the loop from an adapter that was trained before.
 
     Args:
-        config: the run config (YAML).
-        adapter: see the component fetch_adapter; an alias is the version that it stands for now.
-        runs: holds the workspaces.
-        workspace: the run's folder; by default it is named after config and adapter.
-        iterations: replaces `loop.iterations`.
-        fresh: begins again.
+        job: what to run.
+        adapter: see the component fetch_adapter; an alias is resolved to the version that it names now.
     """
-    resolved = resolve(config, loop_iterations=_or_unset(iterations))
-    found, place = _started("continue", resolved, adapter, runs, workspace)
-    execute(resolved, place, fresh, "continue", adapter=found)
+    config = job.resolved()
+    found, place = _started(job, "continue", config, adapter)
+    execute(config, place, job.fresh, "continue", adapter=found)
 
 
-def launch_predict(
-    config: Path,
-    adapter: str,
-    listings: str,
-    per_attribute: int,
-    image_root: str,
-    runs: Path,
-    workspace: Path | None,
-    fresh: bool,
-) -> None:
+def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: str) -> None:
     """Predicts a catalogue and prints what came of it, and the workspace's path as the last line.
 
     Args:
-        config: the run config (YAML).
+        job: what to run.
         adapter: as `launch_continue`.
-        listings: the catalogue; "" for the config's.
         per_attribute: predictions to review of each (vertical, attribute).
         image_root: see the component predict.
-        runs: holds the workspaces.
-        workspace: the prediction's folder; by default it is named after config and adapter.
-        fresh: begins again.
     """
-    resolved, console = resolve(config, data_listings=listings), Console()
-    found, place = _started("predict", resolved, adapter, runs, workspace)
-    console.print(f"{resolved.name}: {resolved.data.listings} by {found}, in {place}", soft_wrap=True, highlight=False)
-    run_local(
-        resolved,
-        place,
-        console,
-        fresh,
-        "predict",
-        adapter=found,
-        review_per_attribute=per_attribute,
-        review_image_root=image_root,
-    )
+    config, console = job.resolved(), Console()
+    found, place = _started(job, "predict", config, adapter)
+    console.print(f"{config.name}: {config.data.listings} by {found}, in {place}", soft_wrap=True, highlight=False)
+    review = {"review_per_attribute": per_attribute, "review_image_root": image_root}
+    run_local(config, place, console, job.fresh, "predict", adapter=found, **review)
     told = json.loads((place / "review" / "summary.json").read_text())["all"]
-    shares = f"mean agreement {told['confidence']:.1%}, unanimous {told['unanimous']:.1%}, off the list {told['off_list']:.1%}"
+    fractions = (
+        f"mean agreement {told['confidence']:.1%}, unanimous {told['unanimous']:.1%}, "
+        f"off the list {told['off_list']:.1%}"
+    )
     for name, text in (
-        ("answers", f"{told['predictions']:,}; {shares}"),
+        ("answers", f"{told['predictions']:,}; {fractions}"),
         ("parquet", str(place / "predictions")),
         ("review", str(place / "review")),
     ):
@@ -134,21 +126,20 @@ def launch_predict(
     print(place)
 
 
-def launch_annotate(config: Path, runs: Path, workspace: Path | None, fresh: bool) -> None:
-    """Labels a catalogue's sample; prints the path of the labels as the last line."""
-    resolved = resolve(config)
-    place = (workspace or runs / run_name(resolved.model_copy(update={"name": f"{resolved.name}-annotate"}))).absolute()
-    run_local(resolved, place, Console(), fresh, "annotate")
+def launch_annotate(job: Launch) -> None:
+    """Labels a sample of a catalogue; prints the path of the labels as the last line."""
+    config = job.resolved()
+    place = job.folder(config.model_copy(update={"name": f"{config.name}-annotate"}).run_name)
+    run_local(config, place, Console(), job.fresh, "annotate")
     print(place / "annotate" / "labels.jsonl")
 
 
-def _started(kind: str, config: RunConfig, adapter: str, runs: Path, workspace: Path | None) -> tuple[str, Path]:
-    """The adapter by a name that stays, and the folder of a run that starts from it."""
+def _started(job: Launch, kind: str, config: RunConfig, adapter: str) -> tuple[str, Path]:
+    """The adapter by a name that does not change its meaning, and the folder of a run that starts from it."""
     from attrloop.components.fetch_adapter.origin import pinned
 
-    name = pinned(config, str((workspace or runs / "run").absolute()), adapter)
-    place = workspace or runs / f"{config.name}-{kind}-{digest(run_name(config), name)[:8]}"
-    return name, place.absolute()
+    name = pinned(config, str((job.workspace or job.runs / "run").absolute()), adapter)
+    return name, job.folder(f"{config.name}-{kind}-{digest(config.run_name, name)[:8]}")
 
 
 def export_review(workspace: str, output: Path, per_attribute: int, image_root: str) -> None:
@@ -245,7 +236,3 @@ def _of_a_run(workspace: str) -> str:
             "Give the path that `attrloop run` prints last, or the URI of a workspace",
         )
     return store.root
-
-
-def _or_unset(value: int | None) -> int:
-    return -1 if value is None else value

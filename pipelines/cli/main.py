@@ -27,6 +27,9 @@ from attrloop.pipelines.cli.options import (
     Seed,
     Sent,
     Set,
+    SetAny,
+    named_values,
+    overrides,
 )
 from attrloop.pipelines.definitions.cluster import Cluster, no_images
 from attrloop.pipelines.definitions.compile import Name, compile_to
@@ -46,16 +49,19 @@ def root() -> None:
 
 
 @app.command()
-def demo(runs: Runs = RUNS, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False) -> None:
-    """Run the loop on the embedded world. It has rendered products, a tiny model and a stand-in teacher, and takes minutes on a CPU."""
+def demo(
+    runs: Runs = RUNS, settings: Set = None, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False
+) -> None:
+    """Run the loop on the embedded world: rendered products, a tiny model, a stand-in annotator. Takes minutes on a CPU."""
     from attrloop.pipelines.cli.launch import launch_demo
 
-    launch_demo(runs, seed or 0, iterations, fresh)
+    launch_demo(runs, overrides(settings, seed=seed, iterations=iterations), fresh)
 
 
 @app.command()
 def run(
     config: Config,
+    settings: Set = None,
     runs: Runs = RUNS,
     workspace: Folder = None,
     iterations: Iterations = None,
@@ -63,32 +69,35 @@ def run(
     fresh: Fresh = False,
 ) -> None:
     """Run the loop on your catalogue. The same command again reuses what is finished."""
-    from attrloop.pipelines.cli.launch import launch
+    from attrloop.pipelines.cli.launch import Launch, launch
 
-    launch(config, runs, workspace, seed, iterations, fresh)
+    launch(Launch(config, runs, workspace, overrides(settings, seed=seed, iterations=iterations), fresh))
 
 
 @app.command()
-def annotate(config: Config, runs: Runs = RUNS, workspace: Folder = None, fresh: Fresh = False) -> None:
+def annotate(
+    config: Config, settings: Set = None, runs: Runs = RUNS, workspace: Folder = None, fresh: Fresh = False
+) -> None:
     """Label a sample of your catalogue and stop there."""
-    from attrloop.pipelines.cli.launch import launch_annotate
+    from attrloop.pipelines.cli.launch import Launch, launch_annotate
 
-    launch_annotate(config, runs, workspace, fresh)
+    launch_annotate(Launch(config, runs, workspace, overrides(settings), fresh))
 
 
 @app.command("continue")
 def continue_(
     config: Config,
     adapter: Adapter = "",
+    settings: Set = None,
     runs: Runs = RUNS,
     workspace: Folder = None,
     iterations: Iterations = None,
     fresh: Fresh = False,
 ) -> None:
     """Run further iterations from an adapter that was trained before, on the listings of the config."""
-    from attrloop.pipelines.cli.launch import launch_continue
+    from attrloop.pipelines.cli.launch import Launch, launch_continue
 
-    launch_continue(config, adapter, runs, workspace, iterations, fresh)
+    launch_continue(Launch(config, runs, workspace, overrides(settings, iterations=iterations), fresh), adapter)
 
 
 @app.command()
@@ -102,14 +111,16 @@ def predict(
         int, typer.Option(min=0, help="The least confident answers of each attribute to queue for review.")
     ] = 20,
     image_root: ImageRoot = "",
+    settings: Set = None,
     runs: Runs = RUNS,
     workspace: Folder = None,
     fresh: Fresh = False,
 ) -> None:
-    """Answer every attribute of every listing, with confidence. The same command again goes on where it was stopped."""
-    from attrloop.pipelines.cli.launch import launch_predict
+    """Answer every attribute of every listing, with confidence. The same command again continues where it stopped."""
+    from attrloop.pipelines.cli.launch import Launch, launch_predict
 
-    launch_predict(config, adapter, listings, review, image_root, runs, workspace, fresh)
+    job = Launch(config, runs, workspace, overrides(settings, listings=listings), fresh)
+    launch_predict(job, adapter, review, image_root)
 
 
 @reviews.command("export")
@@ -178,7 +189,7 @@ def compile_(
 @app.command()
 def submit(
     config: Sent = "",
-    settings: Set = None,
+    settings: SetAny = None,
     pipeline: Compiled = None,
     runs: RunsUri = "",
     host: Host = "",
@@ -212,7 +223,7 @@ def submit(
     from attrloop.pipelines.submit.submit import Destination
     from attrloop.pipelines.submit.submit import submit as send
 
-    wanted = Wanted(config, pipeline, _named_values(settings), runs, revision, data_digest, key)
+    wanted = Wanted(config, pipeline, named_values(settings), runs, revision, data_digest, key)
     raise typer.Exit(send(wanted, Destination(host, namespace, auth, experiment, run_as), wait, timeout, every))
 
 
@@ -229,7 +240,7 @@ def schedule(
     name: Annotated[
         str, typer.Option(help="Name of the recurring run.  [default: the config's]", show_default=False)
     ] = "",
-    settings: Set = None,
+    settings: SetAny = None,
     pipeline: Compiled = None,
     runs: RunsUri = "",
     host: Host = "",
@@ -245,23 +256,11 @@ def schedule(
     from attrloop.pipelines.submit.submit import schedule as plan
 
     plan(
-        Wanted(config, pipeline, _named_values(settings), runs, revision),
+        Wanted(config, pipeline, named_values(settings), runs, revision),
         Destination(host, namespace, auth, experiment, run_as),
         cron,
         name,
     )
-
-
-def _named_values(settings: list[str] | None) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{setting!r} is not NAME=VALUE", param_hint="--set")
-        if name in values:
-            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
-        values[name] = value
-    return values
 
 
 @app.command()
@@ -292,13 +291,16 @@ def rollback(
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(help="Run config that is to run here: preflight checks it.", metavar="[CONFIG]")
+        Path | None, typer.Argument(help="A run config, which is checked as preflight does.", metavar="[CONFIG]")
     ] = None,
+    settings: Set = None,
 ) -> None:
     """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
     from attrloop.pipelines.cli.doctor import diagnose
 
-    raise typer.Exit(0 if diagnose(config) else 1)
+    if settings and config is None:
+        raise typer.BadParameter("there is no config whose settings could be replaced", param_hint="--set")
+    raise typer.Exit(0 if diagnose(config, overrides(settings)) else 1)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Options that several commands of the command line share."""
+"""Options that several commands have in common, and how settings given on the command line are read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,15 @@ Iterations = Annotated[
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Set the folder of the same run aside and begin again.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="A setting in place of the config's, by its dotted name, e.g. sample.temperature=0.7. May be repeated.",
+        metavar="NAME=VALUE",
+        show_default=False,
+    ),
+]
 Config = Annotated[Path, typer.Argument(help="Run config (YAML); see examples/.", metavar="CONFIG")]
 Folder = Annotated[
     Path | None,
@@ -44,10 +53,13 @@ RUNS = Path("runs")
 Sent = Annotated[
     str, typer.Argument(help="Run config (YAML); it is put into the workspace.", metavar="CONFIG", show_default=False)
 ]
-Set = Annotated[
+SetAny = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="A parameter of the pipeline; may be repeated.", metavar="NAME=VALUE", show_default=False
+        "--set",
+        help="A setting of the config by its dotted name, e.g. sample.temperature=0.7, or a parameter of the pipeline. May be repeated.",
+        metavar="NAME=VALUE",
+        show_default=False,
     ),
 ]
 Compiled = Annotated[
@@ -77,3 +89,47 @@ Experiment = Annotated[str, typer.Option(help="Kubeflow experiment that groups t
 RunAs = Annotated[
     str, typer.Option(help="Kubernetes service account of the steps.  [default: the server's]", show_default=False)
 ]
+
+
+def named_values(settings: list[str] | None) -> dict[str, str]:
+    """The texts of `--set NAME=VALUE` by name.
+
+    Raises:
+        BadParameter: not of that form, or a name is given twice.
+    """
+    values: dict[str, str] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{setting!r} is not NAME=VALUE", param_hint="--set")
+        if name in values:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
+        values[name] = value
+    return values
+
+
+def overrides(settings: list[str] | None, **options: Any) -> dict[str, Any]:
+    """The settings that a command line gives, by dotted name.
+
+    Args:
+        settings: of `--set`.
+        options: values of the options that stand for a setting, by the option's name (`seed`, `iterations`,
+            `listings`); None, or "", where it is not given.
+
+    Raises:
+        BadParameter: as `named_values`, and for a setting that is given by an option as well.
+    """
+    from attrloop.components.run.overrides import read_texts
+
+    values = read_texts(named_values(settings))
+    for option, value in options.items():
+        name = _STANDS_FOR[option]
+        if value is None or value == "":
+            continue
+        if name in values:
+            raise typer.BadParameter(f"{name} is given twice, by --{option} too", param_hint="--set")
+        values[name] = value
+    return values
+
+
+_STANDS_FOR = {"seed": "seed", "iterations": "loop.iterations", "listings": "data.listings"}

@@ -1,4 +1,4 @@
-"""Labels without a loop: what the teacher sees in a budgeted sample of a catalogue."""
+"""Labels without a loop: a large model labels a sample of a catalogue, within a budget."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from attrloop.components.annotate.component import annotate
 from attrloop.components.preflight.component import preflight
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.iteration import uncached
-from attrloop.pipelines.definitions.parameters import overrides, with_parameters
 from attrloop.pipelines.definitions.resources import Resources, with_resources
 
 
@@ -17,27 +16,21 @@ def build(cluster: Cluster) -> Any:
 
     @dsl.pipeline(
         name="annotate-only",
-        description="Has a large model label a budgeted sample of a catalogue, uniform over verticals.",
+        description="Has a large model label a sample of a catalogue, uniform over verticals, within a budget.",
     )
-    @with_parameters(settings=overrides(preflight, "annotate_", "data_", "loop_seed"))
     @with_resources(cluster, secrets=("annotation", "hub", "tracking"))
-    def annotate_only(
-        config: str,
-        workspace: str,
-        *,
-        settings: dict[str, Any],
-        resources: Resources,
-    ) -> str:
-        """Labels a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+    def annotate_only(config: str, workspace: str, overrides: str = "", *, resources: Resources) -> str:
+        """Labels a sample of a catalogue.
 
         Args:
-            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
+            overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"annotate.max_cost": 5}`.
 
         Returns:
             Output: The workspace's URI; the labels are its `annotate/labels.jsonl`.
         """
-        checked = preflight(config=config, workspace=workspace, loop_iterations=0, **settings)
+        checked = preflight(config=config, workspace=workspace, overrides=overrides, labels_only=True)
         labelled = annotate(workspace=checked.output)
         uncached(checked, labelled)
         resources.cpu(checked, annotator=True, tracking=True, models=True, retried=False)

@@ -10,7 +10,6 @@ from attrloop.components.preflight.component import preflight
 from attrloop.components.sft.component import sft
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.iteration import build_iteration, conclude, uncached, unroll
-from attrloop.pipelines.definitions.parameters import overrides, with_parameters
 from attrloop.pipelines.definitions.resources import Resources, with_resources
 
 
@@ -27,27 +26,27 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         name="attribute-loop",
         description="Makes a compact vision-language model good at product attributes, from a handful of labels and all the unlabelled listings.",
     )
-    @with_parameters(settings=overrides(preflight))
     @with_resources(cluster, "sft", "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def attribute_loop(
         config: str,
         workspace: str,
+        overrides: str = "",
         gpu_sample_workers: int = 1,
         *,
-        settings: dict[str, Any],
         resources: Resources,
     ) -> str:
-        """The loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+        """The whole loop.
 
         Args:
-            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
+            overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"sample.temperature": 0.7}`.
             gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
 
         Returns:
             Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
         """
-        checked = preflight(config=config, workspace=workspace, **settings)
+        checked = preflight(config=config, workspace=workspace, overrides=overrides)
         root = checked.output
         labels = annotate(workspace=root)
         first = sft(workspace=root).after(labels)

@@ -10,7 +10,6 @@ from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.preflight.component import preflight
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.iteration import build_iteration, conclude, uncached, unroll
-from attrloop.pipelines.definitions.parameters import overrides, with_parameters
 from attrloop.pipelines.definitions.resources import Resources, with_resources
 
 
@@ -27,29 +26,29 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         name="continue-loop",
         description="Improves a registered adapter in further iterations on new listings, and promotes the result if it is better.",
     )
-    @with_parameters(settings=overrides(preflight, "annotate_", "data_", "loop_", "sample_", "tracking_"))
     @with_resources(cluster, "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def continue_loop(
         config: str,
         workspace: str,
+        overrides: str = "",
         adapter: str = "",
         gpu_sample_workers: int = 1,
         *,
-        settings: dict[str, Any],
         resources: Resources,
     ) -> str:
-        """Continues the loop. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+        """Continues the loop.
 
         Args:
-            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
+            overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"loop.iterations": 1}`.
             adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
             gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
 
         Returns:
             Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
         """
-        checked = preflight(config=config, workspace=workspace, **settings)
+        checked = preflight(config=config, workspace=workspace, overrides=overrides)
         root = checked.output
         fetched = fetch_adapter(workspace=root, adapter=adapter)
         labels = annotate(workspace=root).after(

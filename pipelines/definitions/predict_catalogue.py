@@ -8,7 +8,6 @@ from attrloop.components.fetch_adapter.component import fetch_adapter
 from attrloop.components.predict.component import predict, prepare_prediction, review_queue, share_out_catalogue
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.iteration import uncached
-from attrloop.pipelines.definitions.parameters import overrides, with_parameters
 from attrloop.pipelines.definitions.resources import Resources, with_resources
 
 
@@ -37,24 +36,24 @@ def build(cluster: Cluster) -> Any:
         name="predict-catalogue",
         description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.",
     )
-    @with_parameters(settings=overrides(prepare_prediction))
     @with_resources(cluster, "predict", secrets=("hub", "tracking"))
     def predict_catalogue(
         config: str,
         workspace: str,
+        overrides: str = "",
         adapter: str = "",
         review_image_root: str = "",
         review_per_attribute: int = 20,
         workers_count: int = 1,
         *,
-        settings: dict[str, Any],
         resources: Resources,
     ) -> str:
-        """Predicts a catalogue. An override that is "" or negative leaves the value of the config file, which holds every other setting.
+        """Predicts a catalogue.
 
         Args:
-            config: Path of the run config (YAML), or of a workspace's `config.json`.
+            config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the prediction makes; the same folder again continues.
+            overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"data.listings": "gs://..."}`.
             adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
             review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
             review_per_attribute: The least confident predictions of each vertical and attribute to be reviewed.
@@ -63,7 +62,7 @@ def build(cluster: Cluster) -> Any:
         Returns:
             Output: Path of the review queue in the workspace.
         """
-        checked = prepare_prediction(config=config, workspace=workspace, **settings)
+        checked = prepare_prediction(config=config, workspace=workspace, overrides=overrides)
         root = checked.output
         fetched = fetch_adapter(workspace=root, adapter=adapter)
         predicted = workers(

@@ -1,8 +1,9 @@
-"""Where steps run on a cluster: accelerators, memory, nodes, secrets, retries. The local runner takes what the machine has and ignores all of it.
+"""What steps ask of a cluster: accelerators, memory, nodes, secrets, retries. The local runner ignores all of it.
 
-What Kubeflow takes at run time is a parameter of the pipeline, what it takes only when a pipeline is compiled a field of `Cluster`.
+What Kubeflow accepts at run time is a parameter of the pipeline; what it accepts only at compilation is a field of `Cluster`.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -11,12 +12,12 @@ from typing import Any
 from kfp import kubernetes
 
 from attrloop.pipelines.definitions.cluster import Cluster
-from attrloop.pipelines.definitions.parameters import Parameter, with_parameters
 
 MODELS = "/models"  # where the volume of base models is mounted
-_SHARED_MEMORY = "8Gi"  # of /dev/shm, counted as memory of the pod; Kubernetes gives 64 MiB, with which several processes cannot exchange tensors
+# Size of /dev/shm, part of the pod's memory. Kubernetes gives 64 MiB, too little for processes that exchange tensors.
+_SHARED_MEMORY = "8Gi"
 _L4, _A100 = ({"cloud.google.com/compute-class": f"attrloop-{name}"} for name in ("l4", "a100"))
-STAGES = {  # nodes, cores, memory: the reasons stand in docs/gpu-pools.md
+STAGES = {  # nodes, cores, memory: the reasons are in docs/gpu-pools.md
     "sft": (_A100, "8", "48Gi"),
     "sample": (_L4, "6", "24Gi"),
     "dpo": (_A100, "8", "48Gi"),
@@ -34,23 +35,37 @@ _SECRETS = {
 }
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a pipeline: its default, whose type is the parameter's, and its description."""
+
+    default: Any
+    about: str
+
+
 def parameters(stages: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, Parameter]:
-    """The parameters of a pipeline that has these stages and uses these secrets, by name: what belongs together begins alike, for Kubeflow sorts by name."""
+    """The parameters by name of a pipeline that has these stages and uses these secrets.
+
+    Kubeflow sorts parameters by name, so names of what belongs together begin alike.
+    """
     found = {
         "cpu_cores": Parameter("2", "Cores of each step that uses no accelerator."),
         "cpu_memory": Parameter("8Gi", "Memory of each step that uses no accelerator."),
         "gpu_tolerations": Parameter(_TOLERATIONS, "Taints that pods with accelerators tolerate (JSON list)."),
         "gpu_type": Parameter(
-            "nvidia.com/gpu", "Kubernetes resource name of the accelerator; which model it is, the nodes decide."
+            "nvidia.com/gpu", "Kubernetes resource name of the accelerator; the nodes decide which model it is."
         ),
     }
     for stage in stages:
         nodes, cores, memory = STAGES[stage]
-        shared = "; a batch is shared between them" if stage in ("sft", "dpo") else "; more than one is of no use"
+        shared = "; they share each batch" if stage in ("sft", "dpo") else "; only one is used"
         found[f"gpu_{stage}_count"] = Parameter("1", f"Accelerators of a pod of {stage}{shared}.")
         found[f"gpu_{stage}_cpu"] = Parameter(cores, f"Cores of a pod of {stage}.")
-        found[f"gpu_{stage}_memory"] = Parameter(memory, f"Memory of a pod of {stage}, /dev/shm included.")
-        about = f"Node selector (JSON) of {stage}: a compute class or node pool; with cloud.google.com/gke-spot: 'true' spot nodes; {{}} for any."
+        found[f"gpu_{stage}_memory"] = Parameter(memory, f"Memory of a pod of {stage}, including /dev/shm.")
+        about = (
+            f"Node selector (JSON) of {stage}: a compute class or node pool; add cloud.google.com/gke-spot: 'true' for "
+            "spot nodes; {} for any node."
+        )
         found[f"gpu_{stage}_nodes"] = Parameter(nodes, about)
     return found | {
         f"secret_{name}": Parameter(name, f"Name of the Kubernetes secret with {_SECRETS[name]}; it may be missing.")
@@ -63,6 +78,7 @@ class Resources:
     """The parameters of `parameters` inside a pipeline, and what is done with them.
 
     Attributes:
+        cluster: where the pipeline will run.
         values: KFP's placeholders by parameter name.
     """
 
@@ -70,11 +86,17 @@ class Resources:
     values: dict[str, Any] = field(default_factory=dict)
 
     def handed_on(self, pipeline: Any) -> dict[str, Any]:
-        """Those that an inner pipeline takes, to call it with."""
+        """The parameters that an inner pipeline takes, to call it with."""
         return {name: value for name, value in self.values.items() if name in pipeline.component_spec.inputs}
 
     def gpu(self, stage: str, *tasks: Any, tracking: bool = False) -> None:
-        """Gives tasks the accelerators of a stage."""
+        """Gives tasks the accelerators of a stage.
+
+        Args:
+            stage: a key of `STAGES`.
+            tasks: the tasks.
+            tracking: whether they get MLflow's secret.
+        """
         values, cluster = self.values, self.cluster
         count, nodes = values[f"gpu_{stage}_count"], values[f"gpu_{stage}_nodes"]
         for task in tasks:
@@ -93,7 +115,15 @@ class Resources:
     def cpu(
         self, *tasks: Any, annotator: bool = False, tracking: bool = False, models: bool = False, retried: bool = True
     ) -> None:
-        """Gives tasks what they need without an accelerator: cores and memory, secrets, the volume of base models."""
+        """Gives tasks what they need without an accelerator.
+
+        Args:
+            tasks: the tasks.
+            annotator: whether they get the annotator's key.
+            tracking: whether they get MLflow's secret.
+            models: whether they get the volume of base models and the hub's token.
+            retried: whether a failed task is tried again.
+        """
         for task in tasks:
             self._sized(task, self.values["cpu_cores"], self.values["cpu_memory"])
             if retried:
@@ -106,7 +136,8 @@ class Resources:
                 self._models(task)
 
     def _sized(self, task: Any, cores: Any, memory: Any, *more: Any) -> None:
-        """Requests equal limits, so that a pod is not evicted for what it was promised. KFP forgets to hand these parameters into loops: told so, it does."""
+        # Requests equal limits, so that a pod is not evicted while it uses what it was promised. KFP passes these
+        # parameters into loops only if it is told that the task uses them.
         task.register_pipeline_channels([cores, memory, *more])
         task.set_cpu_request(cores).set_cpu_limit(cores).set_memory_request(memory).set_memory_limit(memory)
         kubernetes.set_timeout(task, int(self.cluster.timeout_hours * 3600))
@@ -118,7 +149,7 @@ class Resources:
     def _models(self, task: Any) -> None:
         self._secret(task, "hub", "HF_TOKEN")
         if self.cluster.ask_hub:
-            task.set_env_variable("HF_HUB_OFFLINE", "0")  # images are offline by themselves
+            task.set_env_variable("HF_HUB_OFFLINE", "0")  # the images set it to 1
         if self.cluster.models_claim:
             kubernetes.mount_pvc(task, self.cluster.models_claim, MODELS)
             task.set_env_variable("HF_HOME", f"{MODELS}/hub")
@@ -137,18 +168,34 @@ def with_resources(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a pipeline's function the parameters of stages and secrets; it receives them together as `resources`.
 
+    KFP wants every parameter in the signature and described in the docstring; both are added here:
+
         @dsl.pipeline(name="iteration")
         @with_resources(cluster, "dpo", "evaluate")
         def iteration(workspace: str, resources: Resources) -> str: ...
 
-    See `with_parameters`.
+    `resources` must be the last parameter, and `Returns:` the last section of the docstring.
     """
+    added = parameters(stages, secrets)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def pipeline(resources: dict[str, Any], **given: Any) -> Any:
-            return function(**given, resources=Resources(cluster, resources))
+        signature = inspect.signature(function)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "resources"]
+        more = [
+            inspect.Parameter(name, own[0].kind, default=entry.default, annotation=type(entry.default))
+            for name, entry in added.items()
+        ]
+        flat = signature.replace(parameters=[*own, *more])
 
-        return with_parameters(resources=parameters(stages, secrets))(pipeline)
+        @wraps(function)
+        def pipeline(*arguments: Any, **named: Any) -> Any:
+            given = flat.bind(*arguments, **named).arguments
+            values = {name: given.pop(name) for name in added}
+            return function(**given, resources=Resources(cluster, values))
+
+        pipeline.__signature__ = flat  # type: ignore[attr-defined]
+        head, mark, tail = (inspect.getdoc(function) or "").partition("\n\nReturns:")
+        pipeline.__doc__ = head + "".join(f"\n    {name}: {entry.about}" for name, entry in added.items()) + mark + tail
+        return pipeline
 
     return decorate

@@ -1,4 +1,4 @@
-"""The demo's run config: the rendered catalogue, the shipped tiny model, the stand-in annotator. Values were tuned on validation."""
+"""The config of a demo run: rendered catalogue, tiny model, stand-in annotator. Its values were tuned on validation."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
     """The config of `attrloop demo`.
 
     Args:
-        catalogue: folder that `write_catalogue` filled.
-        base_url: of the stand-in annotator.
+        catalogue: folder that `products.write_catalogue` filled.
+        base_url: where the stand-in annotator answers.
         seed: of the run.
     """
     return RunConfig(
@@ -53,8 +53,7 @@ def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
         mine=MineConfig(pairs_per_sample=4, balance=3.0),
         dpo=DpoConfig(learning_rate=2e-3, epochs=2, batch_size=32, beta=0.1, nll=2.0),
         evaluate=EvaluateConfig(batch_size=200, max_new_tokens=16),
-        loop=LoopConfig(
-            iterations=3, min_gain=0.01
-        ),  # less is within chance on this validation split, and not worth a minute
+        # A gain below 0.01 is within chance on this validation split, and not worth a minute.
+        loop=LoopConfig(iterations=3, min_gain=0.01),
         tracking=TrackingConfig(experiment="attrloop-demo", model_name="demo-attribute-adapter"),
     )

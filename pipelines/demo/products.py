@@ -1,4 +1,4 @@
-"""Renders the demo's catalogue: a schema, listings with several photographs each, gold labels for some, and the truth for all."""
+"""Renders the demo's catalogue: schema, listings of four photographs each, gold labels for some, the truth for all."""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -14,13 +14,13 @@ from attrloop.pipelines.demo.renderer import render
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product, values_of
 
 PHOTOGRAPHS = 4  # of each listing
-DIFFICULTY = 1.0  # of every photograph: see renderer.Style.at
-_VERSION = 1  # of what is rendered; a catalogue of another version is made anew
+DIFFICULTY = 1.0  # of every photograph (see `renderer.Style.at`)
+_VERSION = 1  # of what is rendered; a catalogue of another version is rendered again
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many listings of each kind; `unlabelled` includes those that the annotator will label for training."""
+    """How many listings of each kind. `unlabelled` includes those that the annotator will label for training."""
 
     unlabelled: int = 760
     validation: int = 200
@@ -28,14 +28,23 @@ class Sizes:
 
     @property
     def total(self) -> int:
+        """All listings."""
         return self.unlabelled + self.validation + self.test
 
 
 def write_catalogue(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> bool:
-    """Writes `schema.yaml`, `listings.jsonl`, `images/`, `labels.jsonl` (people's gold labels) and `truth.jsonl`, unless they are there.
+    """Renders a catalogue, unless the folder has this very one.
+
+    It writes `schema.yaml`, `listings.jsonl`, `images/`, `labels.jsonl` (the gold labels, as if from people) and
+    `truth.jsonl`.
+
+    Args:
+        folder: to write to.
+        seed: decides everything.
+        sizes: how many listings; None for the demo's.
 
     Returns:
-        Whether anything was rendered; False when the catalogue was there already.
+        Whether it was rendered.
     """
     sizes = sizes or Sizes()
     stamp = json.dumps({"version": _VERSION, "seed": seed, "sizes": vars(sizes)})
@@ -69,7 +78,7 @@ def write_catalogue(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> 
 
 
 def schema() -> dict[str, object]:
-    """The world as a catalogue's schema."""
+    """The schema of the catalogue, as `schema.yaml` holds it."""
     return {
         "verticals": {
             vertical: {

@@ -1,12 +1,12 @@
 """Draws photographs of products with known values.
 
-A photograph's `difficulty` is the domain: 0 is a clean studio shot, 1 the cluttered, tilted, low-contrast and noisy photograph of the demo
-catalogue.
+Every photograph has a `difficulty`: 0 is a clean studio shot, 1 is a photograph of the demo's catalogue, which is
+cluttered, tilted, noisy and of low contrast.
 """
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Style:
-    """Ranges (low, high) from which a photograph's conditions are drawn."""
+    """The conditions of photographs. Pairs are ranges (low, high) to draw from; the last three are upper bounds."""
 
     contrast: tuple[float, float]
     background_value: tuple[float, float]
@@ -60,7 +60,7 @@ class Style:
 
     @staticmethod
     def at(difficulty: float) -> "Style":
-        """Interpolates linearly between the clean style (0) and the catalogue's (1); up to 1.5 extrapolates."""
+        """Interpolates linearly between the clean style (0) and the catalogue's (1), and extrapolates up to 1.5."""
 
         def mix(clean: float, hard: float) -> float:
             return clean + (hard - clean) * difficulty
@@ -114,7 +114,7 @@ def render(vertical: str, values: dict[str, str], rng: np.random.Generator, diff
     """Draws one photograph of a product.
 
     Args:
-        vertical: one of `VERTICALS`.
+        vertical: one of `world.VERTICALS`.
         values: the value of each family to draw, e.g. `{"pattern": "striped", "upper": "loop"}`.
         rng: decides everything that is not a value: colours, place, tilt, light, clutter, noise.
         difficulty: 0 (clean) to 1.5; see `Style.at`.
@@ -215,46 +215,61 @@ def _collar(draw: ImageDraw.ImageDraw, shape: _Shape) -> None:
 
 def _surface(shape: _Shape, pattern: str | None, rng: np.random.Generator) -> Image.Image:
     image = Image.new("RGB", (_CANVAS, _CANVAS), shape.body)
-    draw, size = ImageDraw.Draw(image), _CANVAS
     period = int(rng.uniform(9, 13) * max(shape.scale, 0.75))
-    steps = range(int(rng.uniform(0, period)) - period, size, period)
-
-    def lines(points: Sequence[Sequence[float]]) -> None:
-        for line in points:
-            draw.line(line, fill=shape.ink, width=shape.line)
-
-    def disc(x: float, y: float, r: float) -> None:
-        draw.ellipse([x - r, y - r, x + r, y + r], fill=shape.ink)
-
-    if pattern in ("striped", "checked"):
-        lines([[q, 0, q, size] for q in steps])
-    if pattern in ("banded", "checked"):
-        lines([[0, q, size, q] for q in steps])
-    if pattern == "zigzag":
-        for q in steps:
-            draw.line(
-                [(p, q + (4 if (p // 6) % 2 else -4) * shape.scale) for p in range(0, size, 6)],
-                fill=shape.ink,
-                width=shape.line,
-            )
-    if pattern == "dotted":
-        for i, q in enumerate(steps):
-            for p in range(steps.start + (i % 2) * period // 2, size, period):
-                disc(p, q, shape.line * 0.9)
-    if pattern == "floral":
-        petal = shape.line * 0.9
-        for _ in range(26):
-            x, y = (
-                rng.uniform(shape.x - shape.width, shape.x + shape.width),
-                rng.uniform(shape.y - shape.height, shape.y + shape.height),
-            )
-            for k in range(5):
-                disc(
-                    x + 1.6 * petal * math.cos(k * 2 * math.pi / 5),
-                    y + 1.6 * petal * math.sin(k * 2 * math.pi / 5),
-                    petal,
-                )
+    steps = range(int(rng.uniform(0, period)) - period, _CANVAS, period)
+    if pattern in _PATTERNS:
+        _PATTERNS[pattern](ImageDraw.Draw(image), shape, steps, rng)
     return image
+
+
+def _stripes(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    for q in steps:
+        draw.line([q, 0, q, _CANVAS], fill=shape.ink, width=shape.line)
+
+
+def _bands(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    for q in steps:
+        draw.line([0, q, _CANVAS, q], fill=shape.ink, width=shape.line)
+
+
+def _checks(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    _stripes(draw, shape, steps, rng)
+    _bands(draw, shape, steps, rng)
+
+
+def _zigzag(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    for q in steps:
+        points = [(p, q + (4 if (p // 6) % 2 else -4) * shape.scale) for p in range(0, _CANVAS, 6)]
+        draw.line(points, fill=shape.ink, width=shape.line)
+
+
+def _dots(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    for row, q in enumerate(steps):
+        for p in range(steps.start + (row % 2) * steps.step // 2, _CANVAS, steps.step):
+            _disc(draw, shape, p, q, shape.line * 0.9)
+
+
+def _flowers(draw: ImageDraw.ImageDraw, shape: _Shape, steps: range, rng: np.random.Generator) -> None:
+    petal = shape.line * 0.9
+    for _ in range(26):
+        x = rng.uniform(shape.x - shape.width, shape.x + shape.width)
+        y = rng.uniform(shape.y - shape.height, shape.y + shape.height)
+        for dx, dy in _ring(1.6 * petal, 1.6 * petal, 5):
+            _disc(draw, shape, x + dx, y + dy, petal)
+
+
+def _disc(draw: ImageDraw.ImageDraw, shape: _Shape, x: float, y: float, radius: float) -> None:
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=shape.ink)
+
+
+_PATTERNS: dict[str, Callable[[ImageDraw.ImageDraw, _Shape, range, np.random.Generator], None]] = {
+    "striped": _stripes,
+    "banded": _bands,
+    "checked": _checks,
+    "zigzag": _zigzag,
+    "dotted": _dots,
+    "floral": _flowers,
+}
 
 
 def _badge(draw: ImageDraw.ImageDraw, shape: _Shape, placement: str, rng: np.random.Generator) -> None:

@@ -1,7 +1,8 @@
-"""The demo's stand-in for a large model: an OpenAI-compatible endpoint on loopback that recognises rendered products by their pixels.
+"""The demo's stand-in for a large model: an OpenAI-compatible endpoint on loopback that knows the rendered products.
 
-It looks up the picture it is sent among the catalogue's (the nearest in pixels), says what a person would see there, and errs at a stated
-rate. It knows the truth of the demo's catalogue and nothing else, and is no model of any real annotator.
+It finds the picture that it is sent among the catalogue's (the nearest in pixels), says what a person would see there,
+and is wrong at a stated rate. It knows the truth of the demo's catalogue and nothing else. It does not imitate any
+real annotator.
 
     python -m attrloop.pipelines.demo.stand_in --catalogue DIR --port 0 --error-rate 0.05 --seed 0
 """
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,20 @@ from attrloop.pipelines.demo.world import FAMILIES
 
 MODEL = "demo-annotator"
 _SIDE = 16  # pictures are compared at this size: noise and JPEG artefacts average out, products do not
-_STRANGE = 20.0  # root mean squared difference in grey levels above which a picture is none of the catalogue's
+_STRANGE = 20.0  # root mean squared difference, in grey levels, above which a picture is not the catalogue's
 
 
 class StandIn:
     """Answers from pixels.
 
     Args:
-        catalogue: folder with `listings.jsonl`, its images, and `truth.jsonl` (rows of `listing`, `attribute`, `value`).
-        error_rate: share of answers that are another allowed value, in [0, 1]; which ones is decided by `seed` and the picture.
+        catalogue: folder with `listings.jsonl`, its images, and `truth.jsonl` (rows of `listing`, `attribute`,
+            `value`).
+        error_rate: fraction of wrong answers, in [0, 1]. A wrong answer is another allowed value.
+        seed: decides, together with the listing, which answers are wrong.
+
+    Raises:
+        InputError: a file is missing.
     """
 
     def __init__(self, catalogue: Path, error_rate: float = 0.05, seed: int = 0) -> None:
@@ -55,7 +61,7 @@ class StandIn:
         self._norms = (self._pixels**2).sum(axis=1)
 
     def recognise(self, pictures: list[bytes]) -> str | None:
-        """The listing that most of the encoded pictures show, or None when they show none of the catalogue's."""
+        """The id of the listing that most of the encoded pictures show; None when they show none of the catalogue's."""
         votes = Counter(listing for picture in pictures if (listing := self._nearest(_small(picture))) is not None)
         return votes.most_common(1)[0][0] if votes else None
 
@@ -65,7 +71,7 @@ class StandIn:
         return self._listings[best] if (max(float(distances[best]), 0) / pixels.size) ** 0.5 <= _STRANGE else None
 
     def answer(self, pictures: list[bytes], schema: dict[str, Any]) -> dict[str, Any] | None:
-        """A reply that follows the JSON schema of the request, or None when the pictures or what is asked are not known."""
+        """A reply that follows the JSON schema of the request; None when the pictures or the attributes are unknown."""
         listing = self.recognise(pictures)
         if listing is None or not set(schema["properties"]) <= set(self._truth[listing]):
             return None
@@ -104,7 +110,7 @@ def _small(data: bytes) -> np.ndarray:
 
 
 def resolve(entry: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema's entry with its `$ref`, if it is one, looked up; `$defs` travel along."""
+    """An entry of a JSON schema with its `$ref`, if it has one, replaced. The result keeps `$defs`."""
     for reference in [entry.get("$ref"), *(part.get("$ref") for part in entry.get("allOf", []))]:
         if reference:
             entry = root["$defs"][reference.removeprefix("#/$defs/")]
@@ -112,14 +118,16 @@ def resolve(entry: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def allowed_values(entry: dict[str, Any]) -> list[str]:
+    """The values that an entry of a JSON schema allows."""
     return list(entry["enum"]) if "enum" in entry else [entry["const"]]
 
 
 def completion(stand_in: StandIn, body: dict[str, Any]) -> dict[str, Any]:
-    """A chat completion for a request body.
+    """A chat completion for the body of a request.
 
     Raises:
-        LookupError, ValueError: a body without pictures or without a JSON schema for the reply.
+        LookupError: the body has no JSON schema for the reply.
+        ValueError: it has no picture.
     """
     schema = body["response_format"]["json_schema"]["schema"]
     parts = [
@@ -174,8 +182,10 @@ def application(stand_in: StandIn) -> Any:
 
 
 @contextmanager
-def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: float = 60) -> Iterator[str]:
-    """Runs the stand-in annotator as a process of its own and yields its base URL; it ends with the block, or with this process if that is killed.
+def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: float = 60) -> Generator[str]:
+    """Runs the stand-in annotator as a process of its own and yields its base URL.
+
+    The process ends with the block, or with this process if that is killed.
 
     Raises:
         AttrloopError: it did not start within `wait_s` seconds.
@@ -205,14 +215,15 @@ def serving(catalogue: Path, error_rate: float = 0.05, seed: int = 0, wait_s: fl
 
 
 def main() -> None:
+    """The command: serves one catalogue until it is stopped, and prints the URL on its first line."""
     import uvicorn
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--catalogue", type=Path, required=True, help="folder with listings.jsonl, its images and truth.jsonl"
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the URL is printed on the first line")
-    parser.add_argument("--error-rate", type=float, default=0.05, help="share of wrong answers")
+    parser.add_argument("--port", type=int, default=0, help="0 for any free one; the first line printed is the URL")
+    parser.add_argument("--error-rate", type=float, default=0.05, help="fraction of wrong answers, in [0, 1]")
     parser.add_argument("--seed", type=int, default=0, help="decides which answers are wrong")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when the process that started this one does"

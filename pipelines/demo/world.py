@@ -1,7 +1,7 @@
-"""The rendered catalogue's world: twelve verticals and four visual families (renderer.py draws them).
+"""The world of the demo's catalogue: twelve verticals and four visual families, which `renderer` draws.
 
-A *family* is something that can be seen (the pattern of a surface, the placement of a badge); a vertical has two of them as its
-attributes.
+A *family* is something that can be seen, such as the pattern of a surface or the place of a badge. Each vertical has
+two of them as its attributes.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Family:
-    """One thing that can be seen: the attribute's name, its description, and for every value the phrases that describe its evidence."""
+    """Something that can be seen.
+
+    Attributes:
+        attribute: its name as an attribute.
+        description: a few words on it.
+        evidence: for every value, phrases that say what it looks like.
+    """
 
     attribute: str
     description: str
@@ -19,6 +25,7 @@ class Family:
 
     @property
     def values(self) -> list[str]:
+        """All values, of which a vertical's closed list may leave one out."""
         return list(self.evidence)
 
 
@@ -88,7 +95,7 @@ VERTICALS: dict[str, tuple[str, str]] = {
 
 
 def values_of(vertical: str, family: str) -> list[str]:
-    """The values that a vertical's attribute allows: the family's, less one in the larger families (so closed lists differ by vertical)."""
+    """The closed list of a vertical's attribute. Of a larger family it leaves one value out, so that lists differ."""
     values = FAMILIES[family].values
     if len(values) <= 4:
         return values

@@ -1,150 +1,125 @@
-"""What a person sees of a run: its steps, one line each, read from the stream that the local runner prints."""
+"""What a person sees of a run: one line for each step, from the events that the steps leave in the workspace."""
 
-import io
-import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import threading
+from contextlib import suppress
+from itertools import dropwhile
 from pathlib import Path
-from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-_STARTED = re.compile(r"[\d:.]+ - INFO - Executing task '([\w-]+)'")
-_ENDED = re.compile(r"[\d:.]+ - \w+ - Task '([\w-]+)' finished with status (\w+)")
-_LOGGED = re.compile(r"\[KFP Executor [^]]*\]: ")
-_RUNNERS_OWN = ("Looking for component", "Loading KFP component", "Got executor_input", "Wrote executor output")
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_EXPLAINED = re.compile(r"(?:[\w.]+\.)?(?:InputError|AttrloopError): (.*)")
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Full)\b.*")
-_INDENT = "    "  # the runner puts it before what a component prints
+from attrloop.components.errors import AttrloopError
+from attrloop.components.run.events import Event, EventReader
+from attrloop.components.storage.store import Store
+
+_EVERY = 0.25  # seconds between two looks at the events
+_COLOURS = {"running": "yellow", "done": "green", "reused": "cyan", "failed": "red", "stopped": "red"}
+_STEP = "Executing task "  # kfp.local's words when it starts a step
+_INDENT = "    "  # kfp.local puts it before what a step prints
+_TRACEBACK = "Traceback (most recent call last):\n"
 
 
-@dataclass
-class Step:
-    """One step of the pipeline.
+class LiveView:
+    """Prints a line when a step ends; on a terminal it shows the steps that run below these lines.
 
-    Attributes:
-        label: e.g. `iteration-2 dpo`; "" for the steps that take no time and are not shown.
-        state: `running`, `done`, `reused` (nothing was left to do), or `failed`.
-        lines: what it printed and logged.
-        preamble: whether the runner is just printing the step's input.
-    """
-
-    label: str
-    begun: float
-    state: str = "running"
-    seconds: float = 0.0
-    lines: list[str] = field(default_factory=list)
-    preamble: bool = False
-
-    @property
-    def explanation(self) -> str:
-        """Why it failed: the message of the error where it is one of ours, else its last words."""
-        for k in range(len(self.lines) - 1, -1, -1):
-            if found := _EXPLAINED.fullmatch(self.lines[k]):
-                return "\n".join([found[1], *self.lines[k + 1 :]]).rstrip()
-        raised = [k for k, line in enumerate(self.lines) if _RAISED.fullmatch(line)]
-        return (
-            "\n".join(self.lines[raised[-1] :]) if raised else "it ended without a message (killed, or out of memory?)"
-        )
-
-
-class Stream(io.TextIOBase):
-    """Takes what the local runner prints: all of it goes to `log`, line by line to `on_line`."""
-
-    def __init__(self, log: TextIO, on_line: Callable[[str], None]) -> None:
-        self.log, self.on_line, self.rest = log, on_line, ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self.rest = (self.rest + _COLOUR.sub("", text)).split("\n")
-        for line in lines:
-            self.log.write(line + "\n")
-            self.log.flush()
-            self.on_line(line)
-        return len(text)
-
-
-class Progress:
-    """The steps of a run, live on a terminal, and as one line a step elsewhere.
+    A step without an event is not shown: it keeps the loop's books and takes no time.
 
     Args:
-        labels: what each task of the pipeline is called for people; tasks without one are not shown.
-        workspace: the run's folder: a step that finished no stage in it, and says so, reused what it found.
+        store: the run's workspace; events that are there already belong to earlier runs.
+        console: where to show the steps.
     """
 
-    def __init__(self, labels: dict[str, str], workspace: Path, console: Console) -> None:
-        self.labels, self.workspace, self.console = labels, workspace, console
+    def __init__(self, store: Store, console: Console) -> None:
+        self._reader, self._console = EventReader(store, new_only=True), console
         console.file = console.file  # else rich would follow the redirection of standard output into the log
-        self.steps: list[Step] = []
-        self.live = Live(
-            console=console,
-            get_renderable=self._table,
-            refresh_per_second=4,
-            redirect_stdout=False,
-            redirect_stderr=False,
+        self._events: list[Event] = []
+        self._told: set[tuple[str, int]] = set()  # label and attempt
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="live", daemon=True)
+        self._live = Live(
+            console=console, get_renderable=self._running, transient=True, redirect_stdout=False, redirect_stderr=False
         )
 
-    def __enter__(self) -> "Progress":
-        if self.console.is_terminal:
-            self.live.start()
+    def __enter__(self) -> "LiveView":
+        """Starts to show the run."""
+        if self._console.is_terminal:
+            self._live.start()
+            self._console.show_cursor(True)  # hidden, it would stay so when the run is killed
+        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
-            self.live.stop()
+        """Shows how the last steps ended."""
+        self._over.set()
+        self._watcher.join()
+        self._look()
+        for event in self._events:
+            self._tell(event, "stopped")  # what has not ended by now was killed
+        if self._console.is_terminal:
+            self._live.stop()
 
-    @property
-    def failed(self) -> Step | None:
-        return next((step for step in self.steps if step.state == "failed"), None)
+    def failed(self) -> Event | None:
+        """The step at which the run broke off, still `running` if it was killed; None where that step has no event."""
+        self._look()
+        last = self._events[-1] if self._events else None
+        return last if last and last.state in ("failed", "running") else None
 
-    def on_line(self, line: str) -> None:
-        """Takes one line of the runner's output."""
-        if found := _STARTED.match(line):
-            self.steps.append(Step(self.labels.get(found[1], ""), time.time()))
-        elif found := _ENDED.match(line):
-            self._end(self.steps[-1], found[2])
-        elif self.steps and self.steps[-1].state == "running" and line.startswith(_INDENT):
-            self._keep(self.steps[-1], _LOGGED.sub("", line.removeprefix(_INDENT), count=1))
+    def _watch(self) -> None:
+        while not self._over.wait(_EVERY):
+            self._look()
 
-    @staticmethod
-    def _keep(step: Step, line: str) -> None:
-        """Keeps what the component itself says; the runner first prints its input, as JSON over several lines."""
-        if step.preamble:
-            step.preamble = line != "}"
-        elif line.startswith(_RUNNERS_OWN):
-            step.preamble = line.startswith("Got executor_input")
-        elif line.strip():
-            step.lines.append(line)
+    def _look(self) -> None:
+        with suppress(AttrloopError, OSError, ValueError):  # the next look may find what this one could not read
+            self._events = self._reader.read()
+        latest = {event.label: event.attempt for event in self._events}
+        for event in self._events:
+            if event.ended:
+                self._tell(event, event.state)
+            elif event.attempt < latest[event.label]:  # it was killed, and is tried again
+                self._tell(event, "stopped")
 
-    def _end(self, step: Step, status: str) -> None:
-        step.seconds = time.time() - step.begun
-        reused = any("reusing" in line.casefold() for line in step.lines) and not self._finished_since(step.begun)
-        step.state = "failed" if status != "SUCCESS" else "reused" if reused else "done"
-        if step.label and not self.console.is_terminal:
-            self.console.print(f"{step.label:<26} {step.state:<8} {step.seconds:7.1f} s", highlight=False)
+    def _tell(self, event: Event, state: str) -> None:
+        if (event.label, event.attempt) not in self._told:
+            self._told.add((event.label, event.attempt))
+            self._live.refresh()  # it is not to be seen as running below the line that says how it ended
+            cut = self._console.is_terminal  # a file takes lines of any length
+            self._console.print(_line(event, state), no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
 
-    def _finished_since(self, moment: float) -> bool:
-        manifests = (path for depth in ("*", "*/*", "*/*/*") for path in self.workspace.glob(f"{depth}/manifest.json"))
-        return any(path.stat().st_mtime >= moment - 0.01 for path in manifests)
+    def _running(self) -> Group:
+        return Group(*(_line(e, e.state) for e in self._events if (e.label, e.attempt) not in self._told))
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(width=26)
-        table.add_column(width=8)
-        table.add_column(justify="right", width=9)
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        colours = {"running": "yellow", "done": "green", "reused": "cyan", "failed": "red"}
-        for step in self.steps:
-            if step.label:
-                running = step.state == "running"
-                seconds = time.time() - step.begun if running else step.seconds
-                words = step.lines[-1].strip() if running and step.lines else ""
-                table.add_row(step.label, Text(step.state, colours[step.state]), f"{seconds:.1f} s", Text(words, "dim"))
-        return table
+
+def _line(event: Event, state: str) -> Text:
+    """A step as one line; a narrow terminal cuts its end off."""
+    fraction = f"{event.fraction:4.0%}" if state == "running" and event.fraction is not None else ""
+    words = [f"{event.figure.name} {_number(event.figure.value)}"] if event.figure else []
+    if state == "running":
+        words += [f"{event.seconds_left:,.0f} s left"] if event.seconds_left is not None else []
+        words += [f"{event.rate:,.1f} {event.unit}/s"] if event.rate is not None else []
+    line = Text.assemble(
+        f"{event.label:<26} ",
+        (f"{state:<8}", _COLOURS[state]),
+        f" {event.seconds:7.1f} s {fraction:<4}  ",
+        (", ".join(words), "dim"),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+    line.rstrip()
+    return line
+
+
+def _number(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def last_words(log: Path) -> str:
+    """How the step that ran last ended, from kfp.local's log: for a step that could not say so in an event."""
+    printed = log.read_text(encoding="utf-8").rpartition(_STEP)[2].splitlines()
+    text = "\n".join(line.removeprefix(_INDENT) for line in printed if line.startswith(_INDENT))
+    _, traceback, rest = text.rpartition(_TRACEBACK)
+    if not traceback:
+        return "it ended without a message (killed, or out of memory?)"
+    words = "\n".join(dropwhile(lambda line: line.startswith(" "), rest.splitlines())).rstrip()
+    kind, _, message = words.partition(": ")
+    return message if kind.endswith(("AttrloopError", "InputError")) else words

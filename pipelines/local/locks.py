@@ -14,15 +14,15 @@ from attrloop.components.errors import fail
 def exclusive(workspace: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Holds a workspace for one run.
 
-    The lock is standard input of everything started meanwhile, so that a step that outlives its killed run keeps the lock until it ends: two
-    processes never write one stage. A later run then waits for that step.
+    Every process that is started meanwhile inherits the lock as its standard input. A step that outlives its killed run
+    therefore keeps the lock until it ends, and a later run waits for it: two processes never write one artifact.
 
     Args:
         workspace: the run's folder; the lock lies beside it.
-        tell: is told when there is something to wait for.
+        tell: called with a message when there is something to wait for.
 
     Raises:
-        InputError: another run that is alive works there.
+        InputError: another run is at work there.
     """
     workspace.parent.mkdir(parents=True, exist_ok=True)
     with (workspace.parent / f".{workspace.name}.lock").open("a+") as file:

@@ -1,33 +1,36 @@
-"""Runs the compiled pipeline on this machine through kfp.local: the very YAML that a cluster gets."""
+"""Runs a compiled pipeline on this machine through kfp.local."""
 
 import contextlib
+import io
 import os
+import re
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import yaml
 from rich.console import Console
 
 from attrloop.components.engines.registry import require
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.local import LocalStore
 from attrloop.pipelines.definitions.compile import MAX_ITERATIONS, Name, compile_to
-from attrloop.pipelines.local.live import Progress, Stream
+from attrloop.pipelines.local.live import LiveView, last_words
 from attrloop.pipelines.local.locks import exclusive
 
-QUIET = ("should-run", "keep", "latest-adapter", "share-out")  # bookkeeping that takes no time
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_FAILED_TASK = re.compile(r"Inner task failed: [^']*'([\w-]+)'")
 
 
 def run_local(
     config: RunConfig, workspace: Path, console: Console, fresh: bool = False, name: Name = "loop", **arguments: Any
 ) -> str:
-    """Runs the loop, or a pipeline beside it; what an earlier run in the same workspace finished is reused.
+    """Runs the loop, or another pipeline; what an earlier run in the same workspace finished is reused.
 
     Args:
         config: the run's config.
@@ -35,13 +38,13 @@ def run_local(
         console: where progress is shown; what the steps print goes to `<workspace>/logs/`.
         fresh: sets an earlier run's folder aside and begins again.
         name: which pipeline.
-        arguments: further parameters of it.
+        arguments: further parameters of the pipeline.
 
     Returns:
-        the pipeline's output: the loop's final state (JSON), or see the pipeline.
+        The pipeline's output. The loop's is its final state (JSON).
 
     Raises:
-        InputError: another run is at work in the workspace, the config's sampling engine is not installed.
+        InputError: another run is at work in the workspace, or the config's sampling engine is not installed.
         AttrloopError: a step failed; says which, why, and where its log is.
     """
     require(config.sample.engine)
@@ -74,7 +77,7 @@ def run_pipeline(
         runner: kfp.local's; None for processes of this Python.
 
     Returns:
-        the pipeline's output.
+        The pipeline's output.
 
     Raises:
         AttrloopError: a step failed.
@@ -85,26 +88,42 @@ def run_pipeline(
     loaded = components.load_component_from_file(str(pipeline))
     log = workspace / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        _environment(),
-        log.open("w", encoding="utf-8") as file,
-        Progress(labels_of(pipeline), workspace, console) as shown,
-    ):
+    with _environment(), log.open("w", encoding="utf-8") as file, LiveView(LocalStore(workspace), console) as shown:
         try:
-            with contextlib.redirect_stdout(Stream(file, shown.on_line)):
+            with contextlib.redirect_stdout(_Log(file)):
                 return loaded(**arguments).output
         except RuntimeError as error:
-            if not (step := shown.failed):
+            if not (task := _FAILED_TASK.search(str(error))):
                 raise
-            where = step.label or "a step between two stages"
+            event = shown.failed()
+            why = event.failure.message if event and event.failure else last_words(log)
             raise AttrloopError(
-                f"{where} failed: {step.explanation}\n\nThe whole log: {log}\nThe same command again goes on from here."
+                f"{event.label if event else task[1]} failed: {why}\n\n"
+                f"The whole log: {log}\nThe same command again goes on from here."
             ) from error
+
+
+class _Log(io.TextIOBase):
+    """Writes what kfp.local and the steps print to a file, without colours."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._file.write(_COLOUR.sub("", text))
+        self._file.flush()
+        return len(text)
 
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """What the steps' processes need: prompt output, and a temporary folder that goes when the run ends (the runner leaves one behind for every step)."""
+    """Sets what the steps' processes need, for the time of the run.
+
+    They print without delay, and have a temporary folder of their own: kfp.local leaves one behind for every step.
+    """
     if " " in sys.executable:
         raise fail(
             sys.executable,
@@ -118,9 +137,8 @@ def _environment() -> Iterator[None]:
         warnings.simplefilter("ignore")  # that accelerator settings have no effect here
         before = {name: os.environ.get(name) for name in ("PYTHONUNBUFFERED", "TMPDIR", "GOMP_SPINCOUNT")}
         os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=folder)
-        os.environ.setdefault(
-            "GOMP_SPINCOUNT", "10000"
-        )  # threads that wait spin briefly, then sleep: on shared cores spinning stalls the others
+        # Threads that wait spin briefly, then sleep: on shared cores spinning stalls the others.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         try:
             yield
         finally:
@@ -129,30 +147,3 @@ def _environment() -> Iterator[None]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-
-
-def labels_of(pipeline: Path) -> dict[str, str]:
-    """What to call the tasks of a compiled pipeline, e.g. `dpo-2` is `iteration-2 dpo`; bookkeeping is left out."""
-    spec = next(
-        yaml.load_all(pipeline.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    )
-    labels: dict[str, str] = {}
-
-    def walk(dag: dict[str, Any], stage: str) -> None:
-        for name, task in dag["tasks"].items():
-            component = task["componentRef"]["name"]
-            given = (
-                task.get("inputs", {})
-                .get("parameters", {})
-                .get("stage", {})
-                .get("runtimeValue", {})
-                .get("constant", "")
-            )
-            within = stage or given
-            if "dag" in spec["components"][component]:
-                walk(spec["components"][component]["dag"], within)
-            elif not name.startswith(QUIET):
-                labels[component.removeprefix("comp-")] = f"{within} {name}".strip()
-
-    walk(spec["root"]["dag"], "")
-    return labels

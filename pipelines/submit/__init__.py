@@ -1,1 +1,3 @@
-"""Starting a pipeline on a cluster, once and safely, from the command line or from CI."""
+"""Runs a pipeline on a cluster, once however often it is asked to, from the command line or from CI. `submission` checks
+what is wanted against the compiled pipeline (`parameters`), `client` reaches the server, `deliver` makes each thing exist
+there once, `wait` follows a run to its end."""

@@ -1,6 +1,5 @@
-"""The parameters of a compiled pipeline, and whether what we are about to send fits them: the server would start a run with whatever it gets."""
+"""The parameters of a compiled pipeline, and whether values fit them: the server would start a run with anything."""
 
-import difflib
 import json
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -12,6 +11,7 @@ import yaml
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.run.overrides import SETTINGS, similar
 
 LIMIT = 10_000  # bytes of a parameter that a server accepts by default
 
@@ -22,10 +22,11 @@ class Compiled:
 
     Attributes:
         name: of the pipeline.
-        inputs: what is known of each parameter, by name, as KFP's pipeline spec has it (`parameterType`, `defaultValue`, `isOptional`).
+        inputs: each parameter by name, as KFP's pipeline spec describes it (`parameterType`, `defaultValue`,
+            `isOptional`).
         images: the images of its steps.
         room: how many iterations it has room for.
-        digest: of all that it says; not of the file, whose comments KFP writes in an order of chance.
+        digest: of its content; not of the file, whose comments KFP writes in random order.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Compiled:
     digest: str
 
     def required(self) -> list[str]:
+        """Names of the parameters without a default."""
         return [
             name for name, about in self.inputs.items() if "defaultValue" not in about and not about.get("isOptional")
         ]
@@ -62,48 +64,43 @@ def read_compiled(path: Path) -> Compiled:
         raise fail(str(path), "not a compiled pipeline", "Give the YAML that `attrloop compile` writes") from error
 
 
-def parse(settings: dict[str, str], compiled: Compiled) -> dict[str, Any]:
+def parse(texts: dict[str, str], compiled: Compiled) -> dict[str, Any]:
     """Texts as the values that the pipeline's parameters want.
 
     Args:
-        settings: parameter's name to text; lists and dicts are JSON.
+        texts: parameter's name to text; lists and dicts are JSON.
         compiled: the pipeline.
 
     Raises:
-        InputError: every unknown name (with those it could be), every text that is not of the parameter's type, and every value that is
-            too long, or empty where there is no such default.
+        InputError: every unknown name (with those it could be), every text that is not of the parameter's type, and
+            every value that is too long, or empty where the default is not.
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, text in settings.items():
-        if name not in compiled.inputs:
-            problems.append(
-                Problem(
-                    f"--set {name}", f"{compiled.name} has no such parameter", _suggestion(name, list(compiled.inputs))
-                )
-            )
-            continue
-        about = compiled.inputs[name]
-        if not text and about.get("defaultValue") != "":
-            problems.append(Problem(f"--set {name}", "the value is empty", "Give one, or leave it out for the default"))
-            continue
-        wanted, read = _KINDS.get(about["parameterType"], ("text", str))
+    for name, text in texts.items():
         try:
-            values[name] = read(text)
-        except ValueError:
-            problems.append(Problem(f"--set {name}", f"{text!r} is not {wanted}", f"Give {wanted}"))
-            continue
-        if len(text.encode()) > LIMIT:
-            problems.append(
-                Problem(
-                    f"--set {name}",
-                    f"longer than the {LIMIT:,} bytes that a server accepts",
-                    "Put it into a file and give its path",
-                )
-            )
+            values[name] = _value(name, text, compiled)
+        except InputError as error:
+            problems += error.problems
     if problems:
         raise InputError(problems)
     return values
+
+
+def _value(name: str, text: str, compiled: Compiled) -> Any:
+    where = f"--set {name}"
+    if name not in compiled.inputs:
+        raise fail(where, f"{compiled.name} has no such parameter", _suggestion(name, compiled))
+    about = compiled.inputs[name]
+    if not text and about.get("defaultValue") != "":
+        raise fail(where, "the value is empty", "Give one, or leave it out for the default")
+    if len(text.encode()) > LIMIT:
+        raise fail(where, f"longer than the {LIMIT:,} bytes that a server accepts", "Put it into a file, give its path")
+    wanted, read = _KINDS.get(about["parameterType"], ("text", str))
+    try:
+        return read(text)
+    except ValueError as error:
+        raise fail(where, f"{text!r} is not {wanted}", f"Give {wanted}") from error
 
 
 def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, str]) -> Iterator[Problem]:
@@ -112,7 +109,7 @@ def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, 
     Args:
         arguments: names of the parameters that are given.
         compiled: the pipeline.
-        remedies: how to give a parameter, by its name, where that is not by `--set`.
+        remedies: by parameter, how to give it where that is not by `--set`.
     """
     for name in compiled.required():
         if name not in arguments:
@@ -124,9 +121,10 @@ def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, 
             )
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.replace(".", "_").replace("-", "_"), known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}" if close else f"It has: {', '.join(sorted(known))}"
+def _suggestion(name: str, compiled: Compiled) -> str:
+    if close := similar(name, [*compiled.inputs, *SETTINGS]):
+        return f"Did you mean {' or '.join(close)}?"
+    return f"It has {', '.join(sorted(compiled.inputs))}; settings of the config have dotted names (sample.temperature)"
 
 
 def _finite(text: str) -> float:

@@ -1,8 +1,8 @@
-"""What is to be run: which pipeline in which version, with which arguments, on which data; and the key by which the same is known again."""
+"""What is to run: which pipeline in which version, with which arguments, on which data, and the key that identifies it."""
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,18 @@ from typing import Any
 from attrloop.components.base_images import PLACEHOLDER
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.preflight.prepare import resolve, run_name
-from attrloop.components.run.config import RunConfig, load_config
+from attrloop.components.run import overrides
+from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.storage.buckets import locate, supported
 from attrloop.components.storage.store import open_store
 from attrloop.components.tracking.code import code_digest
 from attrloop.components.tracking.names import slug
 from attrloop.pipelines.definitions.cluster import Cluster, no_images
-from attrloop.pipelines.submit.parameters import Compiled, missing, parse, read_compiled
+from attrloop.pipelines.submit.parameters import LIMIT, Compiled, missing, parse, read_compiled
 
-_ELSEWHERE = {
-    "data_schema": ("data", "catalogue_schema"),
-    "data_listings": ("data", "listings"),
-    "data_labels": ("data", "labels"),
-    "model_base": ("model", "base"),
-}
 _LOOP = "attribute-loop"
+_ITERATING = (_LOOP, "continue-loop")
+_ANY = RunConfig(data=DataConfig(catalogue_schema="-", listings="-"), model=ModelConfig(base="-"))
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,10 @@ class Wanted:
     """What a person asks for.
 
     Attributes:
-        config: path or URI of a run config, for pipelines that take one.
+        config: path or bucket URI of a run config, for pipelines that take one.
         pipeline: a compiled pipeline; None for the loop, compiled now.
-        settings: values of the pipeline's parameters, as text.
-        runs: URI of the folder in a bucket that holds the runs' workspaces.
+        settings: settings of the config (by dotted name) and parameters of the pipeline, as text.
+        runs: URI of the folder that holds the runs' workspaces.
         revision: of the code, for naming the version; "" for the git commit.
         data: digest of the data; "" for one of the files that the config names.
         key: idempotency key; "" for one made of all the above.
@@ -58,12 +54,13 @@ class Submission:
     Attributes:
         file: the compiled pipeline.
         compiled: what it says of itself.
-        version: its name as a version on the server: the revision and a digest of the file, so that a name never stands for two contents.
+        version: its name as a version on the server: the revision and a digest of the file, so that a name never
+            stands for two contents.
         revision: of the code.
         name: of the run without its key.
         key: the same for the same data, code, config and arguments.
         arguments: the pipeline's parameters.
-        config: the run config, if any.
+        config: the run config, if any, without overrides.
     """
 
     file: Path
@@ -82,15 +79,17 @@ class Submission:
 
     def deliver_config(self) -> None:
         """Puts the config where the run looks for it, unless the arguments name one that is there already."""
-        if self.config and self.arguments.get("config") == self._place(self.arguments):
-            open_store(self.arguments["workspace"]).write(self._file, self.config.model_dump_json(indent=1).encode())
+        if self.config and self.arguments.get("config") == _config_place(self.arguments, self.key):
+            store = open_store(self.arguments["workspace"])
+            store.write(_config_file(self.key), self.config.model_dump_json(indent=1).encode())
 
-    @property
-    def _file(self) -> str:
-        return f"submitted/{self.key}.json"
 
-    def _place(self, arguments: dict[str, Any]) -> str:
-        return f"{str(arguments['workspace']).rstrip('/')}/{self._file}"
+def _config_file(key: str) -> str:
+    return f"submitted/{key}.json"
+
+
+def _config_place(arguments: dict[str, Any], key: str) -> str:
+    return f"{str(arguments['workspace']).rstrip('/')}/{_config_file(key)}"
 
 
 def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
@@ -99,88 +98,107 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     Args:
         wanted: what is asked for.
         folder: gets the compiled pipeline.
-        with_data: whether the key depends on the data; a schedule's does not, since its data are yet to come.
+        with_data: whether the key depends on the data; a schedule's does not, because its data come later.
 
     Raises:
-        InputError: a faulty config or pipeline, parameters that do not fit, a pipeline without images, and all that the cluster could not reach.
+        InputError: a faulty config or pipeline, settings or parameters that do not fit, a pipeline without images, and
+            everything that the cluster could not reach.
     """
-    file = wanted.pipeline or _compile(wanted, folder / "pipeline.yaml")
-    compiled = read_compiled(file)
-    values = parse(wanted.settings, compiled)
-    loaded = load_config(wanted.config) if wanted.config else None
-    resolved = resolve(wanted.config, **_overrides(values)) if wanted.config else None
-    if problems := list(_problems(wanted, compiled, values, loaded, resolved)):
-        raise InputError(problems)
-    if resolved and wanted.runs and "workspace" in compiled.inputs:
+    file, compiled, loaded, resolved, values = _checked(wanted, folder)
+    if loaded and wanted.runs and "workspace" in compiled.inputs:
         values.setdefault("workspace", f"{wanted.runs.rstrip('/')}/{_folder(compiled, resolved, values)}")
     revision = wanted.revision or code_digest()
     version = f"{slug(revision)[:12]}-{compiled.digest[:8]}"
-    data = (wanted.data or (resolved.data.content_digest() if resolved else "")) if with_data else ""
-    key = slug(wanted.key) if wanted.key else digest(data, version, loaded.digest() if loaded else "", values)[:12]
-    name = loaded.name if loaded else compiled.name
-    submission = Submission(file, compiled, version, revision, name, key, values, loaded)
+    if not (key := wanted.key and slug(wanted.key)):
+        data = (wanted.data or (resolved.data.content_digest() if loaded else "")) if with_data else ""
+        key = digest(data, version, loaded.digest() if loaded else "", values)[:12]
     if loaded and "config" in compiled.inputs and "workspace" in values:
-        values.setdefault("config", submission._place(values))
-    return submission
+        values.setdefault("config", _config_place(values, key))
+    name = resolved.name if loaded else compiled.name
+    return Submission(file, compiled, version, revision, name, key, values, loaded)
 
 
-def _compile(wanted: Wanted, file: Path) -> Path:
+def _checked(wanted: Wanted, folder: Path) -> tuple[Path, Compiled, RunConfig | None, RunConfig, dict[str, Any]]:
+    """The pipeline, the config without and with overrides, and the arguments, once nothing is wrong with any of them."""
+    problems: list[Problem] = []
+    texts = {name: text for name, text in wanted.settings.items() if not overrides.is_setting(name)}
+    loaded = load_config(wanted.config) if wanted.config else None
+    changes: dict[str, Any] = {}
+    resolved = loaded or _ANY
+    with _gathered(problems):
+        changes = overrides.read_json(texts.pop("overrides", "")) | overrides.read_texts(
+            {name: text for name, text in wanted.settings.items() if overrides.is_setting(name)}
+        )
+        resolved = overrides.override(resolved, changes)
+    file = wanted.pipeline or _compile(resolved.loop.iterations, folder / "pipeline.yaml")
+    compiled = read_compiled(file)
+    values: dict[str, Any] = {}
+    with _gathered(problems):
+        values = parse(texts, compiled)
+    problems += _unfit(wanted, compiled, changes)
+    problems += _absent(wanted, compiled, [*wanted.settings])
+    problems += _misplaced(wanted)
+    if loaded:
+        problems += _out_of_reach(resolved, changes)
+        problems += _cramped(wanted, compiled, resolved.loop.iterations)
+    if problems:
+        raise InputError(problems)
+    return file, compiled, loaded, resolved, values | ({"overrides": overrides.write_json(changes)} if changes else {})
+
+
+@contextmanager
+def _gathered(problems: list[Problem]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
+
+
+def _compile(iterations: int, file: Path) -> Path:
     from attrloop.pipelines.definitions.compile import MAX_ITERATIONS, compile_to
 
-    iterations = load_config(wanted.config).loop.iterations if wanted.config else 0
-    asked = wanted.settings.get("loop_iterations", "")
-    compile_to(
-        file,
-        max_iterations=min(5, max(MAX_ITERATIONS, iterations, int(asked) if asked.isdigit() else 0)),
-        cluster=Cluster(),
-    )
+    compile_to(file, max_iterations=max(MAX_ITERATIONS, iterations), cluster=Cluster())
     return file
 
 
 def _folder(compiled: Compiled, config: RunConfig, values: dict[str, Any]) -> str:
-    """Name of the workspace: the loop's as `attrloop run` has it, another pipeline's apart from it and by the adapter that it starts from."""
+    """Name of the workspace: as `attrloop run` names the loop's; another pipeline's is named by its adapter too."""
     if compiled.name == _LOOP:
-        return run_name(config)
-    return f"{config.name}-{compiled.name}-{digest(run_name(config), values.get('adapter', ''))[:8]}"
+        return config.run_name
+    return f"{config.name}-{compiled.name}-{digest(config.run_name, values.get('adapter', ''))[:8]}"
 
 
-def _overrides(values: dict[str, Any]) -> dict[str, Any]:
-    """Those values that replace one of the config's, by the rule that a parameter is called `<section>_<field>`."""
-
-    def replaces(name: str) -> bool:
-        section, _, key = name.partition("_")
-        about = RunConfig.model_fields.get(section)
-        return name in (*_ELSEWHERE, "loop_seed") or (
-            about is not None and key in getattr(about.annotation, "model_fields", {})
-        )
-
-    return {name: value for name, value in values.items() if replaces(name)}
-
-
-def _problems(
-    wanted: Wanted, compiled: Compiled, values: dict[str, Any], loaded: RunConfig | None, resolved: RunConfig | None
-) -> Iterator[Problem]:
+def _unfit(wanted: Wanted, compiled: Compiled, changes: dict[str, Any]) -> Iterator[Problem]:
+    """A pipeline without images, or one that cannot take the settings."""
     if PLACEHOLDER in compiled.images:
         yield no_images(str(wanted.pipeline or compiled.name))
-    yield from _misplaced(wanted)
-    known = ["config"] * bool(loaded) + ["workspace"] * bool(loaded and wanted.runs)
+    if changes and "overrides" not in compiled.inputs:
+        what = f"{compiled.name} has no parameter 'overrides', through which it would take settings"
+        yield Problem(f"--set {next(iter(changes))}", what, "Set it in the config file, or compile the pipeline again")
+    if len(overrides.write_json(changes).encode()) > LIMIT:
+        what = f"the settings are longer than the {LIMIT:,} bytes that a server accepts"
+        yield Problem("--set", what, "Set them in the config file")
+
+
+def _absent(wanted: Wanted, compiled: Compiled, given: list[str]) -> Iterator[Problem]:
+    known = [*given, *["config"] * bool(wanted.config), *["workspace"] * bool(wanted.config and wanted.runs)]
     config = "Give the config file"
-    given = f"Give --runs {supported('BUCKET/runs')} (or ATTRLOOP_RUNS)"
-    workspace = f"{config}, by which it is named" if wanted.runs else given
-    yield from missing([*values, *known], compiled, {"config": config, "workspace": workspace})
-    if loaded and resolved:
-        yield from _out_of_reach(loaded, values)
-        if "loop_iterations" in compiled.inputs and (iterations := resolved.loop.iterations) > compiled.room:
-            remedy = f"Compile it with --max-iterations {iterations}, or --set loop_iterations={compiled.room}"
-            yield Problem(
-                str(wanted.pipeline),
-                f"has room for {compiled.room} iterations, and the config wants {iterations}",
-                remedy,
-            )
+    where = f"Give --runs {supported('BUCKET/runs')} (or ATTRLOOP_RUNS)"
+    workspace = f"{config}, which names it" if wanted.runs else where
+    return missing(known, compiled, {"config": config, "workspace": workspace})
+
+
+def _cramped(wanted: Wanted, compiled: Compiled, iterations: int) -> Iterator[Problem]:
+    if compiled.name in _ITERATING and iterations > compiled.room:
+        yield Problem(
+            str(wanted.pipeline),
+            f"has room for {compiled.room} iterations, and the config wants {iterations}",
+            f"Compile it with --max-iterations {iterations}, or --set loop.iterations={compiled.room}",
+        )
 
 
 def _misplaced(wanted: Wanted) -> Iterator[Problem]:
-    """Every step runs in a pod of its own, and shares nothing with the others and with this machine but what lies in a bucket."""
+    """Every step runs in a pod of its own: what steps share must lie in a bucket."""
     for option, place in {
         "--runs": wanted.runs,
         **{f"--set {name}": wanted.settings.get(name, "") for name in ("config", "workspace")},
@@ -197,14 +215,15 @@ def _in_bucket(place: str, folder: bool) -> bool:
     return False
 
 
-def _out_of_reach(config: RunConfig, values: dict[str, Any]) -> Iterator[Problem]:
-    """A path in a config means a file of this machine, which the cluster's steps do not see; that of a model may be one of their image."""
-    for name, (section, key) in _ELSEWHERE.items():
-        where, path = (
-            (f"--set {name}", values[name])
-            if values.get(name)
-            else (f"{section}.{key}", getattr(getattr(config, section), key))
-        )
+def _out_of_reach(config: RunConfig, changes: dict[str, Any]) -> Iterator[Problem]:
+    """Files of this machine, which the cluster's steps cannot read; a model's folder may be one of their image."""
+    for name in ("data.catalogue_schema", "data.listings", "data.labels", "model.base"):
+        section, key = name.split(".")
+        path = getattr(getattr(config, section), key)
         if path and "://" not in path and (section == "data" or os.path.exists(path)):
-            remedy = f"Name what they can read (the URI of something in a bucket; for a model a hub id or a folder of their image), there or by --set {name}"
-            yield Problem(where, f"{path} is on this machine, where the steps cannot read it", remedy)
+            yield Problem(
+                f"--set {name}" if name in changes else name,
+                f"{path} is on this machine, where the steps cannot read it",
+                "Name what they can read (a bucket URI; for a model a hub id or a folder of their image), there or by "
+                f"--set {name}=...",
+            )

@@ -5,7 +5,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from attrloop.pipelines.local.runner import labels_of
 from attrloop.pipelines.submit.client import TIMEOUT, Kubeflow
 from attrloop.pipelines.submit.cron import six_fields
 from attrloop.pipelines.submit.deliver import (
@@ -16,7 +15,7 @@ from attrloop.pipelines.submit.deliver import (
     ensure_version,
 )
 from attrloop.pipelines.submit.submission import Submission, Wanted, plan
-from attrloop.pipelines.submit.wait import follow
+from attrloop.pipelines.submit.wait import follow, steps_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def submit(
         print(run.run_id, flush=True)
         if not wait:
             return 0
-        steps = frozenset(label.rpartition(" ")[2] for label in labels_of(submission.file).values())
+        steps = steps_of(submission.file)
         return follow(
             kubeflow, run.run_id, lambda: current_run(kubeflow, submission, experiment), steps, every, timeout, _note
         )

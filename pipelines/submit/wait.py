@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow
@@ -12,6 +15,22 @@ SUCCEEDED, FAILED, STOPPED, WAITING, LOST = 0, 1, 3, 4, 5
 """Exit codes: it succeeded; it failed; it was cancelled or skipped; it still runs when the time is up; it was lost sight of while it ran."""
 
 ENDS = {"SUCCEEDED": SUCCEEDED, "FAILED": FAILED, "CANCELED": STOPPED, "SKIPPED": STOPPED}
+
+
+_BOOKKEEPING = ("should-run", "keep", "latest-adapter", "share-out")  # takes no time, and tells people nothing
+
+
+def steps_of(pipeline: Path) -> frozenset[str]:
+    """The names of a compiled pipeline's steps, without those that only keep the loop's books."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    spec = next(yaml.load_all(pipeline.read_text(encoding="utf-8"), Loader=loader))
+    graphs = [spec["root"]["dag"], *(found["dag"] for found in spec["components"].values() if "dag" in found)]
+    return frozenset(
+        name
+        for graph in graphs
+        for name, task in graph["tasks"].items()
+        if "dag" not in spec["components"][task["componentRef"]["name"]] and not name.startswith(_BOOKKEEPING)
+    )
 
 
 def follow(

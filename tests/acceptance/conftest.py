@@ -1,5 +1,6 @@
 """The world that all acceptance tests share: a rendered catalogue, its annotator, and finished runs that grow out of one another."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFa
             arguments = {
                 "config": str(folder / "config.yaml"),
                 "workspace": str(workspace),
-                "loop_iterations": iterations,
+                "overrides": json.dumps({"loop.iterations": iterations}),
             }
             output = run_pipeline(compiled, arguments, workspace, Console(quiet=True))
             made[iterations, min_gain] = Done(workspace, LoopState.model_validate_json(output))

@@ -93,7 +93,7 @@ class Cluster:
         self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1
     ) -> Ran:
         """Runs the loop in the workspace `runs/<name>` of the bucket; see `run`."""
-        output, containers, killed = self.run("loop", config, name, kill or {}, loop_iterations=iterations)
+        output, containers, killed = self.run("loop", config, name, kill or {}, overrides=f'{{"loop.iterations": {iterations}}}')
         return Ran(LoopState.model_validate_json(output), containers, killed)
 
     def run(

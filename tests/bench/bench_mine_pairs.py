@@ -1,9 +1,9 @@
-"""Mining at 0.1, 1 and 10 million chains: wall time and peak memory, each size in a process of its own.
+"""Measures mining at 0.1, 1 and 10 million chains: wall time and peak memory, each size in a process of its own.
 
     python -m tests.bench.bench_mine_pairs                # 0.1 and 1 million
     python -m tests.bench.bench_mine_pairs 100000 10000000
 
-Peak memory is the process's, interpreter and libraries included. `base` is that of a process that mines 1,000 chains.
+Peak memory includes interpreter and libraries. `base` is the peak of a process that mines 1,000 chains.
 """
 
 import re
@@ -20,7 +20,7 @@ from tests.bench.chains import STAGE, workspace, world
 
 
 def measure(workspace_uri: str) -> None:
-    """Runs in the child: mines, then prints seconds and peak MiB as the last line."""
+    """Mines in the child process and prints seconds and peak MiB as the last line."""
     from attrloop.components.mine_pairs.mine import mine
 
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Synthetic workspaces with chains, for the tests and the benchmark of mining: skewed answers, known truth, no model."""
+"""Synthetic workspaces with chains, for tests and the benchmark of mining: skewed answers, known truth, no model."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ VIEWS = 4
 
 
 def workspace(root: Path, **mine: object) -> Workspace:
-    """A workspace whose config has these mining settings; the schema has every vertical, attribute and value of this module."""
+    """A workspace with these mining settings. Its schema has every vertical, attribute and value of this module."""
     root.mkdir(parents=True, exist_ok=True)
     attributes = "".join(f"      {name}: {{values: [{', '.join(VALUES)}]}}\n" for name in ATTRIBUTES)
     (root / "schema.yaml").write_text(
@@ -30,14 +30,19 @@ def workspace(root: Path, **mine: object) -> Workspace:
 
 
 def finish(ws: Workspace, shards: list[pl.DataFrame], labels: list[Label]) -> None:
-    """Stores chains and labels as finished stages."""
-    stage = Artifact(ws.store, f"{STAGE}/chains", {"chains": "synthetic"})
-    for k, shard in enumerate(shards):
-        shard.write_parquet(stage.folder / f"part-{k:05d}.parquet")
-    stage.finish("chains", {"chains": sum(map(len, shards))}, [f"part-{k:05d}.parquet" for k in range(len(shards))])
-    annotate = Artifact(ws.store, "annotate", {"labels": "synthetic"})
-    (annotate.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in labels))
-    annotate.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
+    """Stores chains and labels as finished artifacts."""
+    artifact = Artifact(ws.store, f"{STAGE}/chains", {"chains": "synthetic"})
+    names = [f"part-{k:05d}.parquet" for k in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        shard.write_parquet(artifact.folder / name)
+    artifact.finish("chains", {"chains": sum(map(len, shards))}, names)
+    _finish_labels(ws, labels)
+
+
+def _finish_labels(ws: Workspace, labels: list[Label]) -> None:
+    artifact = Artifact(ws.store, "annotate", {"labels": "synthetic"})
+    (artifact.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in labels))
+    artifact.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
 
 
 def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -57,9 +62,8 @@ def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFra
     skill = rng.choice([0.35, 0.6, 0.9, 1.0], size=(listings, len(ATTRIBUTES), VIEWS))  # some photographs mislead
     view = np.arange(chains) % VIEWS
     right = rng.random((listings, len(ATTRIBUTES), chains)) < skill[:, :, view]
-    wrong = rng.choice(
-        6, p=[0.45, 0.2, 0.15, 0.05, 0.05, 0.1], size=right.shape
-    )  # amber is over-predicted; 5 is off the list
+    # Amber is predicted too often; 5 is off the list.
+    wrong = rng.choice(6, p=[0.45, 0.2, 0.15, 0.05, 0.05, 0.1], size=right.shape)
     answer = np.where(right, truth[:, :, None], wrong).ravel()
     listing, attribute, number = (index.ravel() for index in np.indices(right.shape))
     listing = listing + first
@@ -94,9 +98,10 @@ def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFra
 def world(
     ws: Workspace, chains: int, seed: int = 0, shard_size: int = 200, labelled: int = 90
 ) -> dict[tuple[str, str], str]:
-    """Fills a workspace with about this many chains, eight per sample, and labels for the first listings (train, validation, test in turn).
+    """Fills a workspace with about this many chains, eight per sample, and labels for the first listings.
 
-    Labelled test listings have chains here, which a sampler would not draw, so that a test can see that mining leaves them alone.
+    The splits of the labels take turns. Test listings have chains here, though a sampler would not draw them, so that a
+    test can see that mining leaves them alone.
 
     Returns:
         The true value of every labelled (listing, attribute).
@@ -104,11 +109,11 @@ def world(
     per_sample = 8
     listings = chains // (per_sample * len(ATTRIBUTES))
     labels: list[Label] = []
-    stage = Artifact(ws.store, f"{STAGE}/chains", {"chains": f"synthetic {chains} {seed}"})
+    artifact = Artifact(ws.store, f"{STAGE}/chains", {"chains": f"synthetic {chains} {seed}"})
     names = []
     for k, first in enumerate(range(0, listings, shard_size)):
         frame, truth = shard(first, min(shard_size, listings - first), per_sample, seed)
-        frame.write_parquet(stage.folder / f"part-{k:05d}.parquet")
+        frame.write_parquet(artifact.folder / f"part-{k:05d}.parquet")
         names.append(f"part-{k:05d}.parquet")
         for row in range(first, min(first + len(truth), labelled)):
             split = ("train", "validation", "test")[row // len(VERTICALS) % 3]
@@ -122,8 +127,6 @@ def world(
                 )
                 for name, value in zip(ATTRIBUTES, truth[row - first], strict=True)
             ]
-    stage.finish("chains", {"chains": chains}, names)
-    annotate = Artifact(ws.store, "annotate", {"labels": "synthetic"})
-    (annotate.folder / "labels.jsonl").write_text("".join(label.model_dump_json() + "\n" for label in labels))
-    annotate.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
+    artifact.finish("chains", {"chains": chains}, names)
+    _finish_labels(ws, labels)
     return {(label.listing, label.attribute): label.value for label in labels}

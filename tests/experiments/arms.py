@@ -1,9 +1,10 @@
-"""The science: what each part of the method is worth, on the embedded world, from the same labels, adapter and first chains.
+"""Measures what each part of the method is worth, on the embedded world.
 
     python -m tests.experiments.arms --out DIR --seeds 0 1 2 --arms consensus self_training plain one_image true_labels
 
-Every arm starts from the seed's SFT adapter and (but for `one_image`) its first chains. Arms are compared on validation; `--test` reads
-the test split, once, when everything has been chosen. One JSON line per seed and arm goes to DIR/results.jsonl.
+All arms of a seed start from the same labels, the same SFT adapter and (except for `one_image`) the same first chains.
+They are compared on validation. `--test` reads the test split too: use it once, when everything has been chosen. Each
+seed and arm adds a JSON line to DIR/results.jsonl.
 """
 
 import argparse
@@ -56,7 +57,7 @@ _SHARED = (
 
 
 def with_changes(config: RunConfig, changes: dict[str, dict[str, Any]]) -> RunConfig:
-    """The config with some fields of some sections replaced (checked as a whole)."""
+    """The config with some fields of some sections replaced, checked as a whole."""
     raw = config.model_dump(mode="json")
     for section, values in changes.items():
         raw[section] = {**raw[section], **values}
@@ -64,7 +65,7 @@ def with_changes(config: RunConfig, changes: dict[str, dict[str, Any]]) -> RunCo
 
 
 def parse_changes(texts: list[str]) -> dict[str, dict[str, Any]]:
-    """`section.field=value` (value in JSON) as nested changes."""
+    """Nested changes from texts like `section.field=value`, with the value in JSON."""
     changes: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, value = text.split("=", 1)
@@ -76,7 +77,7 @@ def parse_changes(texts: list[str]) -> dict[str, dict[str, Any]]:
 def seed_run(
     out: Path, seed: int, sizes: Sizes, changes: dict[str, dict[str, Any]], test: bool
 ) -> tuple[Path, RunConfig]:
-    """Labels, SFT and the first chains of a seed, which its arms share."""
+    """What the arms of a seed have in common: labels, the SFT adapter and the first chains."""
     catalogue = out / f"catalogue-{seed}"
     write_catalogue(catalogue, seed, sizes)
     with serving(catalogue) as url:
@@ -93,7 +94,7 @@ def seed_run(
 
 
 def majority_voting(shared: Path, split: str) -> dict[str, float]:
-    """Macro accuracy of the SFT model's majority answer over sampled chains: of the first image, and of all images in turn."""
+    """Macro accuracy of the SFT model's majority answer, in per cent, over chains of the first and of each image."""
     ws = Workspace.open(str(shared))
     gold = {(label.listing, label.attribute): label.value for label in ws.labels(split)}
     listings = [ws.listings[name] for name in dict.fromkeys(listing for listing, _ in gold)]
@@ -116,12 +117,13 @@ def run_arm(
     shared: Path,
     config: RunConfig,
     name: str,
+    *,
     label: str,
     changes: dict[str, dict[str, Any]],
     iterations: int,
     test: bool,
 ) -> dict[str, Any]:
-    """One arm's iterations in a workspace of its own."""
+    """Runs the iterations of an arm in a workspace of its own, and returns its line of the results."""
     started = time.monotonic()
     workspace = shared.parent / f"{shared.name}-{label}"
     config = with_changes(with_changes(config, ARMS[name]), changes)
@@ -165,6 +167,7 @@ def add(results: Path, row: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -179,7 +182,11 @@ def main() -> None:
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--label", default="", help="added to the arms' names when changes are tried")
     parser.add_argument(
-        "--seed-change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of what the arms share"
+        "--seed-change",
+        nargs="*",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="changes of what the arms have in common",
     )
     parser.add_argument("--change", nargs="*", default=[], metavar="SECTION.FIELD=VALUE", help="changes of the arms")
     arguments = parser.parse_args()
@@ -201,7 +208,13 @@ def main() -> None:
         for name in arguments.arms:
             label = name + (f"-{arguments.label}" if arguments.label else "")
             result = run_arm(
-                shared, config, name, label, parse_changes(arguments.change), arguments.iterations, arguments.test
+                shared,
+                config,
+                name,
+                label=label,
+                changes=parse_changes(arguments.change),
+                iterations=arguments.iterations,
+                test=arguments.test,
             )
             add(results, result)
             print({key: value for key, value in result.items() if not key.endswith("_verticals")}, flush=True)

@@ -1,7 +1,11 @@
-"""Writes a run of the loop on real product photographs: `python -m tests.experiments.real_photographs SOURCE OUT`, then `attrloop run OUT/config.yaml`.
+"""Writes the config and data of a run on real product photographs.
 
-SOURCE is a folder with `schema.json` ({vertical: {attribute: [values]}}) and `train.jsonl`, `val.jsonl` rows of id, vertical, images and
-attributes. Few training listings keep their labels; validation gold comes from train.jsonl, test gold from val.jsonl. Only the images are used.
+    python -m tests.experiments.real_photographs SOURCE OUT
+    attrloop run OUT/config.yaml
+
+SOURCE is a folder with `schema.json` ({vertical: {attribute: [values]}}), and `train.jsonl` and `val.jsonl` with rows
+of id, vertical, images, title and attributes. Few training listings keep their labels. Validation labels come from
+train.jsonl, test labels from val.jsonl. The model sees only the images.
 """
 
 import json
@@ -20,7 +24,7 @@ LABELLED, VALIDATION, TEST, UNLABELLED = 25, 40, 60, 150  # listings of each ver
 
 
 def rows_of(path: Path, rng: random.Random) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each vertical, shuffled."""
+    """The rows of a file by vertical, shuffled."""
     verticals: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
@@ -31,10 +35,10 @@ def rows_of(path: Path, rng: random.Random) -> dict[str, list[dict[str, Any]]]:
 
 
 def write(source: Path, out: Path, seed: int = 0) -> dict[str, float]:
-    """Writes schema, listings, labels and config; the images stay where they are.
+    """Writes schema, listings, labels and config. The images stay where they are.
 
     Returns:
-        Per vertical, the accuracy on test of always answering each attribute's most frequent training label.
+        By vertical, the accuracy on test of always giving each attribute's most frequent training label, in [0, 1].
     """
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
@@ -94,5 +98,5 @@ def write(source: Path, out: Path, seed: int = 0) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    shares = write(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
-    print({"majority class on test": {**shares, "macro": sum(shares.values()) / len(shares)}})
+    majority = write(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
+    print({"majority class on test": {**majority, "macro": sum(majority.values()) / len(majority)}})

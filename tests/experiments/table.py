@@ -1,4 +1,4 @@
-"""The results of `arms` as Markdown tables: test macro accuracy by arm and seed, gains over SFT, verticals that gained.
+"""Shows the results of `arms` as a Markdown table: test macro accuracy by arm and seed, gain over SFT, verticals up.
 
 python -m tests.experiments.table DIR/results.jsonl
 """
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def spread(values: list[float]) -> str:
-    """Mean and sample standard deviation."""
+    """Mean and sample standard deviation, as text."""
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
@@ -33,12 +33,14 @@ def best(row: Row) -> str:
 
 
 def line(name: str, values: dict[int, float], gains: dict[int, float], seeds: list[int], up: str = "") -> str:
+    """A row of the table; values and gains are by seed."""
     cells = [f"{values[seed]:.1f}" if seed in values else "" for seed in seeds]
-    return f"| {name} | {' | '.join(cells)} | {spread(list(values.values()))} | {spread(list(gains.values())) if gains else ''} | {up} |"
+    gain = spread(list(gains.values())) if gains else ""
+    return f"| {name} | {' | '.join(cells)} | {spread(list(values.values()))} | {gain} | {up} |"
 
 
 def table(rows: list[Row]) -> list[str]:
-    """One line for base, SFT, the stages of every arm and the best stage of arms with several iterations."""
+    """The lines of the table: base, SFT, every stage of every arm, and the best stage of arms with several."""
     runs = [row for row in rows if row["arm"] != "majority_voting"]
     seeds = sorted({row["seed"] for row in rows})
     sft = {row["seed"]: row["test"]["sft"] for row in runs}
@@ -79,7 +81,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def verticals_up(rows: dict[int, Row], stage: dict[int, str]) -> str:
-    """How many verticals are above SFT, by seed."""
+    """How many verticals are better than after SFT, seed by seed."""
     counts = []
     for seed, row in sorted(rows.items()):
         after, before = row["test_verticals"][stage[seed]], row["test_verticals"]["sft"]

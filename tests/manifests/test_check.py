@@ -104,7 +104,7 @@ def test_a_setting_that_has_not_its_form_is_refused(check: Check, filled: Path, 
     settings = filled / "overlays/gke/settings.env"
     settings.write_text(re.sub(rf"(?m)^{key}=.*$", f"{key}={wrong}", settings.read_text()))
     code, said = check(filled / "overlays/gke")
-    assert code == 1 and f"{key}: {wrong!r} has not its form. Give " in said, said
+    assert code == 1 and f"{key}: {wrong!r} has the wrong form. Give " in said, said
 
 
 def test_every_setting_has_a_form() -> None:
@@ -116,9 +116,14 @@ def test_every_setting_has_a_form() -> None:
 BROKEN: list[tuple[str, str, str, str]] = [
     ("base/mlflow.yaml", "readinessProbe:", "readynessProbe:", "readynessProbe"),
     ("base/mlflow.yaml", "minAvailable: 1", "minAvailable: [1]", "minAvailable"),
-    ("base/limits.yaml", "kind: LimitRange", "kind: LimitRanges", "knows no LimitRanges"),
+    ("base/limits.yaml", "kind: LimitRange", "kind: LimitRanges", "has no kind LimitRanges"),
     ("base/network.yaml", "podSelector: {}", "podSelectors: {}", "podSelectors"),
-    ("components/kueue/queues.yaml", "v1beta2\nkind: LocalQueue", "v1alpha1\nkind: LocalQueue", "knows no LocalQueue"),
+    (
+        "components/kueue/queues.yaml",
+        "v1beta2\nkind: LocalQueue",
+        "v1alpha1\nkind: LocalQueue",
+        "has no kind LocalQueue",
+    ),
     ("components/kueue/queues.yaml", "nominalQuota: 8 }", "nominalQuotas: 8 }", "nominalQuotas"),
     (
         "components/kueue/queues.yaml",
@@ -165,7 +170,7 @@ def test_a_broken_copy_is_refused(check: Check, tmp_path: Path, file: str, right
 
 def test_a_kind_that_nobody_described_is_refused() -> None:
     (problem,) = schema_problems([{"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "a"}}])
-    assert "example.com/v1 knows no Gadget" in str(problem)
+    assert "example.com/v1 has no kind Gadget" in str(problem)
 
 
 def test_the_same_document_twice_is_refused(overlays: dict[str, list[Document]]) -> None:

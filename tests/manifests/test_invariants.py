@@ -90,8 +90,8 @@ BROKEN: list[tuple[Callable[..., Any], str, Break]] = [
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker:latest")),
     (digests, "has no digest", lambda d: container(d).update(image="registry.example/attrloop/worker@sha256:12ab")),
     (narrow_rights, "a wildcard", lambda d: the(d, "Role", "step")["rules"][1].update(verbs=["*"])),
-    (narrow_rights, "rights on secrets", lambda d: the(d, "Role", "step")["rules"][1].pop("resourceNames")),
-    (narrow_rights, "rights on secrets", lambda d: the(d, "Role", "step")["rules"][1]["verbs"].append("list")),
+    (narrow_rights, "rights on all secrets", lambda d: the(d, "Role", "step")["rules"][1].pop("resourceNames")),
+    (narrow_rights, "rights on all secrets", lambda d: the(d, "Role", "step")["rules"][1]["verbs"].append("list")),
     (
         narrow_rights,
         "not in the manifests",

@@ -1,8 +1,10 @@
-"""Trains the demo base's language model: a weak generalist that knows the words, the answer format, and a little of what it sees.
+"""Trains the language model of the demo's base: a weak generalist.
 
-It reads captions of a few clean photographs, which describe evidence in words that are no values ('upright bars'), and text-only lessons:
-which evidence means which value, and how a question with a closed list is answered from a description. What it names rightly on the
-catalogue's photographs is about three quarters of what its tower's features would allow: the gap that labels and unlabelled listings close.
+It learns from captions of a few clean photographs, which describe evidence in words that are not values ('upright
+bars'), and from text-only lessons: which evidence means which value, and how to answer a question with a closed list
+from a description. So it knows the words, the answer format, and a little of what it sees. On the catalogue's
+photographs it names about three quarters of what the features of its tower would allow. Labels and unlabelled listings
+close that gap.
 """
 
 import json
@@ -54,10 +56,11 @@ _SPECIALS = [
 ]
 _CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
+    "{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-Lesson = tuple[str, str]  # prompt text, target text
+Lesson = tuple[str, str]  # the prompt's text, the target's text
 
 
 def _ask(vertical: str, name: str, description: str, values: list[str]) -> str:
@@ -93,7 +96,7 @@ def definition(rng: random.Random) -> Lesson:
 
 
 def comprehension(rng: random.Random) -> Lesson:
-    """A question with a closed list, answered from a description in place of a photograph."""
+    """A question with a closed list, answered from a description instead of a photograph."""
     family = FAMILIES[rng.choice(list(FAMILIES))]
     values = rng.sample(family.values, rng.randint(3, min(6, len(family.values))))
     value = rng.choice(values)
@@ -106,7 +109,7 @@ def comprehension(rng: random.Random) -> Lesson:
 
 
 def copying(rng: random.Random) -> Lesson:
-    """The same about any words: the answer is the listed word that the description names."""
+    """The same with any words: the answer is the listed word that the description names."""
     words = list({fold(word): word for word in rng.sample(RETAIL_WORDS, 10)}.values())[: rng.randint(5, 9)]
     vertical, name, values = words[0], words[1], words[2:]
     value = rng.choice(values)
@@ -114,7 +117,10 @@ def copying(rng: random.Random) -> Lesson:
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in which every word of the world, of the prompts and of RETAIL_WORDS is a token or few; any text can be encoded."""
+    """Byte-level BPE, which can encode any text.
+
+    Every word of the world, of the prompts and of RETAIL_WORDS is one token or a few.
+    """
     rng = random.Random(seed)
     corpus = [
         text
@@ -140,7 +146,14 @@ def _product(rng: random.Random) -> tuple[str, dict[str, str]]:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, tower: Path) -> Vlm:
-    """An untrained model of the Qwen2.5-VL architecture around the trained tower, saved to `folder` and loaded as any hub model is."""
+    """A Qwen2.5-VL model with an untrained language model and the trained tower.
+
+    Args:
+        tokenizer: of the language model.
+        seed: of the weights.
+        folder: the model is saved here, and loaded like a hub model.
+        tower: file of the tower's weights.
+    """
     torch.manual_seed(seed)
     sizes = {"patch_size": VISION_CONFIG["patch_size"], "merge_size": 2, "temporal_patch_size": 2}
     pixels = {
@@ -155,24 +168,34 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, towe
         chat_template=_CHAT,
     )
     token = tokenizer.convert_tokens_to_ids
-    model = Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(
-            text_config={
-                "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4,
-                "num_key_value_heads": 2, "max_position_embeddings": 2048, "tie_word_embeddings": True, "bos_token_id": None,
-                "eos_token_id": token("<|im_end|>"), "pad_token_id": token("<|endoftext|>"),
-                "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
-            },
-            vision_config=VISION_CONFIG,
-            image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
-            vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"), tie_word_embeddings=True,
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": token("<|im_end|>"),
+        "pad_token_id": token("<|endoftext|>"),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+    }
+    tokens = {
+        f"{name}_token_id": token(f"<|{word}|>")
+        for name, word in (
+            ("image", "image_pad"),
+            ("video", "video_pad"),
+            ("vision_start", "vision_start"),
+            ("vision_end", "vision_end"),
         )
-    )  # fmt: skip
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=VISION_CONFIG, tie_word_embeddings=True, **tokens)
+    model = Qwen2_5_VLForConditionalGeneration(config)
     model.model.visual.load_state_dict(load_file(tower))
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
-        token("<|im_end|>"),
-        token("<|endoftext|>"),
-    )
+    model.generation_config.eos_token_id = token("<|im_end|>")
+    model.generation_config.pad_token_id = token("<|endoftext|>")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return Vlm.load(
@@ -185,7 +208,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path, towe
 def photographs(
     vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]
 ) -> list[tuple[ImageTokens, str, dict[str, str]]]:
-    """Rendered products with their encoded photographs."""
+    """Encoded photographs of random products, each with the product's vertical and values."""
     rng = np.random.default_rng(seed)
     products = [sample_product(rng) for _ in range(count)]
     images = np.stack([render(vertical, values, rng, rng.uniform(*difficulty)) for vertical, values in products])
@@ -198,8 +221,17 @@ def photographs(
     return [(token, vertical, values) for token, (vertical, values) in zip(tokens, products, strict=True)]
 
 
-def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], seed: int, log: Path) -> None:
-    """Trains the language model on captions of `captions` photographs and on the text-only lessons."""
+def train(vlm: Vlm, *, steps: int, captions: int, difficulty: tuple[float, float], seed: int, log: Path) -> None:
+    """Trains the language model on captions and on the text-only lessons.
+
+    Args:
+        vlm: with a trained tower, which stays as it is.
+        steps: of the optimiser.
+        captions: how many photographs have captions.
+        difficulty: range of these photographs.
+        seed: of photographs and lessons.
+        log: JSONL file that gets a line every 100 steps.
+    """
     rng = random.Random(seed)
     pool = photographs(vlm, captions, seed + 1, difficulty)
     parameters = [p for name, p in vlm.base.named_parameters() if "visual" not in name]
@@ -219,17 +251,17 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
 
     vlm.base.train()
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.02, 1 - step / steps)
-        parts = [
+        for settings in optimiser.param_groups:
+            settings["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.02, 1 - step / steps)
+        groups = [
             [seen() for _ in range(64)],
             [told(definition) for _ in range(16)],
             [told(comprehension) for _ in range(24)],
             [told(copying) for _ in range(8)],
         ]
         loss: Any = 0.0
-        for weight, part in zip((1.0, 0.5, 0.5, 0.5), parts, strict=True):
-            inputs = vlm.batch([row for row, _ in part], [target for _, target in part])
+        for weight, group in zip((1.0, 0.5, 0.5, 0.5), groups, strict=True):
+            inputs = vlm.batch([row for row, _ in group], [target for _, target in group])
             loss = loss - weight * completion_logprobs(vlm.base, inputs).sum() / inputs["completion_mask"].sum()
         optimiser.zero_grad()
         loss.backward()
@@ -244,7 +276,7 @@ def train(vlm: Vlm, steps: int, captions: int, difficulty: tuple[float, float], 
 
 
 def probe(vlm: Vlm, count: int, seed: int, difficulty: tuple[float, float]) -> float:
-    """Share of evidence named rightly when asked to look at an attribute of a photograph."""
+    """The fraction of evidence named rightly when asked to look at an attribute of a photograph."""
     rows, wanted = [], []
     for token, vertical, values in photographs(vlm, count, seed, difficulty):
         for family, value in values.items():

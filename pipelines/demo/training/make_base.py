@@ -1,6 +1,9 @@
-"""Makes the demo's base model again: `python -m attrloop.pipelines.demo.training.make_base WORK OUT` (about an hour on two cores).
+"""Makes the demo's base model again, in about an hour on two cores.
 
-WORK keeps what is finished (tower, checkpoints), so that a killed run goes on; OUT receives the model folder and the training log.
+    python -m attrloop.pipelines.demo.training.make_base WORK OUT
+
+WORK keeps what is finished (the tower, checkpoints), so that the same command goes on after a kill. OUT receives the
+model and the log of its training.
 """
 
 import json
@@ -18,16 +21,21 @@ CATALOGUE = (1.0, 1.0)
 
 
 def make_base(work: Path, out: Path) -> dict[str, float]:
-    """Trains tower and language model and writes the model folder.
+    """Trains the tower and the language model and writes the model.
+
+    Args:
+        work: folder for what is not finished.
+        out: folder for the model.
 
     Returns:
-        Share of evidence named rightly on clean photographs and on the catalogue's style (other products than the demo's).
+        Fraction of evidence named rightly on photographs of other products than the demo's: `clean` ones and ones as
+        hard as the `catalogue`'s.
     """
     tower = make_tower(work, seed=SEED)
     log = work / "language.jsonl"
     log.unlink(missing_ok=True)
     vlm = make_model(make_tokenizer(SEED), SEED, out, tower)
-    train(vlm, STEPS, CAPTIONS, CLEAN, SEED, log)
+    train(vlm, steps=STEPS, captions=CAPTIONS, difficulty=CLEAN, seed=SEED, log=log)
     named = {"clean": probe(vlm, 300, SEED + 5, CLEAN), "catalogue": probe(vlm, 600, SEED + 6, CATALOGUE)}
     vlm.base.save_pretrained(out)
     (out / "training.jsonl").write_text(

@@ -1,7 +1,8 @@
-"""Trains the demo base's vision tower: a small CNN learns to see, then a Qwen2.5-VL tower is distilled from it.
+"""Trains the vision tower of the demo's base: a small CNN learns to see, then a Qwen2.5-VL tower is distilled from it.
 
-A vision transformer of this size learns slowly from labels alone. The CNN reaches its ceiling in minutes; regressing the tower's 16
-merged tokens on the CNN's 4 x 4 feature map, beside the classification heads, brings the tower there too.
+A vision transformer of this size learns slowly from labels alone, while the CNN reaches its ceiling in minutes. The
+tower gets there too when its 16 merged tokens are regressed on the CNN's 4 x 4 feature map, besides learning to
+classify.
 """
 
 import json
@@ -21,14 +22,14 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from attrloop.pipelines.demo.renderer import IMAGE_SIZE, render
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS, sample_product
 
-Split = tuple[torch.Tensor, torch.Tensor]  # images and labels, see render_set
+Split = tuple[torch.Tensor, torch.Tensor]  # images and labels (see `render_set`)
 WIDTH = 128  # of a visual token: the CNN's channels, the merger's output, the language model's hidden size
 GRID = 4  # visual tokens per side
 VISION_CONFIG = dict(
-    depth=4, hidden_size=96, intermediate_size=256, num_heads=4, patch_size=8, spatial_merge_size=2, temporal_patch_size=2,
-    window_size=64, fullatt_block_indexes=[0, 1, 2, 3], out_hidden_size=WIDTH, in_channels=3,
+    depth=4, hidden_size=96, intermediate_size=256, num_heads=4, patch_size=8, spatial_merge_size=2,
+    temporal_patch_size=2, window_size=64, fullatt_block_indexes=[0, 1, 2, 3], out_hidden_size=WIDTH, in_channels=3,
 )  # fmt: skip
-_BROAD = (0.0, 1.2)  # difficulties the tower learns from: they include the catalogue's, without being centred on it
+_BROAD = (0.0, 1.2)  # difficulties that the tower learns from: the catalogue's is one of them, but not the centre
 
 
 def _render_many(task: tuple[int, int, tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -47,20 +48,25 @@ def _render_many(task: tuple[int, int, tuple[float, float]]) -> tuple[np.ndarray
 
 
 def render_set(count: int, seed: int, difficulty: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Renders `count` labelled photographs: uint8 [count, 3, size, size] and labels [count, families + 1] (-100: not an attribute here)."""
+    """Renders labelled photographs of random products.
+
+    Returns:
+        Images, uint8 of shape [count, 3, size, size], and labels of shape [count, families + 1]: the index of each
+        family's value (-100 for a family that the product lacks), then that of the vertical.
+    """
     with ProcessPoolExecutor(2) as pool:
-        parts = list(pool.map(_render_many, [(count // 20, seed * 1000 + k, difficulty) for k in range(20)]))
-    images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        chunks = list(pool.map(_render_many, [(count // 20, seed * 1000 + k, difficulty) for k in range(20)]))
+    images, labels = (np.concatenate(column) for column in zip(*chunks, strict=True))
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 to [-1, 1], as the shipped image processor does (mean 0.5, deviation 0.5)."""
+    """Maps uint8 to [-1, 1], like the shipped image processor (mean 0.5, deviation 0.5)."""
     return images.float().div_(127.5).sub_(1)
 
 
 class Heads(nn.Module):
-    """Linear classifiers of every family and the vertical on the flattened tokens [batch, 16, WIDTH]."""
+    """Linear classifiers of every family and of the vertical, on the flattened tokens [batch, 16, WIDTH]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,11 +74,12 @@ class Heads(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(WIDTH * GRID * GRID, size) for size in sizes)
 
     def forward(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Logits [batch, values] of each classifier."""
         return [head(tokens.flatten(1)) for head in self.heads]
 
 
 class Teacher(nn.Module):
-    """A CNN whose last feature map is read as 16 tokens of WIDTH."""
+    """The CNN. Its last feature map is read as 16 tokens of WIDTH."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,11 +97,12 @@ class Teacher(nn.Module):
         self.heads = Heads()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens [batch, 16, WIDTH] of normalised images [batch, 3, 64, 64]."""
         return self.layers(images).flatten(2).transpose(1, 2)
 
 
 class Student(nn.Module):
-    """The Qwen2.5-VL tower run on images of one size: batched blocks in place of its loop over images (equal: see `parity`)."""
+    """The Qwen2.5-VL tower, run on a batch of images of one size instead of one image at a time (see `parity`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +118,7 @@ class Student(nn.Module):
         self.register_buffer("angle", torch.cat([angle, angle], -1), persistent=False)
 
     def patches(self, images: torch.Tensor) -> torch.Tensor:
-        """[batch, 3, 64, 64] to [batch, 64, 3 * 2 * 8 * 8], in the order in which the processor lays patches out."""
+        """Cuts images [batch, 3, 64, 64] into patches [batch, 64, 3 * 2 * 8 * 8], in the processor's order."""
         batch, patch = len(images), IMAGE_SIZE // self.side
         grid = (
             images.view(batch, 3, GRID, 2, patch, GRID, 2, patch)
@@ -120,6 +128,7 @@ class Student(nn.Module):
         return grid.expand(-1, -1, -1, 2, -1).reshape(batch, self.side**2, -1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Tokens [batch, 16, WIDTH] of normalised images [batch, 3, 64, 64]."""
         batch, half = len(images), self.angle.shape[-1] // 2
         cos, sin = self.angle.cos(), self.angle.sin()
 
@@ -140,7 +149,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def parity(self) -> float:
-        """Largest difference between this forward and the tower's own, on random images."""
+        """The largest difference between this forward pass and the tower's own, on random images."""
         images = torch.randn(3, 3, IMAGE_SIZE, IMAGE_SIZE)
         own = self.tower(
             self.patches(images).flatten(0, 1), grid_thw=torch.tensor([[1, self.side, self.side]] * 3)
@@ -151,7 +160,7 @@ class Student(nn.Module):
 
 @torch.no_grad()
 def accuracy(net: Teacher | Student, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Accuracy of the heads per family and for the vertical."""
+    """Accuracy of the heads, in [0, 1], by family and for the vertical."""
     net.eval()
     outputs = [net.heads(net(normalise(part))) for part in images.split(500)]
     net.train()
@@ -180,11 +189,22 @@ def train(
     steps: int,
     rate: float,
     data: Split,
+    *,
     probe: dict[str, Split],
     log: Path,
     teacher: Teacher | None = None,
 ) -> None:
-    """Trains on the labels and, with a teacher, on its normalised tokens. Appends a line per 500 steps to `log`, and goes on from the last."""
+    """Trains on labels and, with a teacher, on its normalised tokens.
+
+    Args:
+        net: to be trained.
+        steps: of the optimiser.
+        rate: the highest learning rate.
+        data: to train on.
+        probe: sets to measure accuracy on.
+        log: JSONL file that gets a line every 500 steps. Training goes on from the last of them.
+        teacher: trained before; None to learn from labels alone.
+    """
     images, labels = data
     saved = log.with_name(f"{type(net).__name__.lower()}.safetensors")
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -199,7 +219,7 @@ def train(
         inputs = _jitter(images[rows])
         with torch.autocast(
             "cpu", torch.bfloat16, enabled=isinstance(net, Teacher)
-        ):  # the narrow tower is slower in bf16
+        ):  # bf16 slows the narrow tower down
             tokens = forward(inputs).float()
         loss = sum(
             (0.3 if column == len(FAMILIES) else 1.0) * F.cross_entropy(logits, labels[rows, column], ignore_index=-100)
@@ -229,7 +249,18 @@ def train(
 def make_tower(
     work: Path, renders: int = 120_000, teacher_steps: int = 4_000, student_steps: int = 7_000, seed: int = 0
 ) -> Path:
-    """Makes `tower.safetensors` in `work` (with `teacher.safetensors` and `tower.jsonl` beside it); what is there is kept."""
+    """Makes `tower.safetensors` in `work`, with `teacher.safetensors` and `tower.jsonl` beside it, unless it is there.
+
+    Args:
+        work: a folder.
+        renders: photographs to train on.
+        teacher_steps: of the optimiser, for the CNN.
+        student_steps: of the optimiser, for the tower.
+        seed: decides everything.
+
+    Returns:
+        The file.
+    """
     work.mkdir(parents=True, exist_ok=True)
     log, target = work / "tower.jsonl", work / "tower.safetensors"
     if target.exists():
@@ -238,9 +269,10 @@ def make_tower(
     data = render_set(renders, seed + 1, _BROAD)
     probe = {"clean": render_set(2000, seed + 2, (0, 0.5)), "catalogue": render_set(2000, seed + 3, (1, 1))}
     teacher = Teacher().to(memory_format=torch.channels_last)
-    train(teacher, teacher_steps, 2e-3, data, probe, log)
+    train(teacher, teacher_steps, 2e-3, data, probe=probe, log=log)
     teacher.eval()
-    with torch.no_grad():  # tokens of unit deviation per channel, folded into the last batch norm so that the student regresses normalised ones
+    # The last batch norm takes over the scaling to tokens of unit deviation per channel, for the student to regress on.
+    with torch.no_grad():
         sample = torch.cat([teacher(normalise(part)) for part in data[0][:4000].split(500)])
         mean, deviation = sample.mean((0, 1)), sample.std((0, 1))
         last = teacher.layers[-1][1]
@@ -248,7 +280,7 @@ def make_tower(
         last.bias.sub_(mean).div_(deviation)
     student = Student()
     print("parity with the tower's own forward", student.parity(), flush=True)
-    train(student, student_steps, 1.5e-3, data, probe, log, teacher)
+    train(student, student_steps, 1.5e-3, data, probe=probe, log=log, teacher=teacher)
     student.eval()
     print("parity with the tower's own forward", student.parity(), flush=True)
     save_file(student.tower.state_dict(), target)

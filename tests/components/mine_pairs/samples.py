@@ -12,7 +12,10 @@ EASY = {"min_votes": 2, "balance": 0, "calibrate": False}
 
 
 def sample(listing: str, answers: str, attribute: str = "shade", vertical: str = "mug") -> list[Chain]:
-    """Chains from a word like 'aab- c?': a letter is a value's initial, '-' is off the list, '?' is not_visible, a blank begins a view."""
+    """Chains from words like 'aab- c?', one word a view.
+
+    A letter is a value's initial, '-' is off the list, and '?' is not_visible.
+    """
     names = {"a": "amber", "b": "beige", "c": "coral", "d": "denim", "?": "not_visible"}
     rows = []
     for view, word in enumerate(answers.split()):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from attrloop.components.catalogue.records import Chain, Pair, polars_schema, to_frame
 from attrloop.components.errors import InputError
 from attrloop.components.mine_pairs.mine import mine
+from attrloop.components.mine_pairs.rules import ARMS
+from attrloop.components.run.config import MineConfig
 from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace
 from tests.components.mine_pairs.samples import EASY, Mined, label, sample
@@ -52,7 +55,7 @@ def test_ties_are_dropped(mined: Mined) -> None:
     assert pairs.is_empty() and report["samples"] == {"tie": 1}
 
 
-def test_the_threshold_holds_for_shares_without_an_exact_binary_form(mined: Mined) -> None:
+def test_the_threshold_holds_for_fractions_without_an_exact_binary_form(mined: Mined) -> None:
     _, report = mined([sample("x", "aaaaaaabbb"), sample("y", "aaaaaabbbb")], consensus=0.7)
     assert report["samples"] == {"below threshold": 1, "contrast": 1}
 
@@ -214,6 +217,10 @@ def test_agreement_is_calibrated_on_validation_labels_alone(mined: Mined) -> Non
     }
     assert bins == {0.7: (3, 2, 0.5), 0.9: (1, 0, None)}
     assert report["consensus_precision"]["train"] == {"labelled": 1, "right": 0, "accuracy": 0.0}
+
+
+def test_every_arm_that_the_config_allows_has_its_rules() -> None:
+    assert set(ARMS) == set(get_args(MineConfig.model_fields["arm"].annotation))
 
 
 def test_plain_arm_has_the_threshold_and_nothing_else(mined: Mined) -> None:

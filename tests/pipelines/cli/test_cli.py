@@ -80,7 +80,7 @@ def test_compile_explains_what_it_cannot_write(tmp_path: Path, output: str, said
     assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
 
 
-TWICE = ["submit", "--set", "loop_seed=1", "--set", "loop_seed=2"]
+TWICE = ["submit", "--set", "seed=1", "--set", "seed=2"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,9 @@ TWICE = ["submit", "--set", "loop_seed=1", "--set", "loop_seed=2"]
         ["unknown"],
         ["submit", "--set", "=1"],
         TWICE,
+        ["run", "c.yaml", "--seed", "1", "--set", "seed=2"],
+        ["predict", "c.yaml", "--set", "seed"],
+        ["doctor", "--set", "seed=1"],
     ],
     ids=" ".join,
 )

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from attrloop.components.preflight.prepare import resolve
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.compile import compile_to
-from attrloop.pipelines.local.runner import labels_of
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
 ETCD_LIMIT = 1_500_000  # bytes of one request
@@ -77,29 +75,17 @@ def test_every_parameter_and_artifact_is_described(tmp_path: Path) -> None:
     assert bare == []
 
 
-def test_parameters_override_what_preflight_can_override(tmp_path: Path) -> None:
-    """A pipeline parameter that preflight does not take would be silently without effect."""
+def test_every_parameter_that_is_no_resource_reaches_preflight(tmp_path: Path) -> None:
+    """A pipeline parameter that preflight does not get would be silently without effect."""
     spec = compiled(tmp_path / "loop.yaml")
     offered = {
         name
         for name in spec["root"]["inputDefinitions"]["parameters"]
         if not name.startswith(("cpu_", "gpu_", "secret_"))
     }
-    taken = spec["components"]["comp-preflight"]["inputDefinitions"]["parameters"]
-    handed = {
-        name: entry
-        for name, entry in spec["root"]["dag"]["tasks"]["preflight"]["inputs"]["parameters"].items()
-        if name in taken
-    }
-    assert offered == set(handed)
-    assert all(entry == {"componentInputParameter": name} for name, entry in handed.items())
-    (tmp_path / "run.yaml").write_text("data: {catalogue_schema: s.yaml, listings: l.jsonl}\nmodel: {base: b}\n")
-    for name in offered - {"config", "workspace"}:
-        value: str | int = (
-            "7" if spec["root"]["inputDefinitions"]["parameters"][name]["parameterType"] == "STRING" else 4
-        )
-        changed = resolve(tmp_path / "run.yaml", **{name: value}).model_dump(mode="json")
-        assert changed != resolve(tmp_path / "run.yaml").model_dump(mode="json"), name
+    given = spec["root"]["dag"]["tasks"]["preflight"]["inputs"]["parameters"]
+    assert offered == {"config", "workspace", "overrides"}
+    assert {name: given[name] for name in offered} == {name: {"componentInputParameter": name} for name in offered}
 
 
 @pytest.mark.parametrize("sampler", ["s", "", None])
@@ -120,15 +106,3 @@ def test_the_images_come_from_the_environment(tmp_path: Path, sampler: str | Non
     samples = {name: image for name, image in used.items() if name.startswith("sample-chains")}
     assert set(trains.values()) == {"t"} and set(samples.values()) == {sampler or "t"}
     assert {image for name, image in used.items() if name not in trains | samples} == {"w"}
-
-
-def test_people_read_the_stage_with_every_step(tmp_path: Path) -> None:
-    compile_to(tmp_path / "loop.yaml")
-    labels = labels_of(tmp_path / "loop.yaml")
-    assert (
-        labels["dpo-2"] == "iteration-2 dpo"
-        and labels["evaluate"] == "sft evaluate"
-        and labels["evaluate-4"] == "iteration-3 evaluate"
-    )
-    assert labels["sample-chains-2"] == "iteration-2 sample-chains"
-    assert not any(quiet in name for name in labels for quiet in ("should-run", "keep", "latest-adapter", "share-out"))

@@ -1,5 +1,6 @@
 """What is checked before anything is sent."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.preflight.prepare import resolve, run_name
+from attrloop.components.run.config import load_config
 from attrloop.pipelines.definitions.compile import Name, compile_to
 from attrloop.pipelines.submit.parameters import Compiled, parse, read_compiled
 from attrloop.pipelines.submit.submission import Wanted, plan
@@ -26,8 +27,9 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_sent(server: Server, w
         wanted,
         settings={
             "iterations": "2",
+            "data_listings": "gs://b/l.jsonl",
             "loop-seed": "1",
-            "sample_chains": "many",
+            "sample.chains": "many",
             "gpu_type": "x" * 10_001,
             "zzz": "1",
             "cpu_cores": "",
@@ -36,14 +38,15 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_sent(server: Server, w
     with pytest.raises(InputError) as caught:
         submit(faulty, server.destination())
     said = str(caught.value)
-    assert "6 problems" in said and "--set cpu_cores: the value is empty" in said
-    assert "--set iterations: attribute-loop has no such parameter. Did you mean loop_iterations" in said
+    assert "7 problems" in said and "--set cpu_cores: the value is empty" in said
+    assert "--set iterations: attribute-loop has no such parameter. Did you mean loop.iterations?" in said
     assert (
-        "Did you mean loop_seed" in said
-        and "--set zzz: attribute-loop has no such parameter. It has: annotate_max_cost, " in said
+        "Did you mean seed?" in said
+        and "Did you mean data.listings?" in said
+        and "--set zzz: attribute-loop has no such parameter. It has config, cpu_cores, " in said
     )
     assert (
-        "--set sample_chains: 'many' is not a whole number" in said
+        "--set sample.chains: Input should be a valid integer" in said
         and "--set gpu_type: longer than the 10,000 bytes" in said
     )
     assert server.sent() == []
@@ -54,7 +57,7 @@ def test_what_has_no_default_must_be_given(wanted: Wanted, loop: Path, tmp_path:
     for given, remedies in (
         (Wanted(pipeline=loop), {"config": file, "workspace": runs}),
         (replace(wanted, runs=""), {"workspace": runs}),
-        (replace(wanted, config=""), {"config": file, "workspace": f"{file}, by which it is named"}),
+        (replace(wanted, config=""), {"config": file, "workspace": f"{file}, which names it"}),
     ):
         assert {problem.where: problem.remedy for problem in problems(given, tmp_path)} == remedies
     settings = {"config": "gs://bucket/config.yaml", "workspace": "gs://bucket/run"}
@@ -64,7 +67,9 @@ def test_what_has_no_default_must_be_given(wanted: Wanted, loop: Path, tmp_path:
 @pytest.mark.parametrize("runs", ["bucket/runs", "/mnt/runs", "ftp://bucket/runs", "gs://", "gs:///runs"])
 def test_only_a_bucket_holds_runs(server: Server, wanted: Wanted, runs: str) -> None:
     faulty = replace(wanted, runs=runs)
-    with pytest.raises(InputError, match=f"1 problem found:\n  - --runs {runs}: .*Give gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"):
+    with pytest.raises(
+        InputError, match=f"1 problem found:\n  - --runs {runs}: .*Give gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
+    ):
         submit(faulty, server.destination())
     with pytest.raises(InputError, match="1 problem found"):
         schedule(faulty, server.destination(), "@daily")
@@ -96,7 +101,7 @@ def test_a_pipeline_without_images_is_refused(server: Server, wanted: Wanted, tm
 
 
 def test_a_pipeline_with_too_little_room_is_refused(wanted: Wanted, tmp_path: Path) -> None:
-    (problem,) = problems(replace(wanted, settings={"loop_iterations": "2"}), tmp_path)
+    (problem,) = problems(replace(wanted, settings={"loop.iterations": "2"}), tmp_path)
     assert (
         problem.what == "has room for 1 iterations, and the config wants 2" and "--max-iterations 2" in problem.remedy
     )
@@ -153,15 +158,15 @@ def test_only_compiled_pipelines_are_taken(tmp_path: Path, content: str) -> None
 
 
 def test_a_setting_is_checked_as_the_config_is(wanted: Wanted, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"loop\.iterations.*less than or equal to 5"):
-        plan(replace(wanted, settings={"loop_iterations": "9"}), tmp_path)
+    with pytest.raises(InputError, match=r"--set loop\.iterations: .*less than or equal to 5"):
+        plan(replace(wanted, settings={"loop.iterations": "9"}), tmp_path)
 
 
 def test_the_loop_is_compiled_with_room_for_the_iterations_wanted(server: Server, wanted: Wanted) -> None:
     images = {"ATTRLOOP_WORKER_IMAGE": IMAGE, "ATTRLOOP_TRAINER_IMAGE": IMAGE}
     for asked, room in (("1", 3), ("5", 5)):
         submitter = server.attrloop(
-            "submit", wanted.config, "--runs", wanted.runs, "--set", f"loop_iterations={asked}", **images
+            "submit", wanted.config, "--runs", wanted.runs, "--set", f"loop.iterations={asked}", **images
         )
         assert submitter.wait(60) == 0
         spec = server.rows("pipeline_versions")[-1]["pipeline_spec"]["pipeline_spec"]
@@ -173,12 +178,10 @@ def test_files_of_this_machine_are_refused(wanted: Wanted, config: Path, tmp_pat
         "name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel: {base: some/model}\nloop: {iterations: 1}\n"
     )
     assert [problem.where for problem in problems(wanted, tmp_path)] == ["data.catalogue_schema", "data.listings"]
-    there = {"data_schema": "gs://bucket/schema.yaml", "data_listings": "gs://bucket/listings.jsonl"}
-    assert (
-        plan(replace(wanted, settings=there, data="2024-05"), tmp_path).arguments["data_schema"]
-        == "gs://bucket/schema.yaml"
-    )
-    for name, path in (("data_labels", "labels.jsonl"), ("model_base", str(tmp_path))):
+    there = {"data.catalogue_schema": "gs://bucket/schema.yaml", "data.listings": "gs://bucket/listings.jsonl"}
+    sent = plan(replace(wanted, settings=there, data="2024-05"), tmp_path).arguments
+    assert json.loads(sent["overrides"]) == there
+    for name, path in (("data.labels", "labels.jsonl"), ("model.base", str(tmp_path))):
         assert [
             problem.where
             for problem in problems(replace(wanted, settings={**there, name: path}, data="2024-05"), tmp_path)
@@ -202,7 +205,7 @@ def test_each_pipeline_and_adapter_has_a_workspace_of_its_own(wanted: Wanted, tm
         file = with_images(tmp_path / f"{pipeline}.yaml", pipeline)
         return plan(replace(wanted, pipeline=file, settings=settings), tmp_path).arguments["workspace"]
 
-    assert workspace("loop").endswith(f"/runs/{run_name(resolve(wanted.config))}"), "as attrloop run calls it"
+    assert workspace("loop").endswith(f"/runs/{load_config(wanted.config).run_name}"), "as attrloop run calls it"
     assert (
         len(
             {
@@ -240,4 +243,4 @@ def test_what_only_places_a_run_does_not_change_its_workspace(wanted: Wanted, tm
     def workspace(**settings: str) -> str:
         return plan(replace(wanted, settings=settings), tmp_path).arguments["workspace"]
 
-    assert workspace(gpu_type="amd.com/gpu") == workspace() != workspace(loop_seed="1")
+    assert workspace(gpu_type="amd.com/gpu") == workspace() != workspace(seed="1")

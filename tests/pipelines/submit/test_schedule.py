@@ -15,14 +15,14 @@ from tests.pipelines.submit.conftest import Server, options
 def test_the_official_client_reads_what_was_made(
     server: Server, wanted: Wanted, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schedule(replace(wanted, settings={"loop_iterations": "1"}), server.destination(run_as="trainer"), "0 6 * * 1")
+    schedule(replace(wanted, settings={"loop.iterations": "1"}), server.destination(run_as="trainer"), "0 6 * * 1")
     made = server.official().get_recurring_run(capsys.readouterr().out.splitlines()[-1])
     assert made.display_name == "mugs" and made.status == "ENABLED" and made.service_account == "trainer"
     assert made.trigger.cron_schedule.cron == "0 0 6 * * 1" and made.max_concurrency == "1" and made.no_catchup
     version = server.official().get_pipeline_version(
         made.pipeline_version_reference.pipeline_id, made.pipeline_version_reference.pipeline_version_id
     )
-    assert version.display_name.startswith("abc123-") and made.runtime_config.parameters["loop_iterations"] == 1
+    assert version.display_name.startswith("abc123-") and made.runtime_config.parameters["overrides"] == '{"loop.iterations": 1}'
 
 
 def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wanted: Wanted, bucket: str) -> None:
@@ -40,7 +40,7 @@ def test_another_content_replaces_the_schedule(
     schedule(wanted, server.destination(), "0 6 * * 1", "weekly")
     (before,) = server.rows("recurring_runs")
     kinds: dict[str, dict[str, Any]] = {
-        "settings": {"settings": {"loop_seed": "2"}},
+        "settings": {"settings": {"seed": "2"}},
         "revision": {"revision": "def456"},
     }
     cron, run_as = ("0 7 * * 1" if change == "cron" else "0 6 * * 1"), ("other" if change == "run_as" else "")

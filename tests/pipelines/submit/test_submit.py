@@ -1,5 +1,6 @@
 """One submission, one run, whatever the network does."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from attrloop.components.errors import AttrloopError
-from attrloop.components.preflight.prepare import resolve
+from attrloop.components.run.config import load_config
 from attrloop.components.storage.store import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import submit
@@ -45,7 +46,7 @@ def test_the_official_client_reads_what_was_made(
 ) -> None:
     assert (
         submit(
-            replace(wanted, settings={"loop_iterations": "1", "annotate_max_cost": "2.5"}),
+            replace(wanted, settings={"loop.iterations": "1", "annotate.max_cost": "2.5", "cpu_cores": "3"}),
             server.destination(run_as="trainer"),
         )
         == 0
@@ -55,8 +56,9 @@ def test_the_official_client_reads_what_was_made(
     run = official.get_run(run_id)
     assert run.display_name.startswith("mugs-") and run.service_account == "trainer" and run.state == "PENDING"
     arguments = run.runtime_config.parameters
-    assert arguments["loop_iterations"] == 1 and arguments["annotate_max_cost"] == 2.5
-    assert resolve(arguments["config"]) == resolve(wanted.config), "the config lies where the run looks for it"
+    assert json.loads(arguments["overrides"]) == {"loop.iterations": 1, "annotate.max_cost": 2.5}
+    assert arguments["cpu_cores"] == "3"
+    assert load_config(arguments["config"]) == load_config(wanted.config), "the config lies where the run looks for it"
     assert arguments["config"].startswith(arguments["workspace"] + "/")
     assert official.get_experiment(experiment_name="attrloop").experiment_id == run.experiment_id
     reference = run.pipeline_version_reference
@@ -77,7 +79,7 @@ def test_a_config_in_a_bucket(server: Server, wanted: Wanted, config: Path, buck
         submit(replace(wanted, config=f"{bucket}/shop/config.yaml"), server.destination())
     (run,) = server.rows("runs")
     sent = run["runtime_config"]["parameters"]["config"]
-    assert sent.startswith(f"{bucket}/runs/mugs-") and resolve(sent).data.listings == f"{bucket}/shop/listings.jsonl"
+    assert sent.startswith(f"{bucket}/runs/mugs-") and load_config(sent).data.listings == f"{bucket}/shop/listings.jsonl"
 
 
 def test_new_content_of_the_same_files_is_another_run(server: Server, wanted: Wanted, bucket: str) -> None:
@@ -103,7 +105,7 @@ def test_new_data_code_or_arguments_are_another_run_of_the_same_pipeline(server:
         {},
         {"data": "day-2"},
         {"revision": "def456"},
-        {"settings": {"loop_seed": "3"}},
+        {"settings": {"seed": "3"}},
         {"key": "by-hand"},
     ):
         submit(replace(wanted, **changes), server.destination(), wait=True, every=0.1)
@@ -122,7 +124,7 @@ def test_a_workspace_is_one_runs_alone(server: Server, wanted: Wanted) -> None:
         match=rf"run {first['run_id']} \({first['display_name']}\) is at work in gs://.*Wait for its end or stop it",
     ):
         submit(replace(wanted, data="day-2"), server.destination(experiment="elsewhere"))
-    assert submit(replace(wanted, settings={"loop_seed": "3"}), server.destination()) == 0, "that is another workspace"
+    assert submit(replace(wanted, settings={"seed": "3"}), server.destination()) == 0, "that is another workspace"
     assert submit(wanted, server.destination(), wait=True, every=0.1) == 0, "its own run is joined"
     assert submit(replace(wanted, data="day-2"), server.destination()) == 0, "its turn has come"
 

@@ -1,11 +1,14 @@
 """`attrloop submit --wait`, as a script sees it: what it prints, and its exit code."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attrloop.pipelines.definitions.compile import compile_to
 from attrloop.pipelines.submit.submission import Wanted
+from attrloop.pipelines.submit.wait import steps_of
 from tests.pipelines.submit.backend import GOOD
 from tests.pipelines.submit.conftest import Server, options
 
@@ -91,6 +94,12 @@ def test_what_cannot_be_started_ends_with_1_and_a_message(server: Server, wanted
 
 
 def test_a_setting_without_a_value_is_wrong_usage(server: Server, wanted: Wanted) -> None:
-    done = server.attrloop("submit", *options(wanted), "--set", "loop_seed")
+    done = server.attrloop("submit", *options(wanted), "--set", "seed")
     _, err = done.communicate(timeout=60)
     assert done.returncode == 2 and "is not NAME=VALUE" in err
+
+
+def test_the_steps_that_people_follow_are_named_without_the_bookkeeping(tmp_path: Path) -> None:
+    compile_to(tmp_path / "loop.yaml")
+    loop = {"preflight", "annotate", "sft", "evaluate", "sample-chains", "mine-pairs", "dpo", "evaluate-test"}
+    assert steps_of(tmp_path / "loop.yaml") == loop | {"register-adapter", "promote", "report"}
