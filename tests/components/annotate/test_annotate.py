@@ -14,15 +14,8 @@ import pytest
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.errors import InputError
 from attrloop.components.run.workspace import Workspace
+from tests.components.annotate.shop import labels_of, report_of
 from tests.emulator import upload
-
-
-def labels_of(uri: str) -> list[dict]:
-    return [json.loads(line) for line in Path(uri, "annotate/labels.jsonl").read_text().splitlines()]
-
-
-def report_of(uri: str) -> dict:
-    return json.loads(Path(uri, "annotate/report.json").read_text())
 
 
 def replies(uri: str) -> list[Path]:

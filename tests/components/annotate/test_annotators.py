@@ -1,7 +1,6 @@
 """Another annotator than the OpenAI endpoint: a class and a name are all it takes."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from attrloop.components.annotate.request import Request
 from attrloop.components.errors import InputError
 from attrloop.components.preflight.check import examine
 from attrloop.components.run.config import AnnotateConfig
+from tests.components.annotate.shop import labels_of, report_of
 
 TABLE = {"mug": {"main pattern": "stripy", "colours": ["green", "red"]}, "lamp": {"shape": "square"}}
 
@@ -49,10 +49,6 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANNOTATOR_KEY")
 
 
-def labels_of(uri: str) -> list[dict]:
-    return [json.loads(line) for line in Path(uri, "annotate/labels.jsonl").read_text().splitlines()]
-
-
 def test_an_annotator_with_a_name_labels_from_end_to_end(shop, endpoint):
     uri = shop.workspace(provider="table", concurrency=1)
     annotate(uri)
@@ -64,7 +60,7 @@ def test_an_annotator_with_a_name_labels_from_end_to_end(shop, endpoint):
     assert all(
         label["rationale"] == "The table says so." and label["cost"] in (0.125, 0.25) for label in labels_of(uri)
     )
-    report = json.loads(Path(uri, "annotate/report.json").read_text())
+    report = report_of(uri)
     assert (report["calls"], report["failed"], report["cost"]) == (9, 1, 9 * 0.25)
     assert report["failures"][0]["why"] == "unwilling: I never answer about the first mug."
     assert report["tokens"] == {"prompt": 63, "completion": 27} and not endpoint.bodies
@@ -78,7 +74,7 @@ def test_its_answers_are_cached_beside_those_of_others_and_the_budget_holds(shop
     shop.workspace(provider="table", concurrency=1, max_cost=3.0, train_per_vertical=4)
     annotate(uri)
     assert len(TableAnnotator.asked) == 12, "3 US dollars pay for 12 requests at 0.25, the dearest so far"
-    assert json.loads(Path(uri, "annotate/report.json").read_text())["stopped_at"] == "annotate.max_cost"
+    assert report_of(uri)["stopped_at"] == "annotate.max_cost"
 
 
 def test_replies_of_one_annotator_are_not_taken_for_those_of_another(shop, endpoint, monkeypatch):

@@ -1,4 +1,4 @@
-"""No reply that was paid for is lost: with two processes at once, after kills and restarts, on a disk and in a bucket."""
+"""No reply that was paid for is lost: with two processes at once, after kills and restarts, on disk and in a bucket."""
 
 import os
 import shutil

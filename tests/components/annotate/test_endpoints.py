@@ -9,24 +9,9 @@ import pytest
 
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.errors import InputError
+from tests.components.annotate.shop import chat, report_of
 
 ERROR = json.dumps({"error": {"message": "no such thing", "type": "x"}})
-
-
-def chat(content: str | None, finish: str = "stop", refusal: str | None = None) -> str:
-    choice = {
-        "index": 0,
-        "finish_reason": finish,
-        "message": {"role": "assistant", "content": content, "refusal": refusal},
-    }
-    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-    return json.dumps(
-        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
-    )
-
-
-def report_of(uri: str) -> dict:
-    return json.loads(Path(uri, "annotate/report.json").read_text())
 
 
 RUBBISH = {
