@@ -8,7 +8,7 @@ None of the defaults is the paper's: arXiv 2507.19679 does not publish its setti
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from attrloop.components.digests import digest, file_digest
 from attrloop.components.errors import fail
@@ -254,10 +254,20 @@ class DpoConfig(TrainConfig):
     """Peak learning rate; below that of SFT, because DPO moves fast."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the pairs."""
+    loss: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"] = "sigmoid"
+    """The loss on a pair, by its name in TRL; `sigmoid` is DPO."""
     beta: float = Field(0.1, gt=0)
     """How strongly the adapter is held to the reference."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """For `robust`: the fraction of pairs whose chosen chain is the worse one."""
     nll: float = Field(1.0, ge=0)
     """Weight of the NLL of the chosen chain (crucial according to Iterative RPO)."""
+
+    @model_validator(mode="after")
+    def _smoothing_is_used(self) -> "DpoConfig":
+        if self.label_smoothing and self.loss != "robust":
+            raise ValueError(f"label_smoothing does nothing with loss {self.loss}: leave it out, or set loss: robust")
+        return self
 
 
 class EvaluateConfig(Config):

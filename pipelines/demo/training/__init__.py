@@ -1,3 +1,3 @@
 """Makes the demo's base model, which the repository ships; a run never needs this."""
 
-import attrloop.components.model as model  # first: it makes torchvision importable for transformers
+from attrloop.components import model as model  # first: it makes torchvision importable for transformers

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from trl import DPOConfig
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.catalogue.records import Pair
+from attrloop.components.dpo.loss import LOSSES
 from attrloop.components.dpo.train import train
-from attrloop.components.dpo.trainer import PairCollator, WeightedDPOTrainer, reference_logprobs
+from attrloop.components.dpo.trainer import PairCollator, PreferenceLoss, reference_logprobs
 from attrloop.components.model.logprobs import completion_logprobs
-from attrloop.components.model.training import rows_dataset, trainer_arguments
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.workspace import Workspace
@@ -107,33 +106,22 @@ def test_the_second_iteration_has_the_first_as_its_reference(open_copy: Callable
     assert (used - logprobs_of(ws, Vlm.open(ws, ADAPTER), some_pairs(ws))).abs().max() > 1
 
 
-def trainer_of(ws: Workspace, pairs: list[Pair]) -> tuple[WeightedDPOTrainer, Vlm, PairCollator]:
-    vlm, stage = Vlm.open(ws, ADAPTER, trainable=True), Artifact(ws.store, FOLDER, {})
-    collate = PairCollator(ws, vlm, pairs)
-    collate.reference = reference_logprobs(vlm, collate, stage, 4)
-    arguments = trainer_arguments(DPOConfig, ws.config.dpo, stage, vlm, 0, beta=ws.config.dpo.beta)
-    given = {
-        "model": vlm.model,
-        "args": arguments,
-        "train_dataset": rows_dataset(len(pairs)),
-        "processing_class": vlm.processor,
-    }
-    return WeightedDPOTrainer(**given, data_collator=collate, nll=ws.config.dpo.nll), vlm, collate
-
-
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_the_loss_is_weighted_dpo_and_nll_on_the_chosen_with_anchors(
     open_copy: Callable[..., Workspace], architecture: str
 ) -> None:
     ws = open_copy(architecture, dpo={"beta": 0.3, "nll": 0.7})
     pairs = some_pairs(ws)
-    trainer, vlm, collate = trainer_of(ws, pairs)
+    vlm = Vlm.open(ws, ADAPTER, trainable=True)
+    collate = PairCollator(ws, vlm, pairs)
+    collate.reference = reference_logprobs(vlm, collate, Artifact(ws.store, FOLDER, {}), 4)
     torch.manual_seed(0)
     for weight in vlm.model.parameters():
         if weight.requires_grad:
             weight.data += 0.05 * torch.randn_like(weight)  # away from the reference
     vlm.model.eval()
-    loss = trainer.compute_loss(vlm.model, collate([{"row": k} for k in range(len(pairs))])).item()
+    batch = collate([{"row": k} for k in range(len(pairs))])
+    loss = PreferenceLoss(ws.config.dpo).measure(vlm.model, batch, lambda value, _: value).loss.item()
     now, reference = logprobs_of(ws, vlm, pairs), logprobs_of(ws, Vlm.open(ws, ADAPTER), pairs)
     total = 0.0
     for pair, (chosen, rejected), (chosen_before, rejected_before) in zip(pairs, now, reference, strict=True):
@@ -212,6 +200,27 @@ def test_a_reference_that_was_kept_is_the_one_compared_with(open_copy: Callable[
     kept = torch.zeros(len(collate.pairs), 2)
     save_file({"logprobs": kept}, stage.folder / "reference.safetensors")
     assert torch.equal(reference_logprobs(collate.vlm, collate, stage, 4), kept)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "sigmoid"])
+def test_every_loss_trains(open_copy: Callable[..., Workspace], name: str) -> None:
+    smoothing = 0.1 if name == "robust" else 0.0
+    ws = open_copy("qwen2_5_vl", dpo={"loss": name, "label_smoothing": smoothing, "nll": 0.0, "epochs": 12})
+    train(ws.store.root, STAGE, ADAPTER)
+    rows = [row for row in figures(ws) if "preference_loss" in row]
+    assert rows[-1]["preference_loss"] < rows[0]["preference_loss"]
+    pairs = [pair for pair in some_pairs(ws) if pair.rejected]
+    before, after = (logprobs_of(ws, Vlm.open(ws, adapter), pairs) for adapter in (ADAPTER, f"{FOLDER}/adapter"))
+    gain = after - before
+    assert (gain[:, 0] - gain[:, 1]).mean() > 1
+
+
+def test_another_loss_trains_anew(open_copy: Callable[..., Workspace]) -> None:
+    ws = open_copy("qwen2_5_vl", dpo={"epochs": 1})
+    first = adapter_of(ws, train(ws.store.root, STAGE, ADAPTER))
+    change_config(Path(ws.store.root), dpo={"loss": "ipo"})
+    second = adapter_of(ws, train(ws.store.root, STAGE, ADAPTER))
+    assert any(not torch.equal(value, first[name]) for name, value in second.items())
 
 
 def test_without_pairs_the_previous_adapter_stays(open_copy: Callable[..., Workspace]) -> None:

@@ -1,7 +1,6 @@
 """What runs on an accelerator mixes nothing of the CPU into it, shown where there is none: fake tensors have a device and no content."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from attrloop.components.model.decoding import Choose, uniforms
 from attrloop.components.model.logprobs import completion_logprobs
 from attrloop.components.model.prefix import backbone, prefill
 from attrloop.components.model.vlm import Vlm
-from attrloop.components.sft.trainer import CompletionTrainer
+from attrloop.components.sft.trainer import CompletionLoss
 from tests.components.model.conftest import PROMPTS
 
 ELSEWHERE = "meta"  # stands for a GPU: the only other device that is there without one
@@ -60,8 +59,7 @@ def elsewhere(vlm: Vlm) -> Callable[..., Any]:
 
 
 def sft_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    alone = SimpleNamespace(noise=0.5, accelerator=SimpleNamespace(reduce=lambda value, _: value))
-    loss = CompletionTrainer.compute_loss(alone, model, batch)  # type: ignore[arg-type]
+    loss = CompletionLoss(noise=0.5).measure(model, batch, lambda value, _: value).loss
     loss.backward()
     return loss
 
