@@ -1,4 +1,4 @@
-"""KFP contract of the steps that carry the loop's state from iteration to iteration. They take no time and need no accelerator."""
+"""KFP contract of the steps between two iterations. They take no time and need no accelerator."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def should_run(workspace: str, k: int, state: str) -> bool:
         state: The loop's state (JSON).
 
     Returns:
-        Output: True when it should run.
+        Output: Whether it should run.
     """
     from attrloop.components.loop_state.steps import should_run
 
@@ -24,7 +24,7 @@ def should_run(workspace: str, k: int, state: str) -> bool:
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
 def keep(state: str) -> str:
-    """Hands the state on when an iteration is skipped.
+    """Passes the state on when an iteration is skipped.
 
     Args:
         state: The loop's state (JSON).

@@ -1,13 +1,20 @@
 """The decisions between two iterations."""
 
+from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.storage.store import open_store
 
 
 def should_run(workspace: str, k: int, state: str) -> bool:
-    """Whether iteration `k` (from 1) should run: the config asks for that many, and the loop has not stopped early."""
-    config = RunConfig.model_validate_json(open_store(workspace).read("config.json"))
+    """Whether an iteration should run: the config asks for that many, and the loop has not stopped early.
+
+    Args:
+        workspace: URI of the run's workspace.
+        k: number of the iteration, from 1.
+        state: the loop's state (JSON).
+    """
+    config = RunConfig.model_validate_json(open_store(workspace).read(layout.CONFIG))
     return k <= config.loop.iterations and not LoopState.model_validate_json(state).stop
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from attrloop.components.catalogue.records import Listing, iter_rows
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import InputError, Problem, fail
-from attrloop.components.preflight.catalogue import Catalogue, check_images
+from attrloop.components.preflight.data import Catalogue, check_images
 from attrloop.components.run import overrides as settings
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import reports, reused

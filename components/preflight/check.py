@@ -1,4 +1,4 @@
-"""Everything that can be known before a run is paid for, with all problems at once. Imports no torch."""
+"""Runs every check and reports all problems at once."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from attrloop.components.annotate.plan import made_from as annotated_from
 from attrloop.components.errors import AttrloopError, InputError, Problem
-from attrloop.components.preflight.catalogue import Catalogue, check_amount, check_images, read_catalogue
+from attrloop.components.preflight.data import Catalogue, check_amount, check_images, read_catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
@@ -20,27 +20,34 @@ from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.store import open_store
 
-_AGAIN = 20  # images opened when an earlier check has seen the catalogue
-_SOMEWHERE = "runs/run"  # stands for the workspace where none is given yet
+_AGAIN = 20  # images to open when an earlier check has seen the same catalogue
+_SOMEWHERE = "runs/run"  # stands for the workspace where there is none yet
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All findings and, when the data can be relied on, the forecast."""
+class Examination:
+    """What all checks found.
+
+    Attributes:
+        findings: one for each check.
+        forecast: what the run will take; None when the data is faulty.
+    """
 
     findings: list[Finding]
     forecast: Forecast | None
 
     @property
     def problems(self) -> list[Problem]:
+        """The problems of all findings."""
         return [problem for finding in self.findings for problem in finding.problems]
 
 
 def check(workspace: str) -> None:
     """Runs every check, prints a table and writes `preflight/report.json`.
 
-    It looks anew each time at what may have changed outside; of the images only a few are opened again while the catalogue is the same.
+    Each call checks again what may have changed outside. Only a few images are opened again when the catalogue is the
+    same as at the last check.
 
     Args:
         workspace: URI of the run's workspace.
@@ -53,37 +60,42 @@ def check(workspace: str) -> None:
     made_from = _made_from(ws)
     before = read_manifest(ws.store, "preflight")
     known = before is not None and made_from is not None and before.made_from == made_from
-    outcome = examine(ws.config, ws.store.root, annotated=_annotated(ws), images=not known)
-    Console().print(as_table(outcome))
+    examination = examine(ws.config, ws.store.root, annotated=_annotated(ws), images=not known)
+    Console().print(as_table(examination))
     report = {
         "findings": [
             {"check": f.name, "state": f.state, "detail": f.detail, "problems": [asdict(p) for p in f.problems]}
-            for f in outcome.findings
+            for f in examination.findings
         ],
-        "forecast": asdict(outcome.forecast) if outcome.forecast else None,
+        "forecast": asdict(examination.forecast) if examination.forecast else None,
     }
-    stage = Artifact(ws.store, "preflight", made_from or {"catalogue": "unreadable"})
+    artifact = Artifact(ws.store, "preflight", made_from or {"catalogue": "unreadable"})
     ws.store.write("preflight/report.json", json.dumps(report, indent=1).encode())
-    if outcome.problems:
-        raise InputError(outcome.problems)
-    stage.finish("preflight", {"checks": len(outcome.findings), "seconds": time.monotonic() - started}, [])
+    if examination.problems:
+        raise InputError(examination.problems)
+    artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])
 
 
 def problems(config: RunConfig, workspace: str = _SOMEWHERE) -> list[Problem]:
-    """All problems of a config, for use before there is a workspace; nothing is written.
+    """All problems of a config, before there is a workspace; nothing is written.
 
     Args:
-        workspace: URI of where the run's workspace will be; decides which disk is looked at.
+        config: the run's config.
+        workspace: URI where the run's workspace will be; it decides which disk is checked.
     """
     return examine(config, workspace).problems
 
 
-def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = False, images: bool = True) -> Outcome:
+def examine(
+    config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = False, images: bool = True
+) -> Examination:
     """Runs every check.
 
     Args:
-        annotated: the labels are there already, so the annotator is not needed.
-        images: whether to open as many images as the config says, or a few only.
+        config: the run's config.
+        workspace: URI of the run's workspace, or where it will be.
+        annotated: whether the labels are there already, so that the annotator is not needed.
+        images: whether to open as many images as the config says, or only a few.
     """
     store = open_store(workspace)
     catalogue, findings = read_catalogue(config)
@@ -101,7 +113,7 @@ def examine(config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = Fa
     place = Finding("workspace", store.root)
     with place.gathering(store.root):
         place.problems += store.check()
-    return Outcome(
+    return Examination(
         [*findings, check_engine(config), check_work(config, found), check_disk(store.home, found), place], found
     )
 
@@ -110,12 +122,12 @@ def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Findi
     if annotated:
         return Finding("annotator", "not needed: the labels are there")
     if catalogue.plan is not None and not catalogue.plan.wanted:
-        return Finding("annotator", "not needed: the labels given fill the counts")
+        return Finding("annotator", "not needed: the given labels are enough")
     return check_annotator(config)
 
 
 def _made_from(ws: Workspace) -> dict[str, str] | None:
-    """None when the files are not there to be digested."""
+    """None when a file of the catalogue is missing."""
     try:
         return {"data": ws.config.digest("data"), "catalogue": ws.data_digest}
     except (OSError, AttrloopError):
@@ -130,10 +142,10 @@ def _annotated(ws: Workspace) -> bool:
         return False
 
 
-def as_table(outcome: Outcome) -> Table:
-    """One row a check; the problems themselves are in the error that follows."""
+def as_table(examination: Examination) -> Table:
+    """One row for each check; the problems themselves are in the error that follows."""
     table = Table("check", "", "found", title="preflight", title_justify="left")
-    for finding in outcome.findings:
+    for finding in examination.findings:
         count = len(finding.problems)
         detail = (
             finding.detail

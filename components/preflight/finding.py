@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""What a check finds."""
 
 import errno
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from attrloop.components.errors import AttrloopError, InputError, Problem
 
 @dataclass
 class Finding:
-    """One check's outcome.
+    """What one check found.
 
     Attributes:
         name: of the check, e.g. `listings`.
         detail: one line for the table: what was found.
-        problems: what must be mended before the run can start.
-        note: the detail is worth reading though it does not stop the run.
+        problems: what must be corrected before the run can start.
+        note: whether the detail is worth reading, although it does not stop the run.
     """
 
     name: str
@@ -26,11 +26,16 @@ class Finding:
 
     @property
     def state(self) -> str:
+        """`problem`, `note` or `ok`."""
         return "problem" if self.problems else "note" if self.note else "ok"
 
     @contextmanager
     def gathering(self, where: str) -> Iterator[None]:
-        """Adds what the block raises to the problems, so that the other checks go on."""
+        """Adds what the block raises to the problems, so that the other checks still run.
+
+        Args:
+            where: what the block reads, for errors that do not say it.
+        """
         try:
             yield
         except InputError as error:

@@ -1,4 +1,4 @@
-"""What a run will take, at most: API calls and money, chains and tokens, disk."""
+"""What a run will take at most: API calls and money, chains and tokens, disk."""
 
 import os
 import shutil
@@ -11,18 +11,17 @@ from typing import Any
 from attrloop.components.annotate.plan import Plan
 from attrloop.components.annotate.request import answer_model, cost_limit, make_request
 from attrloop.components.errors import Problem
-from attrloop.components.preflight.catalogue import Catalogue
+from attrloop.components.preflight.data import Catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage.local import existing
 
 _ROOM = 200_000_000  # bytes for reports, the tracking database, logs
-_CHAIN = 200  # bytes of a chain's row beside its text
-_TOKEN = 5  # bytes of text a token, and of a number in Parquet
+_CHAIN = 200  # bytes of a chain's row without its text
+_TOKEN = 5  # bytes of a token: its text, and a number in Parquet
 _PATCH = 28 * 28  # pixels of a visual token, as in Qwen2.5-VL
-_ADAPTER_COPIES = (
-    6  # of each stage: the adapter, a checkpoint with Adam's two moments and its predecessor, the registered version
-)
+# Per stage: the adapter, a checkpoint with both moments of Adam, the previous checkpoint, the registered version.
+_ADAPTER_COPIES = 6
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Forecast:
     """Upper bounds.
 
     Attributes:
-        wanted: listings that the API is to label.
-        calls: API requests for them, unusable replies up to `annotate.max_failed` included.
-        cost: of these, in US dollars.
+        wanted: listings for the API to label.
+        calls: API requests for them, including unusable replies up to `annotate.max_failed`.
+        cost: of these requests, in US dollars.
         chains: sampled in all iterations together.
         tokens: of these chains.
-        disk: in bytes.
+        disk: bytes.
     """
 
     wanted: int
@@ -47,10 +46,12 @@ class Forecast:
 
 
 def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> Forecast | None:
-    """The forecast; None when the data cannot be relied on.
+    """The forecast; None when the data is faulty.
 
     Args:
-        model: what `probe` knows of the base model.
+        config: the run's config.
+        catalogue: its data.
+        model: what `probe` found out about the base model.
     """
     if catalogue.plan is None or catalogue.schema is None:
         return None
@@ -64,13 +65,13 @@ def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> 
 
 
 def _calls(config: RunConfig, plan: Plan, vertical: str) -> int:
-    """With a share f of unusable replies allowed, w usable ones take at most w / (1 - f) requests."""
-    wanted, there, share = len(plan.slots[vertical]), len(plan.candidates[vertical]), config.annotate.max_failed
-    return min(there, floor(wanted / (1 - share) + 1e-9) if share < 1 else there) if wanted else 0
+    """If a fraction f of the replies may be unusable, w usable ones take at most w / (1 - f) requests."""
+    wanted, there, failed = len(plan.slots[vertical]), len(plan.candidates[vertical]), config.annotate.max_failed
+    return min(there, floor(wanted / (1 - failed) + 1e-9) if failed < 1 else there) if wanted else 0
 
 
 def _dearest(config: RunConfig, catalogue: Catalogue, vertical: str) -> float:
-    """Upper estimate of a request's cost, from the vertical's candidate with the longest title and metadata."""
+    """Upper estimate of a request's cost, from the candidate of the vertical with the longest title and metadata."""
     assert catalogue.plan is not None and catalogue.schema is not None
     entry = catalogue.schema.verticals[vertical]
     listings = catalogue.plan.candidates[vertical]
@@ -82,7 +83,7 @@ def _dearest(config: RunConfig, catalogue: Catalogue, vertical: str) -> float:
 
 
 def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
-    """Of one iteration: unlabelled listings, and labelled ones other than those of the test split."""
+    """Chains of one iteration: for unlabelled listings, and for labelled ones that are not in the test split."""
     assert catalogue.schema is not None
     attributes = {vertical: len(entry.attributes) for vertical, entry in catalogue.schema.verticals.items()}
     listings = Counter(listing.vertical for listing in catalogue.listings.values())
@@ -106,7 +107,10 @@ def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
 
 
 def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
-    """Those of the labelled listings and of the unlabelled ones that are sampled: DPO keeps what it encodes even where the sampling engine keeps nothing."""
+    """Images that some step encodes: of labelled listings, and of unlabelled ones that are sampled.
+
+    DPO keeps the features of its images even if the sampling engine keeps none.
+    """
     drawn = (row.id for vertical, slots in plan.slots.items() for row in plan.candidates[vertical][: len(slots)])
     labelled = {label.listing for label in plan.given}.union(drawn)
     apart = sum(len(catalogue.listings[key].images) for key in labelled)
@@ -119,13 +123,13 @@ def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
 
 
 def _number_bytes(dtype: str) -> int:
-    """Bytes of a feature's number. On a cluster the steps that encode images have a GPU, which this one may lack."""
+    """Bytes of a feature's number. On a cluster, steps that encode images have a GPU even if this one has none."""
     gpu = shutil.which("nvidia-smi") is not None or "KUBERNETES_SERVICE_HOST" in os.environ
     return 2 if dtype == "bfloat16" or (dtype == "auto" and gpu) else 4
 
 
 def _disk(config: RunConfig, catalogue: Catalogue, images: int, chains: int, model: dict[str, Any]) -> int:
-    """Cached visual features, chains, and adapters with their checkpoints."""
+    """Bytes of cached visual features, chains, and adapters with their checkpoints."""
     pixels = min(config.model.max_pixels, catalogue.pixels or config.model.max_pixels)
     features = images * (pixels / _PATCH + 1) * model.get("hidden", 2048) * _number_bytes(config.model.dtype)
     adapters = (
@@ -139,12 +143,15 @@ def _disk(config: RunConfig, catalogue: Catalogue, images: int, chains: int, mod
 
 
 def check_budget(config: RunConfig, found: Forecast | None) -> Finding:
-    """The annotations fit the budgets in calls and in money."""
+    """The annotations fit the budgets of calls and of money."""
     finding, annotate = Finding("budget"), config.annotate
     if found is None:
-        finding.detail, finding.note = "no forecast: mend the data first", True
+        finding.detail, finding.note = "no forecast: fix the data first", True
         return finding
-    finding.detail = f"at most {found.calls:,} API calls and {found.cost:,.2f} US dollars (caps: {annotate.max_calls:,} and {annotate.max_cost:,.2f})"
+    finding.detail = (
+        f"at most {found.calls:,} API calls and {found.cost:,.2f} US dollars "
+        f"(caps: {annotate.max_calls:,} and {annotate.max_cost:,.2f})"
+    )
     fewer = "or lower annotate.*_per_vertical"
     if found.cost > annotate.max_cost:
         what = f"annotation may cost {found.cost:,.2f} US dollars, the cap is {annotate.max_cost:,.2f}"
@@ -156,16 +163,16 @@ def check_budget(config: RunConfig, found: Forecast | None) -> Finding:
 
 
 def check_work(config: RunConfig, found: Forecast | None) -> Finding:
-    """Tells how much will be sampled; nothing here stops a run."""
+    """How much will be sampled; this never stops a run."""
     if found is None:
-        return Finding("work", "no forecast: mend the data first", note=True)
+        return Finding("work", "no forecast: fix the data first", note=True)
     return Finding(
         "work", f"{found.chains:,} chains in {config.loop.iterations} iterations, at most {found.tokens:,} tokens"
     )
 
 
 def check_disk(folder: Path, found: Forecast | None) -> Finding:
-    """Enough free space where the run works on this machine."""
+    """There is enough free space where the run works on this machine."""
     place, need = existing(folder), found.disk if found else _ROOM
     free = shutil.disk_usage(place).free
     finding = Finding("disk", f"{free / 1e9:,.1f} GB free, about {need / 1e9:,.1f} GB needed")

@@ -1,4 +1,4 @@
-"""Checks of the base model, from its config alone: it is a VLM, and the LoRA regex hits its language model."""
+"""Checks of the base model from its config alone: it is a VLM, and the LoRA regex matches its language model."""
 
 import json
 import platform
@@ -19,7 +19,11 @@ _TIMEOUT = 180  # seconds: reading a config from the hub and building a large mo
 
 
 def check_model(config: ModelConfig) -> tuple[Finding, dict[str, Any]]:
-    """Also returns what `probe` knows of the model; {} when nothing."""
+    """Checks the base model.
+
+    Returns:
+        the finding, and what `probe` found out about the model; {} when nothing.
+    """
     finding, where = Finding("base model"), f"model.base {config.base}"
     broken = _regex(config.lora_targets)
     finding.problems += broken
@@ -29,9 +33,12 @@ def check_model(config: ModelConfig) -> tuple[Finding, dict[str, Any]]:
         return finding, {}
     known = _probe(config.base, config.revision, "" if broken else config.lora_targets)
     if "error" in known:
-        remedy = "Correct model.base or model.revision; without a network (or with HF_HUB_OFFLINE) the model must be in the hub cache already"
+        remedy = (
+            "Correct model.base or model.revision; without a network (or with HF_HUB_OFFLINE) the model must be in the "
+            "hub cache already"
+        )
         finding.problems.append(Problem(where, f"its config cannot be read ({known['error']})", remedy))
-        finding.detail = "not checked: whether it is a vision-language model, its size, what model.lora_targets hits"
+        finding.detail = "not checked: whether it is a vision-language model, its size, what model.lora_targets matches"
         return finding, {}
     if not known["vlm"]:
         what = f"{known['model_type']!r} is not a vision-language model"
@@ -62,13 +69,13 @@ def _targets(known: dict[str, Any], targets: str) -> list[Problem]:
         return [
             Problem(
                 where,
-                f"hits no module of {known['model_type']}",
-                "Correct it; it is matched against whole module names",
+                f"matches no module of {known['model_type']}",
+                "Correct it; it must match whole module names",
             )
         ]
     if known["in_tower"]:
-        what = f"also hits the vision tower ({', '.join(known['in_tower'])} ...), which stays frozen"
-        return [Problem(where, what, "Have it match the language model's modules only")]
+        what = f"also matches the vision tower ({', '.join(known['in_tower'])} ...), which stays frozen"
+        return [Problem(where, what, "Let it match only modules of the language model")]
     return []
 
 
@@ -86,7 +93,7 @@ def _probe(base: str, revision: str, targets: str) -> dict[str, Any]:
 
 
 def check_engine(config: RunConfig) -> Finding:
-    """That vLLM holds the adapters to be trained is known here; where the sampling step will find it is not."""
+    """The sampling engine can serve adapters of this rank; whether it is installed is known only for this machine."""
     engine = config.sample.engine
     finding = Finding("sampling engine", engine)
     if engine != "vllm":
@@ -101,12 +108,12 @@ def check_engine(config: RunConfig) -> Finding:
 
 
 def check_gpu() -> Finding:
-    """A note when there is no GPU; torch is not imported for it."""
+    """A note when there is no GPU, found out without torch."""
     if shutil.which("nvidia-smi") is None:
         where = (
             "a Mac's GPU is not used"
             if platform.system() == "Darwin"
-            else "training and sampling run on the CPU, which only suits tiny models"
+            else "training and sampling run on the CPU, which is fast enough only for tiny models"
         )
         return Finding("GPU", f"no NVIDIA GPU here: {where}", note=True)
     listed = (

@@ -1,10 +1,10 @@
-"""Looks at a base model without its weights; run as a process of its own, because it imports torch.
+"""Looks at a base model without its weights; runs as a separate process, because it imports torch.
 
     python -m attrloop.components.preflight.probe BASE REVISION LORA_TARGETS
 
-prints one JSON object: `error`, or `model_type`, `vlm`, `hidden` (width of the language model) and, for a VLM whose modules could be built
-without weights, `parameters`, `targets` (modules that the LoRA regex hits), `target_sizes` (their inputs plus outputs, summed) and
-`in_tower` (hits outside the language model).
+prints one JSON object: `error`, or `model_type`, `vlm`, `hidden` (width of the language model) and, for a VLM whose
+modules can be built without weights, `parameters`, `targets` (how many modules the LoRA regex matches), `target_sizes`
+(sum of their inputs and outputs) and `in_tower` (matches outside the language model).
 """
 
 import json
@@ -17,6 +17,13 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def probe(base: str, revision: str, targets: str) -> dict[str, Any]:
+    """What is known of a base model, as printed.
+
+    Args:
+        base: hub id or folder.
+        revision: of a hub model.
+        targets: the LoRA regex; "" when it is not one.
+    """
     import attrloop.components.model  # noqa: F401, I001 - makes torchvision importable
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -42,9 +49,7 @@ def _modules(config: Any, targets: str) -> dict[str, Any]:
     try:
         with torch.device("meta"):
             model = auto.from_config(config, trust_remote_code=False)
-    except (
-        Exception
-    ):  # whatever an architecture trips over on the meta device, it only means that less is known beforehand
+    except Exception:  # an architecture that cannot be built on the meta device: less is known beforehand
         return {}
     hit = {name: module for name, module in model.named_modules() if re.fullmatch(targets, name)}
     sizes = [sum(module.weight.shape) for module in hit.values() if getattr(module, "weight", None) is not None]

@@ -1,6 +1,7 @@
-"""A run: its config, its workspace, and how its steps tell what they have done.
+"""A run: its config, its workspace, and how its steps say what they do.
 
-`config` is the record of every setting and `overrides` changes single ones of them; `layout` spells every path in a
-workspace and `workspace` opens one; an `artifact` is a folder that a step fills once; `shards` divides the work of a
-step between workers; `state` is what travels from iteration to iteration; `events` and `progress` say how far a step is.
+`config` is the record of every setting, and `overrides` replaces single ones. `layout` spells every path in a
+workspace, `workspace` opens one, and an `artifact` is a folder in it that one step fills once (`adapter_files`: that of an
+adapter). `shards` divides a step's work between workers, and `state` travels from iteration to iteration. `events`
+records what a step does, `reporting` and `progress` write it while the step runs.
 """

@@ -1,7 +1,7 @@
 """The reference of the config and of the command line as Markdown, generated from the code.
 
-    python -m attrloop.pipelines.cli.reference config
-    python -m attrloop.pipelines.cli.reference cli
+python -m attrloop.pipelines.cli.reference config
+python -m attrloop.pipelines.cli.reference cli
 """
 
 import json
@@ -19,7 +19,9 @@ _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusi
 def config_reference() -> str:
     """The reference of the run config: every setting by its dotted name, section by section."""
     schema = RunConfig.model_json_schema()
-    sections = {name: about["$ref"].rpartition("/")[2] for name, about in schema["properties"].items() if "$ref" in about}
+    sections = {
+        name: about["$ref"].rpartition("/")[2] for name, about in schema["properties"].items() if "$ref" in about
+    }
     plain = {name: about for name, about in schema["properties"].items() if name not in sections}
     lines = [
         "# Config reference",
@@ -39,7 +41,9 @@ def config_reference() -> str:
 def _settings(properties: dict[str, Any], required: list[str], prefix: str, model: type[BaseModel]) -> Iterator[str]:
     yield from ("| setting | type | default | description |", "|---|---|---|---|")
     for name, about in properties.items():
-        default = "required" if name in required else _code(model.model_fields[name].get_default(call_default_factory=True))
+        default = (
+            "required" if name in required else _code(model.model_fields[name].get_default(call_default_factory=True))
+        )
         yield f"| `{prefix}{name}` | {_type(about)} | {default} | {_cell(about.get('description', ''))} |"
     yield ""
 
@@ -49,7 +53,9 @@ def _type(about: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in about["enum"])
     kind = {"array": "list", "object": "mapping", "boolean": "true, false"}.get(about["type"], about["type"])
     bounds = [f"{sign} {about[key]:g}" for key, sign in _BOUNDS.items() if key in about]
-    return " ".join([kind, ", ".join(bounds)]).strip() + (f" matching {_code(about['pattern'])}" if "pattern" in about else "")
+    return " ".join([kind, ", ".join(bounds)]).strip() + (
+        f" matching {_code(about['pattern'])}" if "pattern" in about else ""
+    )
 
 
 def _code(value: Any) -> str:

@@ -26,6 +26,7 @@ def build(cluster: Cluster) -> Any:
             config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
             overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"annotate.max_cost": 5}`.
+            resources: What the steps ask of the cluster.
 
         Returns:
             Output: The workspace's URI; the labels are its `annotate/labels.jsonl`.

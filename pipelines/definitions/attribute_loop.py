@@ -24,7 +24,10 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
 
     @dsl.pipeline(
         name="attribute-loop",
-        description="Makes a compact vision-language model good at product attributes, from a handful of labels and all the unlabelled listings.",
+        description=(
+            "Makes a compact vision-language model good at product attributes, from a few labels and all the unlabelled "
+            "listings."
+        ),
     )
     @with_resources(cluster, "sft", "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def attribute_loop(
@@ -41,7 +44,8 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
             config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
             overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"sample.temperature": 0.7}`.
-            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
+            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator. The result is the same.
+            resources: What the steps ask of the cluster.
 
         Returns:
             Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.

@@ -1,4 +1,4 @@
-"""What must be known of a cluster when a pipeline is compiled, since Kubeflow takes it at no other time. Imports no kfp."""
+"""What a pipeline must know of its cluster when it is compiled. Imports no kfp."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,17 @@ from attrloop.components.errors import Problem
 
 @dataclass(frozen=True)
 class Cluster:
-    """What must be known when the pipeline is compiled.
+    """What Kubeflow accepts only when a pipeline is compiled.
 
     Attributes:
-        retries: new attempts for every step but the checks at the start; each goes on where the last one was stopped.
-        back_off: seconds before the first new attempt; doubles each time, up to half an hour.
-        timeout_hours: after so long a pod that runs is stopped; a new attempt goes on.
+        retries: new attempts for each step except the checks at the start; each continues where the last one stopped.
+        back_off: seconds before the first new attempt; they double each time, up to half an hour.
+        timeout_hours: hours after which a running pod is stopped; a new attempt continues.
         queue: Kueue's local queue that pods with accelerators wait in; "" for none.
-        models_claim: a volume claim, readable by many pods, with base models: `model.base` may be a folder of it, and the hub's cache lies there; "" for none.
-        key_env: the environment variable that the annotator's key is put in, `annotate.key_env` of the run's config.
-        ask_hub: whether steps that load the base model ask the hub for it; what the hub's cache holds is taken from there.
+        models_claim: a volume claim with base models that many pods can read: `model.base` may be a folder in it, and
+            it holds the hub's cache; "" for none.
+        key_env: the environment variable of the annotator's key: `annotate.key_env` of the run's config.
+        ask_hub: whether steps that load the base model may ask the hub for what its cache does not hold.
         at_once: workers that run at once; 0 for all.
     """
 
@@ -32,18 +33,19 @@ class Cluster:
 
 
 def no_images(where: str) -> Problem:
-    """What is wrong with a pipeline that was compiled without images.
+    """The problem of a pipeline that was compiled without images.
 
     Args:
         where: the pipeline, or its file.
     """
     return Problem(
         where,
-        f"the image of its steps is {PLACEHOLDER}, which only stands for one and is on no cluster",
-        "Set ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE when it is compiled: `make images` writes them to build/images.env (set -a; . build/images.env)",
+        f"the image of its steps is {PLACEHOLDER}, a placeholder that no cluster has",
+        "Set ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE when it is compiled: `make images` writes them to "
+        "build/images.env (set -a; . build/images.env)",
     )
 
 
-# On one machine a fault would only be repeated, workers share a device, and kfp.local's log is in disorder once tasks have run at the same time.
-# Whether the hub is asked is for the person's own environment to say.
+# On one machine a new attempt would only fail again, and workers share a device. Whether the hub is asked depends on the
+# person's own environment.
 LOCAL = Cluster(retries=0, ask_hub=False, at_once=1)

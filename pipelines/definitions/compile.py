@@ -1,4 +1,4 @@
-"""Writes a pipeline as YAML: the loop, or one of those beside it that are made of the same components. Imports no kfp before it is asked to."""
+"""Writes pipelines as YAML. Imports kfp only when it compiles."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,16 +14,17 @@ MAX_ITERATIONS = 3
 
 
 def compile_to(path: Path, name: Name = "loop", max_iterations: int = MAX_ITERATIONS, cluster: Cluster = LOCAL) -> None:
-    """Writes a pipeline as the YAML that Kubeflow and the local runner take.
+    """Writes a pipeline as YAML, for Kubeflow and for the local runner.
 
     Args:
         path: the file.
-        name: which.
-        max_iterations: how many iterations it has room for, 0 to 5 (etcd limits the size of what a cluster accepts); a run may ask for fewer.
+        name: which pipeline.
+        max_iterations: how many iterations it has room for, 0 to 5 (etcd limits the size of what a cluster accepts);
+            a run may ask for fewer.
         cluster: where it will run.
 
     Raises:
-        InputError: a file that cannot be written, or is not called `.yaml`.
+        InputError: the file cannot be written, or its name does not end in `.yaml`.
     """
     from kfp.compiler import Compiler
 

@@ -24,7 +24,10 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
 
     @dsl.pipeline(
         name="continue-loop",
-        description="Improves a registered adapter in further iterations on new listings, and promotes the result if it is better.",
+        description=(
+            "Improves a registered adapter in further iterations on new listings, and promotes the result if it is "
+            "better."
+        ),
     )
     @with_resources(cluster, "sample", "dpo", "evaluate", secrets=("annotation", "hub", "tracking"))
     def continue_loop(
@@ -42,8 +45,10 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
             config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the run makes; the same folder again continues or reuses.
             overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"loop.iterations": 1}`.
-            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
-            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator; their number does not change the result.
+            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run or of an adapter in it;
+                "" for the champion.
+            gpu_sample_workers: Pods that sample chains at once, each with its own accelerator. The result is the same.
+            resources: What the steps ask of the cluster.
 
         Returns:
             Output: The loop's final state (JSON): every stage with its adapter and its macro accuracy on validation.
@@ -51,9 +56,7 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
         checked = preflight(config=config, workspace=workspace, overrides=overrides)
         root = checked.output
         fetched = fetch_adapter(workspace=root, adapter=adapter)
-        labels = annotate(workspace=root).after(
-            fetched
-        )  # an adapter that is not there should be known before labels are paid for
+        labels = annotate(workspace=root).after(fetched)  # a missing adapter must be known before labels are paid for
         start = evaluate(workspace=root, stage="start", adapter=fetched.output).after(labels)
         state = unroll(
             root, start.outputs["Output"], max_iterations, body, resources, gpu_sample_workers=gpu_sample_workers

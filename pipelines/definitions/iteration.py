@@ -1,4 +1,7 @@
-"""One iteration, the loop of them, and how a loop ends. KFP has no recursion: a fixed number of iterations is laid out and each decides whether it runs."""
+"""One iteration, the loop of iterations, and how a loop ends.
+
+KFP has no recursion: a pipeline holds a fixed number of iterations, and each decides whether it runs.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +20,19 @@ from attrloop.pipelines.definitions.resources import Resources, with_resources
 
 
 def uncached(*tasks: Any) -> None:
-    """Switches KFP's cache off: it cannot see a workspace's content, while every component finds by itself what is done already."""
+    """Switches KFP's cache off for tasks.
+
+    KFP cannot see what a workspace holds; each component finds by itself what is done already.
+    """
     for task in tasks:
         task.set_caching_options(False)
 
 
 def build_sampling(cluster: Cluster) -> Any:
-    """The pipeline that samples chains in several pods at once; one that fails is tried again alone.
+    """The pipeline that samples chains in several pods at once; only a pod that fails is tried again.
 
-    A pipeline of its own, for inside the loop nothing but its own inputs may be read: the local runner takes any output of a step for the loop's item.
+    It is a separate pipeline because a `ParallelFor` may read only its own inputs: the local runner replaces the output
+    of another step by the loop's item.
     """
 
     @dsl.pipeline(name="sampling")
@@ -37,7 +44,8 @@ def build_sampling(cluster: Cluster) -> Any:
             workspace: URI of the run's workspace.
             stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
             adapter: Path in the workspace of the adapter that the chains are sampled from.
-            shares: The share of each worker: `1/2`, `2/2`.
+            shares: Each worker's share of the work: `1/2`, `2/2`.
+            resources: What the steps ask of the cluster.
         """
         with dsl.ParallelFor(shares, name="workers", parallelism=cluster.at_once) as share:
             chains = sample_chains(workspace=workspace, stage=stage, adapter=adapter, share=share)
@@ -61,6 +69,7 @@ def build_iteration(cluster: Cluster) -> Any:
             stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
             state: The loop's state (JSON) before.
             gpu_sample_workers: Pods that sample chains at once.
+            resources: What the steps ask of the cluster.
 
         Returns:
             Output: The loop's state (JSON) after.
@@ -89,17 +98,18 @@ def build_iteration(cluster: Cluster) -> Any:
 def unroll(
     workspace: Any, state: Any, max_iterations: int, body: Callable[..., Any], resources: Resources, **inputs: Any
 ) -> Any:
-    """Lays out up to `max_iterations` iterations; those not wanted, or after an early stop, are skipped.
+    """Adds `max_iterations` iterations to a pipeline; a run skips those that it does not want or need.
 
-    Only the state (a string) leaves an iteration: nothing but `OneOf` may read from inside a condition, and the state holds all there is to know.
+    Only the state (a string) leaves an iteration, because only `OneOf` may read from inside a condition.
 
     Args:
         workspace: URI of the run's workspace, whose config says how many iterations are wanted.
         state: the loop's state (JSON) before the first iteration.
         max_iterations: how many the compiled pipeline has room for.
-        body: a pipeline with the inputs `workspace`, `stage`, `state` and `inputs` that returns the state after it.
+        body: the pipeline of one iteration; its inputs are `workspace`, `stage`, `state` and `inputs`, its output is
+            the state after the iteration.
         resources: of the pipeline.
-        inputs: handed to every iteration.
+        inputs: more inputs of every iteration.
 
     Returns:
         the state after the last iteration that ran.
@@ -119,11 +129,11 @@ def unroll(
 
 
 def conclude(workspace: Any, state: Any, resources: Resources) -> None:
-    """Reads the test split, registers the best adapter, promotes it if the gate lets it pass, and writes the report.
+    """Evaluates on the test split, registers the best adapter, promotes it if the gate allows it, writes the report.
 
     Args:
         workspace: URI of the run's workspace.
-        state: the loop's state (JSON) at its end.
+        state: the loop's final state (JSON).
         resources: of the pipeline.
     """
     tested = evaluate_test(workspace=workspace, state=state)
@@ -131,5 +141,5 @@ def conclude(workspace: Any, state: Any, resources: Resources) -> None:
     promoted = promote(workspace=workspace, state=state).after(registered)
     written = report(workspace=workspace, state=state).after(promoted)
     uncached(tested, registered, promoted, written)
-    resources.gpu("evaluate", tested, tracking=True)  # it decodes the champion too
+    resources.gpu("evaluate", tested, tracking=True)  # the champion is decoded too
     resources.cpu(registered, promoted, written, tracking=True)

@@ -1,4 +1,4 @@
-"""Predicting a catalogue with a trained adapter, and the queue of what a person should look at."""
+"""Prediction of a catalogue with a trained adapter, and the queue of answers that a person should look at."""
 
 from typing import Any
 
@@ -17,12 +17,13 @@ def build(cluster: Cluster) -> Any:
     @dsl.pipeline(name="workers")
     @with_resources(cluster, "predict")
     def workers(workspace: str, adapter: str, number: int, resources: Resources) -> None:
-        """Has several workers predict shares of the catalogue at once.
+        """Predicts the catalogue with several workers at once.
 
         Args:
             workspace: URI of the workspace.
             adapter: Path of the adapter in the workspace.
             number: How many workers.
+            resources: What the steps ask of the cluster.
         """
         divided = share_out_catalogue(workspace=workspace, adapter=adapter, workers=number)
         uncached(divided)
@@ -34,7 +35,7 @@ def build(cluster: Cluster) -> Any:
 
     @dsl.pipeline(
         name="predict-catalogue",
-        description="Answers every attribute of every listing with a trained adapter, and queues what it is unsure of.",
+        description="Answers every attribute of every listing with a trained adapter, and queues uncertain answers for review.",
     )
     @with_resources(cluster, "predict", secrets=("hub", "tracking"))
     def predict_catalogue(
@@ -54,10 +55,13 @@ def build(cluster: Cluster) -> Any:
             config: Path or bucket URI of the run config (YAML), or of a workspace's `config.json`.
             workspace: URI of the folder that holds everything the prediction makes; the same folder again continues.
             overrides: Settings that replace the config's, JSON by dotted name, e.g. `{"data.listings": "gs://..."}`.
-            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run, or of an adapter in one; "" for the champion.
-            review_image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
-            review_per_attribute: The least confident predictions of each vertical and attribute to be reviewed.
-            workers_count: Workers that share the catalogue.
+            adapter: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, the folder of a finished run or of an adapter in it;
+                "" for the champion.
+            review_image_root: URL at which Label Studio finds the folder of the listings file; "" to put local images
+                into the tasks.
+            review_per_attribute: Predictions to review of each vertical and attribute, least confident first.
+            workers_count: Workers that predict at once; each takes a share of the catalogue.
+            resources: What the steps ask of the cluster.
 
         Returns:
             Output: Path of the review queue in the workspace.

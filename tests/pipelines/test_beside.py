@@ -94,9 +94,7 @@ def test_no_step_is_skipped_by_the_platforms_cache(spec_of: Callable[[Name], dic
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_every_parameter_is_described_and_has_an_effect(
-    spec_of: Callable[[Name], dict[str, Any]], name: Name
-) -> None:
+def test_every_parameter_is_described_and_has_an_effect(spec_of: Callable[[Name], dict[str, Any]], name: Name) -> None:
     spec = spec_of(name)
     offered = spec["root"]["inputDefinitions"]["parameters"]
     assert [key for key, about in offered.items() if not about.get("description")] == []

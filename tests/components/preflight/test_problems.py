@@ -217,13 +217,13 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         lambda shop: shop.set("model", lora_targets="(oops"),
         "model.lora_targets '(oops': not a regular expression",
     ),
-    "a LoRA regex that hits nothing": (
+    "a LoRA regex that matches nothing": (
         lambda shop: shop.set("model", lora_targets="nothing"),
-        "hits no module of qwen2_5_vl",
+        "matches no module of qwen2_5_vl",
     ),
-    "a LoRA regex that hits the tower": (
+    "a LoRA regex that matches the tower": (
         lambda shop: shop.set("model", lora_targets=r".*\.(qkv|q_proj)"),
-        "also hits the vision tower (model.visual.",
+        "also matches the vision tower (model.visual.",
     ),
 }
 
@@ -242,12 +242,12 @@ def test_all_problems_are_told_at_once(shop):
         "a truncated image",
         "no key",
         "a tracking server that is away",
-        "a LoRA regex that hits nothing",
+        "a LoRA regex that matches nothing",
     ):
         SPOILED[kind][0](shop)
     text = found(shop)
     assert all(
-        part in text for part in ("'oval'", "'sofa'", "truncated", "no key", "tracking server", "hits no module")
+        part in text for part in ("'oval'", "'sofa'", "truncated", "no key", "tracking server", "matches no module")
     )
 
 

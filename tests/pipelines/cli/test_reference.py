@@ -31,7 +31,10 @@ def test_the_cli_reference_has_every_command_with_its_options(command: str) -> N
 
 
 def test_the_cli_reference_tells_defaults() -> None:
-    assert "| `--max-iterations <int range>` | How many iterations the pipeline has room for. [default: 3" in cli_reference()
+    assert (
+        "| `--max-iterations <int range>` | How many iterations the pipeline has room for. [default: 3"
+        in cli_reference()
+    )
 
 
 @pytest.mark.parametrize(("what", "title"), [("config", "# Config reference"), ("cli", "# Command line reference")])

@@ -22,7 +22,10 @@ def test_the_official_client_reads_what_was_made(
     version = server.official().get_pipeline_version(
         made.pipeline_version_reference.pipeline_id, made.pipeline_version_reference.pipeline_version_id
     )
-    assert version.display_name.startswith("abc123-") and made.runtime_config.parameters["overrides"] == '{"loop.iterations": 1}'
+    assert (
+        version.display_name.startswith("abc123-")
+        and made.runtime_config.parameters["overrides"] == '{"loop.iterations": 1}'
+    )
 
 
 def test_the_same_again_changes_nothing_even_with_new_data(server: Server, wanted: Wanted, bucket: str) -> None:

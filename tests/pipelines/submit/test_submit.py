@@ -79,7 +79,9 @@ def test_a_config_in_a_bucket(server: Server, wanted: Wanted, config: Path, buck
         submit(replace(wanted, config=f"{bucket}/shop/config.yaml"), server.destination())
     (run,) = server.rows("runs")
     sent = run["runtime_config"]["parameters"]["config"]
-    assert sent.startswith(f"{bucket}/runs/mugs-") and load_config(sent).data.listings == f"{bucket}/shop/listings.jsonl"
+    assert (
+        sent.startswith(f"{bucket}/runs/mugs-") and load_config(sent).data.listings == f"{bucket}/shop/listings.jsonl"
+    )
 
 
 def test_new_content_of_the_same_files_is_another_run(server: Server, wanted: Wanted, bucket: str) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -22,7 +23,10 @@ class Catalogue:
     """As much of the data as could be read.
 
     Attributes:
-        plan: who labels what; None when schema, listings or labels cannot be relied on.
+        schema: None when it could not be read.
+        listings: by id.
+        labels: those given.
+        plan: who labels what; None when schema, listings or labels are faulty.
         pixels: mean pixels of the images opened; None when none were.
     """
 
@@ -34,69 +38,51 @@ class Catalogue:
 
 
 def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
-    """Reads schema, listings and labels; every fault of every row is found."""
+    """Reads schema, listings and labels, and finds every fault of every row."""
     data, catalogue = config.data, Catalogue()
     schema, listings, labels = Finding("schema"), Finding("listings"), Finding("labels given")
     with schema.gathering(data.catalogue_schema):
         catalogue.schema = load_schema(data.catalogue_schema)
         schema.detail = f"{len(catalogue.schema.verticals)} verticals, {len(catalogue.schema.tasks())} attributes"
     if catalogue.schema is None:
-        listings.detail = labels.detail = "not read: they cannot be judged without the schema"
+        listings.detail = labels.detail = "not read: they cannot be checked without the schema"
         listings.note = labels.note = True
         return catalogue, [schema, listings, labels]
     with listings.gathering(data.listings):
         catalogue.listings = {row.id: row for row in read_listings(data.listings, catalogue.schema, listings.problems)}
-    listings.detail = (
-        f"{len(catalogue.listings):,} listings, {sum(len(row.images) for row in catalogue.listings.values()):,} images"
-    )
+    images = sum(len(row.images) for row in catalogue.listings.values())
+    listings.detail = f"{len(catalogue.listings):,} listings, {images:,} images"
     if not catalogue.listings and not listings.problems:
         listings.problems.append(
             Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing")
         )
-    if data.labels:
-        with labels.gathering(data.labels):
-            catalogue.labels = read_labels(data.labels, catalogue.schema, catalogue.listings, labels.problems)
-        if listings.problems:  # a faulty listing is unknown to its labels: that is no second problem
-            labels.problems = [problem for problem in labels.problems if problem.what != UNKNOWN_LISTING]
-    labels.detail = (
-        f"{len(catalogue.labels):,} labels of {len({row.listing for row in catalogue.labels}):,} listings"
-        if data.labels
-        else "none"
-    )
+    _read_labels(catalogue, catalogue.schema, data.labels, labels, bool(listings.problems))
     if not listings.problems and not labels.problems:
         with labels.gathering(data.labels):
             catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels)
     return catalogue, [schema, listings, labels]
 
 
+def _read_labels(catalogue: Catalogue, schema: Schema, path: str, finding: Finding, faulty_listings: bool) -> None:
+    finding.detail = "none"
+    if not path:
+        return
+    with finding.gathering(path):
+        catalogue.labels = read_labels(path, schema, catalogue.listings, finding.problems)
+    if faulty_listings:  # a faulty listing is unknown to its labels: that is not a second problem
+        finding.problems = [problem for problem in finding.problems if problem.what != UNKNOWN_LISTING]
+    labelled = len({row.listing for row in catalogue.labels})
+    finding.detail = f"{len(catalogue.labels):,} labels of {labelled:,} listings"
+
+
 def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
-    """Enough listings in every vertical for what is to be labelled, and some left without a label to learn from."""
+    """Every vertical has enough listings to label, and some are left without a label to learn from."""
     finding = Finding("enough listings")
     plan, where = catalogue.plan, config.data.listings
     if catalogue.schema is None or plan is None:
-        finding.detail, finding.note = "not judged: mend the problems above first", True
+        finding.detail, finding.note = "not checked: fix the problems above first", True
         return finding
-    sizes = Counter(listing.vertical for listing in catalogue.listings.values())
-    trained = {catalogue.listings[label.listing].vertical for label in plan.given if label.split == "train"}
-    for vertical in catalogue.schema.verticals:
-        wanted, there = len(plan.slots[vertical]), len(plan.candidates[vertical])
-        if not sizes[vertical]:
-            finding.problems.append(
-                Problem(
-                    f"{where} (vertical {vertical})",
-                    "no listing of this vertical",
-                    "Add listings or take it out of the schema",
-                )
-            )
-        elif wanted > there:
-            what = f"{wanted} listings are to be labelled, but {there} have no label yet"
-            finding.problems.append(
-                Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical")
-            )
-        elif vertical not in trained and "train" not in plan.slots[vertical]:
-            finding.problems.append(
-                Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical")
-            )
+    finding.problems += _short_verticals(catalogue, catalogue.schema, plan, where)
     left = sum(map(len, plan.candidates.values())) - plan.wanted
     if config.loop.iterations and left + plan.surplus <= 0:
         finding.problems.append(
@@ -110,8 +96,29 @@ def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
     return finding
 
 
+def _short_verticals(catalogue: Catalogue, schema: Schema, plan: Plan, where: str) -> Iterator[Problem]:
+    sizes = Counter(listing.vertical for listing in catalogue.listings.values())
+    trained = {catalogue.listings[label.listing].vertical for label in plan.given if label.split == "train"}
+    for vertical in schema.verticals:
+        wanted, there = len(plan.slots[vertical]), len(plan.candidates[vertical])
+        if not sizes[vertical]:
+            remedy = "Add listings or take it out of the schema"
+            yield Problem(f"{where} (vertical {vertical})", "no listing of this vertical", remedy)
+        elif wanted > there:
+            what = f"{wanted} listings are to be labelled, but {there} have no label yet"
+            yield Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical")
+        elif vertical not in trained and "train" not in plan.slots[vertical]:
+            yield Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical")
+
+
 def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding:
-    """Opens `count` images, drawn by seed; a few bad ones are told, more than `data.max_bad_images` are problems."""
+    """Opens some images, drawn at random; more unreadable ones than `data.max_bad_images` are problems.
+
+    Args:
+        config: the run's config.
+        catalogue: what was read; gets the mean pixels of the images.
+        count: how many to open, at most.
+    """
     finding = Finding("images")
     every = [(listing, name) for listing in catalogue.listings.values() for name in listing.images]
     drawn = random.Random(config.seed).sample(every, min(count, len(every)))
@@ -133,15 +140,13 @@ def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding
         reader.fetch(name for _, name in drawn)
         bad += [problem for problem in pool.map(look, drawn) if problem]
     catalogue.pixels = sum(pixels) / len(pixels) if pixels else None
-    finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable" + (
-        f", e.g. {bad[0]}" if bad else ""
-    )
+    finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable"
     finding.note = bool(bad)
-    if len(bad) > config.data.max_bad_images * len(drawn):
-        what = f"{len(bad)} of {len(drawn)} images checked are unreadable, more than data.max_bad_images = {config.data.max_bad_images:g} allows"
-        finding.problems = [
-            Problem(config.data.listings, what, "Mend those named below, or raise the cap"),
-            *bad[:_SHOWN],
-        ]
-        finding.detail = f"{len(drawn):,} of {len(every):,} opened, {len(bad)} unreadable"
+    most = config.data.max_bad_images
+    if len(bad) > most * len(drawn):
+        what = f"{len(bad)} of {len(drawn)} images checked are unreadable; data.max_bad_images = {most:g} allows fewer"
+        remedy = "Replace the images named below, or raise data.max_bad_images"
+        finding.problems = [Problem(config.data.listings, what, remedy), *bad[:_SHOWN]]
+    elif bad:
+        finding.detail += f", e.g. {bad[0]}"
     return finding
