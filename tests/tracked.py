@@ -1,4 +1,7 @@
-"""Finished runs for tests of tracking and promotion: real records, stages, digests and safetensors, with answers drawn at stated accuracies."""
+"""Finished runs for tests of tracking and promotion, with real records, artifacts and safetensors.
+
+Answers are drawn at stated accuracies.
+"""
 
 import json
 import random
@@ -12,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from attrloop.components.catalogue.records import Label, Listing, Prediction, to_frame
-from attrloop.components.evaluate.metrics import score
+from attrloop.components.evaluate.score import score
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
@@ -43,7 +46,7 @@ def make_run(
     """A run in `<folder>/<name>`, over a catalogue in `<folder>` that all runs there share.
 
     Args:
-        accuracy: stage -> share of right answers.
+        accuracy: stage -> fraction of right answers.
         seed: of the adapters' weights and of the answers.
         gold: listings per vertical and split, with two attributes each.
         sections: of the run config.
@@ -59,11 +62,11 @@ def make_run(
     ws = Workspace.create(str(folder / name), RunConfig(name=name, seed=seed, data=data, **{**fixed, **sections}))
     labels = _labels(ws)
     outcomes, source = [], ""
-    for stage, share in accuracy.items():
+    for stage, fraction in accuracy.items():
         adapter = "" if stage == "base" else "sft/adapter" if stage == "sft" else f"{stage}/dpo/adapter"
         if adapter:
             source = train(ws, adapter.removesuffix("/adapter"), source, seed)
-        macros = {split: evaluate(ws, stage, split, labels, share, seed) for split in ("validation", "test")}
+        macros = {split: evaluate(ws, stage, split, labels, fraction, seed) for split in ("validation", "test")}
         outcomes.append(Outcome(stage=stage, adapter=adapter, macro=macros["validation"]))
     return Run(ws.store.root, ws, LoopState(outcomes=tuple(outcomes)).model_dump_json())
 
@@ -110,12 +113,15 @@ def train(ws: Workspace, path: str, source: str, seed: int) -> str:
     return stage.finish("adapter", {"rows": 40, "seconds": 30.0}, ["adapter", "metrics.jsonl"]).digest
 
 
-def answers(labels: list[Label], ws: Workspace, share: float | dict[str, float], seed: int) -> list[Prediction]:
-    """Predictions that are right with probability `share` (by vertical, where it is a mapping); the same sample is easy or hard whatever the share."""
+def answers(labels: list[Label], ws: Workspace, fraction: float | dict[str, float], seed: int) -> list[Prediction]:
+    """Predictions that are right with probability `fraction`, which can be a mapping by vertical.
+
+    The same sample is easy or hard whatever the fraction.
+    """
     made = []
     for label in labels:
         vertical = ws.listings[label.listing].vertical
-        chance = share[vertical] if isinstance(share, dict) else share
+        chance = fraction[vertical] if isinstance(fraction, dict) else fraction
         right = random.Random(f"{label.listing}{label.attribute}{seed}").random() < chance
         answer = label.value if right else next(value for value in VALUES if value != label.value)
         row = {
@@ -133,12 +139,12 @@ def answers(labels: list[Label], ws: Workspace, share: float | dict[str, float],
     return made
 
 
-def evaluate(ws: Workspace, stage: str, split: str, labels: list[Label], share: float, seed: int) -> float:
+def evaluate(ws: Workspace, stage: str, split: str, labels: list[Label], fraction: float, seed: int) -> float:
     """Writes predictions and metrics of a stage; returns its macro accuracy."""
-    frame = to_frame(answers([label for label in labels if label.split == split], ws, share, seed), Prediction)
-    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {"share": str(share)})
+    frame = to_frame(answers([label for label in labels if label.split == split], ws, fraction, seed), Prediction)
+    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {"fraction": str(fraction)})
     frame.write_parquet(folder.folder / "predictions.parquet")
-    figures = {"stage": stage, "split": split, **score(frame, ws.schema, 50, 0)}
-    (folder.folder / "metrics.json").write_text(json.dumps(figures))
+    found = score(frame, ws.schema, resamples=50, seed=0, stage=stage, split=split)
+    (folder.folder / "metrics.json").write_text(found.model_dump_json())
     folder.finish("evaluation", {"seconds": 6.0}, ["predictions.parquet", "metrics.json"])
-    return float(figures["macro_accuracy"])
+    return found.macro_accuracy

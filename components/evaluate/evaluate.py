@@ -1,7 +1,6 @@
-"""Greedy decoding on gold labels: one prediction per label and stage, and the figures that follow from them."""
+"""Greedy decoding on gold labels: one prediction for each label and stage, and the evaluation of a stage."""
 
 import io
-import json
 import logging
 import time
 from collections import defaultdict
@@ -17,25 +16,34 @@ from attrloop.components.catalogue.records import Label, Prediction, to_frame
 from attrloop.components.catalogue.schema import abstains
 from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import fail
-from attrloop.components.evaluate.metrics import score
+from attrloop.components.evaluate.score import score
+from attrloop.components.results.evaluation import Evaluation
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.parquet import write_parquet
 
 if TYPE_CHECKING:
     from attrloop.components.model.vlm import Vlm
 
-PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
-_PARTS = "parts"  # predictions of a stage that is not finished yet
+_PARTS = "parts"  # predictions of an artifact that is not finished yet
 _PART_BATCHES = 8  # batches between two of them: what a killed task loses at most
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one view of a listing led to: the canonical answer (None when off the list), its probability, the chain and its length in tokens."""
+    """What one view of a listing led to.
+
+    Attributes:
+        answer: The canonical answer; None when it is off the list.
+        confidence: Its probability, in [0, 1].
+        text: The chain.
+        tokens: Length of the chain.
+    """
 
     answer: str | None
     confidence: float
@@ -43,34 +51,32 @@ class Seen:
     tokens: int
 
 
-def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, float]:
-    """Evaluates stages on a gold split; what was evaluated before from the same inputs is reused.
+def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Evaluation]:
+    """Evaluates stages on a gold split. What was evaluated from the same inputs is reused.
 
     Args:
         workspace: URI of the run's workspace.
-        stages: stage name (`base`, `sft`, `iteration-1`, ...) -> path of its adapter in the workspace, "" for the base model.
+        stages: Name of each stage (`base`, `sft`, `iteration-1`, ...) -> path of its adapter in the workspace, "" for
+            the base model.
         split: `validation` or `test`.
 
     Returns:
-        Macro accuracy (mean over verticals), in [0, 1], by stage.
+        The evaluation of each stage, by name.
 
     Raises:
-        InputError: no gold labels in this split, an adapter that its stage has not finished, an unreadable image.
+        InputError: No gold labels in this split, an adapter that is not finished, an unreadable image.
     """
     ws = Workspace.open(workspace)
     labels = ws.labels(split)
     if not labels:
-        raise fail(
-            f"{ws.store.root}/annotate/labels.jsonl",
-            f"no labels of split {split!r}",
-            f"Set annotate.{split}_per_vertical above 0",
-        )
+        where, what = f"{ws.store.root}/{layout.LABELS}", f"no labels of split {split!r}"
+        raise fail(where, what, f"Set annotate.{split}_per_vertical above 0")
     models = Models(ws)
-    return {name: _evaluate(ws, models, name, adapter, split, labels) for name, adapter in stages.items()}
+    return {name: _evaluate(models, split, labels, name, adapter) for name, adapter in stages.items()}
 
 
 class Models:
-    """The base model, loaded when the first stage needs decoding and not before; stages put their adapters on it in turn."""
+    """The base model with one adapter at a time. It is loaded when the first stage needs decoding, and not before."""
 
     def __init__(self, ws: Workspace) -> None:
         self.ws, self.adapter = ws, ""
@@ -88,46 +94,47 @@ class Models:
         return self.vlm
 
 
-def _evaluate(ws: Workspace, models: Models, name: str, adapter: str, split: str, labels: list[Label]) -> float:
-    began = time.monotonic()
-    stage = Artifact(ws.store, f"evaluate/{split}/{name}", _made_from(ws, adapter))
-    if stage.manifest is not None:
+def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapter: str) -> Evaluation:
+    began, ws = time.monotonic(), models.ws
+    artifact = Artifact(ws.store, layout.evaluation(split, name), _made_from(ws, adapter))
+    if artifact.manifest is not None:
         reused(f"the evaluation of {name} on {split}")
-        return float(json.loads(ws.store.read(f"{stage.path}/{METRICS}"))["macro_accuracy"])
-    twin = _twin(ws, stage, split)
+        return Evaluation.model_validate_json(ws.store.read(layout.metrics(split, name)))
+    twin = _twin(ws, artifact, split)
     if twin:
-        log.info("%s is the same model as %s: its predictions on %s are reused", name, twin.rsplit("/", 1)[1], split)
-        frame = pl.read_parquet(ws.store.file(f"{twin}/{PREDICTIONS}"))
+        log.info("%s is the same model as %s: its predictions on %s are reused", name, twin, split)
+        frame = pl.read_parquet(ws.store.file(layout.predictions(split, twin)))
     else:
-        frame = pl.concat(_parts(ws, models, stage, adapter, labels, f"evaluate {name} on {split}"))
-    frame.write_parquet(stage.folder / PREDICTIONS)
-    figures = {"stage": name, "split": split, **score(frame, ws.schema, ws.config.evaluate.bootstrap, ws.config.seed)}
-    write_atomic(stage.folder / METRICS, json.dumps(figures, indent=1).encode())
-    stage.finish(
-        "evaluation", {"predictions": frame.height, "seconds": time.monotonic() - began}, [PREDICTIONS, METRICS]
-    )
-    ws.store.remove(f"{stage.path}/{_PARTS}")
-    return float(figures["macro_accuracy"])
+        frame = pl.concat(_parts(ws, models, artifact, adapter, labels, f"evaluate {name} on {split}"))
+    write_parquet(frame, artifact.folder / layout.PREDICTIONS)
+    resamples, seed = ws.config.evaluate.bootstrap, ws.config.seed
+    evaluation = score(frame, ws.schema, resamples=resamples, seed=seed, stage=name, split=split)
+    write_atomic(artifact.folder / layout.METRICS, evaluation.model_dump_json(indent=1).encode())
+    counts = {"predictions": frame.height, "seconds": time.monotonic() - began}
+    artifact.finish("evaluation", counts, [layout.PREDICTIONS, layout.METRICS])
+    ws.store.remove(f"{artifact.path}/{_PARTS}")
+    return evaluation
 
 
 def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
-    sources = {"labels": "annotate", **({"adapter": adapter.rsplit("/", 1)[0]} if adapter else {})}
+    sources = {"labels": layout.ANNOTATE, **({"adapter": layout.trained_by(adapter)} if adapter else {})}
     digests = {"adapter": "base", "data": ws.data_digest, "config": ws.config.digest("model", "prompt", "evaluate")}
     for key, path in sources.items():
         manifest = read_manifest(ws.store, path)
         if manifest is None:
-            raise fail(
-                f"{ws.store.root}/{path}", "this stage is not finished", "Run it before evaluating what it makes"
-            )
+            raise fail(f"{ws.store.root}/{path}", "this stage is not finished", "Finish it before you evaluate it")
         digests[key] = manifest.digest
     return digests
 
 
-def _twin(ws: Workspace, stage: Artifact, split: str) -> str | None:
-    """A finished evaluation from the very same inputs under another name: of an iteration that kept its predecessor's adapter."""
-    others = {path.rsplit("/", 1)[0] for path in ws.store.list(f"evaluate/{split}") if path.endswith(f"/{PREDICTIONS}")}
-    finished = ((path, read_manifest(ws.store, path)) for path in sorted(others - {stage.path}))
-    return next((path for path, manifest in finished if manifest and manifest.made_from == stage.made_from), None)
+def _twin(ws: Workspace, artifact: Artifact, split: str) -> str | None:
+    """Another stage with a finished evaluation from the same inputs: an iteration can keep its predecessor's adapter."""
+    evaluated = set(map(layout.stage_of_evaluation, ws.store.list(layout.evaluation(split))))
+    for stage in sorted(evaluated):
+        manifest = read_manifest(ws.store, layout.evaluation(split, stage))
+        if manifest and manifest.made_from == artifact.made_from and layout.evaluation(split, stage) != artifact.path:
+            return stage
+    return None
 
 
 def _parts(
@@ -189,11 +196,11 @@ def _prediction(label: Label, vertical: str, seen: Seen) -> Prediction:
 
 
 def majority(views: list[Seen]) -> Seen:
-    """One answer from the views of a listing: the on-list answer of most views, by summed confidence where views tie; `not_visible` only wins where no view
-    saw anything.
+    """One answer from the views of a listing.
 
-    Its confidence is the mean over all views of the probability they gave it, counting 0 for a view that answered otherwise; its chain is the most
-    confident one that has it. With one view that view itself.
+    It is the on-list answer of most views, by summed confidence where views tie. `not_visible` wins only where no view
+    saw anything. The confidence is the mean, over all views, of the probability they gave the answer, with 0 for a view
+    that answered otherwise. The chain is the most confident one with this answer.
     """
     votes: dict[str, list[Seen]] = defaultdict(list)
     for seen in views:

@@ -1,0 +1,1 @@
+"""Copies an adapter that was trained before into a run."""

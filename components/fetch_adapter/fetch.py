@@ -1,4 +1,4 @@
-"""Brings an adapter that was trained before into a workspace, as a finished stage."""
+"""Copies an adapter that was trained before into a workspace, as a finished artifact."""
 
 import json
 import logging
@@ -21,18 +21,20 @@ log = logging.getLogger(__name__)
 
 @reports("fetch-adapter")
 def fetch(workspace: str, adapter: str = "") -> str:
-    """Copies the adapter's files and adopts the settings that it was trained with. While the data are the same it stays, also when its alias moves on.
+    """Copies the adapter's files and adopts the settings that it was trained with.
+
+    As long as the data are the same, the adapter stays, even when its alias moves to another version.
 
     Args:
         workspace: URI of the run's workspace; writes `start/`, and `model` and `prompt` in `config.json`.
-        adapter: see `component.fetch_adapter`.
+        adapter: See `component.fetch_adapter`.
 
     Returns:
         The adapter's path in the workspace.
 
     Raises:
-        InputError: no such adapter, or the workspace of a run that trained one itself.
-        AttrloopError: the registry is away, or holds a model there that attrloop did not register.
+        InputError: There is no such adapter, or the workspace belongs to a run that trained one itself.
+        AttrloopError: The registry is down, or attrloop did not register the model.
     """
     ws = Workspace.open(workspace)
     if read_manifest(ws.store, layout.SFT) is not None:
@@ -49,7 +51,7 @@ def fetch(workspace: str, adapter: str = "") -> str:
         if f"{name}/".startswith(f"{ws.store.root}/"):
             raise fail(
                 name,
-                "this adapter is in the very workspace that it should be brought to",
+                "this adapter is already in this workspace",
                 "Give another folder for the run that starts from it",
             )
         with opened(ws.config, ws.store.root, name) as origin:
@@ -60,21 +62,22 @@ def fetch(workspace: str, adapter: str = "") -> str:
                 origin,
             )
             log.info("starting from %s", origin.name)
-    config = as_trained(ws.config, json.loads(ws.store.read(layout.START_SETTINGS)))
+    config = as_trained(ws.config, json.loads(ws.store.read(f"{layout.START}/{layout.SETTINGS}")))
     if config != ws.config:
         Workspace.create(ws.store.root, config)
     return ADAPTER
 
 
 def copy(store: Store, path: str, made_from: dict[str, str], origin: Origin) -> None:
-    """Fills a stage with an adapter's files (`adapter/`) and settings, unless it is finished."""
+    """Fills an artifact with an adapter's files (`adapter/`) and settings, unless it is finished."""
     started = time.monotonic()
-    stage = Artifact(store, path, made_from)
-    if stage.manifest is not None:
+    artifact = Artifact(store, path, made_from)
+    if artifact.manifest is not None:
         return
-    (stage.folder / "adapter").mkdir(exist_ok=True)
+    (artifact.folder / layout.ADAPTER).mkdir(exist_ok=True)
     files = adapter_files(origin.folder)
     for file in files:
-        shutil.copy(file, stage.folder / "adapter")
-    write_atomic(stage.folder / "settings.json", json.dumps(origin.settings, indent=1).encode())
-    stage.finish("adapter", {"files": len(files), "seconds": time.monotonic() - started}, ["adapter", "settings.json"])
+        shutil.copy(file, artifact.folder / layout.ADAPTER)
+    write_atomic(artifact.folder / layout.SETTINGS, json.dumps(origin.settings, indent=1).encode())
+    counts = {"files": len(files), "seconds": time.monotonic() - started}
+    artifact.finish("adapter", counts, [layout.ADAPTER, layout.SETTINGS])

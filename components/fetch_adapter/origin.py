@@ -1,4 +1,4 @@
-"""Where an adapter comes from: the MLflow registry, or the workspace of another run; and the settings that it was trained with."""
+"""Where an adapter comes from: the MLflow registry, or another run; and the settings that it was trained with."""
 
 import json
 import re
@@ -28,8 +28,8 @@ class Origin:
 
     Attributes:
         name: `models:/NAME/VERSION`, or the URI of the adapter's folder.
-        folder: a local copy of it, to read from.
-        settings: the fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
+        folder: A local copy of it, to read from.
+        settings: The fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Origin:
 
 
 def pinned(config: RunConfig, root: str, adapter: str) -> str:
-    """The adapter by a name that stays: an alias becomes the version that it stands for now.
+    """The adapter by a lasting name: an alias becomes the version that carries it now.
 
     Args:
-        config: says which model is meant by "", and where the registry is.
-        root: URI of the workspace that it is for.
-        adapter: see `component.fetch_adapter`.
+        config: Says which model "" means, and where the registry is.
+        root: URI of the workspace that needs the adapter.
+        adapter: See `component.fetch_adapter`.
 
     Raises:
-        InputError: not an adapter's name.
-        AttrloopError: no such alias, the registry is away.
+        InputError: It is not an adapter's name.
+        AttrloopError: There is no such alias, or the registry is down.
     """
     adapter = adapter or f"{REGISTRY}{config.tracking.model_name}@{CHAMPION}"
     if not adapter.startswith(REGISTRY):
@@ -75,11 +75,11 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
 
 @contextmanager
 def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
-    """The adapter behind a pinned name, for as long as the context lasts.
+    """The adapter with a lasting name (`pinned`), for as long as the context lasts.
 
     Raises:
-        InputError: a folder that is neither a run's nor an adapter's.
-        AttrloopError: a version that is not there or was not registered by attrloop, the registry is away.
+        InputError: The folder is neither a run's nor an adapter's.
+        AttrloopError: There is no such version, attrloop did not register it, or the registry is down.
     """
     if name.startswith(REGISTRY):
         with registered(resolve_uri(config, root), name) as origin:
@@ -90,14 +90,14 @@ def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
 
 @contextmanager
 def registered(uri: str, model: str) -> Iterator[Origin]:
-    """A registered adapter, downloaded.
+    """A registered adapter, downloaded for as long as the context lasts.
 
     Args:
-        uri: the tracking server's.
+        uri: Of the tracking store.
         model: `models:/NAME/VERSION`.
 
     Raises:
-        AttrloopError: it was not registered by attrloop.
+        AttrloopError: attrloop did not register it.
     """
     import mlflow
 
@@ -108,7 +108,7 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
         adapter = Path(folder, "artifacts", ADAPTER)
         if "base" not in settings or not adapter.is_dir():
             raise AttrloopError(
-                f"{model} was not registered by attrloop: name, or move the alias {CHAMPION} to, a version that was"
+                f"{model} was not registered by attrloop: name a version that was, or move the alias {CHAMPION} to one"
             )
         yield Origin(model, adapter, settings)
 
@@ -146,7 +146,8 @@ def _of_a_run(uri: str) -> Origin:
 def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     """A config with the base model, image bounds and prompt that an adapter was trained with.
 
-    A base model in a local folder that this machine does not have stays the config's: it is the same one, kept elsewhere.
+    If the base model is a local folder that this machine lacks, the config's base model stays: it is taken to be the same
+    one in another place.
     """
     model = {key: settings[key] for key in ModelConfig.model_fields if key in settings and not key.startswith("lora_")}
     if Path(model["base"]).is_absolute() and not Path(model["base"]).is_dir():

@@ -1,35 +1,27 @@
-"""The promotions ledger: one file an entry, never changed. MLflow's aliases have no compare-and-set, so the ledger says who is champion and the
-alias only shows it."""
+"""The promotions ledger: one file for each entry, which never changes.
+
+MLflow's aliases have no compare-and-set, so the ledger says who is champion and the alias only shows it.
+"""
 
 from typing import Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attrloop.components.results.comparison import Change
 from attrloop.components.storage.store import Store
 
 
-class Change(BaseModel):
-    """A difference of accuracies, candidate minus champion, in [-1, 1], with its bootstrap interval.
-
-    Attributes:
-        count: gold samples behind it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    delta: float
-    low: float
-    high: float
-    count: int
-
-
 class Verdict(BaseModel):
-    """What the gate says of a candidate.
+    """What the gate says about a candidate.
 
     Attributes:
-        reason: every rule that was broken, or that none was.
-        against: what the candidate was compared with: `version <n>`, or a stage of its own run where there is no champion.
-        macro: None where too little gold allowed no comparison.
+        passed: Whether it becomes champion.
+        reason: Every rule that was broken, or that none was.
+        against: What the candidate was compared with: `version <n>`, or a stage of its own run where there is no
+            champion.
+        macro: Change of the macro accuracy; None where there was too little gold to compare.
+        verticals: Change of each vertical's accuracy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,11 +36,18 @@ class Entry(BaseModel):
     """One decision.
 
     Attributes:
-        seq: from 1, without gaps.
-        version: the model version that was judged, or that was rolled back to.
-        before: champion before; None for none. `from` in the file.
-        after: champion after; equal to `before` when the candidate was refused. `to` in the file.
-        gate: digest of the gate's settings and of the data it judged on; "" for a rollback.
+        seq: From 1, without gaps.
+        model: Name of the registered model.
+        action: What was done.
+        version: The model version that was judged, or that was rolled back to.
+        before: The champion before; None for none. `from` in the file.
+        after: The champion after; equal to `before` when the candidate was refused. `to` in the file.
+        reason: Why, for people.
+        verdict: The gate's; None for a rollback.
+        gate: Digest of the gate's settings and of the data that it judged on; "" for a rollback.
+        data_digest: Digest of the data; "" for a rollback.
+        git_sha: Commit of the code; "" where it is unknown.
+        actor: The person or account.
         time: UTC, ISO 8601.
     """
 
@@ -76,7 +75,7 @@ class Ledger:
         self.folder = f"promotions/{quote(model, safe=' ')}"
 
     def entries(self) -> list[Entry]:
-        """All entries, the first first."""
+        """All entries, the oldest first."""
         return [self._read(path) for path in self._paths()]
 
     def head(self) -> Entry | None:
@@ -85,7 +84,7 @@ class Ledger:
         return self._read(paths[-1]) if paths else None
 
     def append(self, entry: Entry) -> bool:
-        """Adds an entry unless one of its number exists; False when somebody else was faster."""
+        """Adds an entry unless one with its number exists; False when another process was faster."""
         return self.store.create(
             f"{self.folder}/{entry.seq:08d}.json", entry.model_dump_json(indent=1, by_alias=True).encode()
         )

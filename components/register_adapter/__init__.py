@@ -1,0 +1,1 @@
+"""Tracks a run in MLflow and registers its best adapter."""

@@ -1,8 +1,9 @@
-"""The registered model: MLflow stores this file beside the adapter (models from code, no pickle) and runs it where the model is loaded.
+"""The registered model. MLflow stores this file beside the adapter, without a pickle, and runs it to load the model.
 
-It predicts with the very code that trained and evaluated the adapter, so attrloop has to be installed there. `model_config` holds the fields of the
-run's `model` section, `schema`, `title`, `metadata`, `max_new_tokens` and `batch_size`; `mlflow.pyfunc.load_model(uri, model_config={"base": ...})`
-overrides any, e.g. to load the base model from another place.
+It predicts with the code that trained and evaluated the adapter, so attrloop must be installed where it is loaded.
+`model_config` holds the fields of the run's `model` section, `schema`, `title`, `metadata`, `max_new_tokens` and
+`batch_size`. `mlflow.pyfunc.load_model(uri, model_config={"base": ...})` overrides any of them, e.g. to load the base
+model from another place.
 """
 
 import base64
@@ -30,18 +31,25 @@ _LONGEST_PATH = 1024
 
 
 class RequestImages(ImageReader):
-    """Opens the images of one request by row: `row 0` is the first row's, a local path or the encoded image in base64 (bare, or as a `data:` URL)."""
+    """Opens the images of one request by row: `row 0` is the image of the first row.
+
+    An image is a local path, or the encoded image in base64, bare or as a `data:` URL.
+    """
 
     def __init__(self, values: list[str]) -> None:
         super().__init__(".", DataConfig(catalogue_schema="", listings=""))
         self.values = {f"row {k}": value for k, value in enumerate(values)}
 
     def data(self, reference: str) -> bytes:
+        """The encoded image of a row.
+
+        Raises:
+            InputError: It cannot be read, is not valid base64, or is too large.
+        """
         value = self.values[reference]
         head, _, body = value.partition(",") if value.startswith("data:") else ("", "", value)
-        if (
-            not head and len(value) < _LONGEST_PATH and os.path.isfile(value)
-        ):  # asked first: a path can happen to be valid base64
+        # A path can happen to be valid base64, so files come first.
+        if not head and len(value) < _LONGEST_PATH and os.path.isfile(value):
             return super().data(value)
         try:
             data = base64.b64decode("".join(body.split()), validate=True)
@@ -55,12 +63,14 @@ class RequestImages(ImageReader):
             raise fail(reference, f"larger than {self.limits.max_image_bytes:,} bytes", "Shrink the image")
         return data
 
-    def digest(self, reference: str) -> str:  # type: ignore[override] # not remembered: the next request has a row 0 of its own
+    # Not cached: the next request has another row 0.
+    def digest(self, reference: str) -> str:  # type: ignore[override]
+        """Digest of the encoded image of a row."""
         return digest(self.data(reference))
 
 
 class AttributeModel(PythonModel):
-    """Answers one attribute of one product image a row."""
+    """Answers one attribute of one product image for each row."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads base model, processor and adapter."""
@@ -82,16 +92,16 @@ class AttributeModel(PythonModel):
         """Predicts row by row.
 
         Args:
-            context: of the loaded model.
-            model_input: columns `image` (path or base64), `vertical`, `attribute`, and optionally `title`.
-            params: none are known.
+            context: Of the loaded model.
+            model_input: Columns `image` (path or base64), `vertical`, `attribute`, and optionally `title`.
+            params: There are none.
 
         Returns:
-            In the rows' order: `answer` (canonical; None when what the model said is not on the list), `confidence` (the answer's probability, in [0, 1])
-            and `rationale` (what the model says it saw).
+            In the order of the rows: `answer` (canonical; None when it is off the list), `confidence` (the answer's
+            probability, in [0, 1]) and `rationale` (what the model says it saw).
 
         Raises:
-            InputError: an unknown vertical or attribute, or an image that cannot be read.
+            InputError: An unknown vertical or attribute, or an image that cannot be read.
         """
         from attrloop.components.model.features import FeatureCache
 
@@ -104,11 +114,10 @@ class AttributeModel(PythonModel):
         ]
         decoding = Decoding(self.config["max_new_tokens"], self.config["batch_size"])
         found: dict[int, list[Any]] = {}
-        with self.lock:  # a server calls from several threads; the model decodes one batch at a time
+        with self.lock:  # a server calls from several threads, and the model decodes one batch at a time
             self.vlm.images = RequestImages([str(value) for value in model_input["image"]])
-            self.vlm.cache = FeatureCache(
-                None
-            )  # of this request only: a server's memory must not grow with the images it sees
+            # Of this request only: a server's memory must not grow with the images it sees.
+            self.vlm.cache = FeatureCache(None)
             for k, (made,) in self.vlm.generate(prompts, decoding):
                 attribute = self.schema.attribute(rows[k][0].vertical, rows[k][1])
                 found[k] = [

@@ -1,5 +1,7 @@
-"""Runs that are found again rather than made again: each carries the keys of its loop and the stage it is about, and everything written to one is the
-same when it is written twice."""
+"""The MLflow runs of a loop. Writing them twice changes nothing.
+
+Each run carries the keys of its loop and the name of its stage as tags, by which it is found again.
+"""
 
 import json
 from collections.abc import Iterable
@@ -26,10 +28,11 @@ class Runs:
     """The runs of one loop.
 
     Attributes:
-        experiment: id of the experiment they are in.
-        keys: tags that tell this loop from all others: workspace and config, and what was made of them (when that changes, so do the metrics, and
-            MLflow keeps the old values beside the new: that is another loop).
-        tags: that all of them carry.
+        client: Of the tracking store.
+        experiment: Id of their experiment.
+        keys: Tags that identify the loop: its workspace with its config, and what it made. A loop that made something
+            else has other metrics, and needs other runs: MLflow would keep the old values beside the new ones.
+        tags: Further tags of all runs.
     """
 
     client: "MlflowClient"
@@ -38,17 +41,17 @@ class Runs:
     tags: dict[str, str]
 
     def find(self, stage: str) -> Run | None:
-        """The run of a stage; the oldest, should there be several."""
+        """The run of a stage, the oldest of several."""
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in {**self.keys, STAGE: stage}.items())
         found = self.client.search_runs([self.experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
         return found[0] if found else None
 
     def parent(self, name: str, uri: str, start: int) -> Run:
-        """The loop's run: the one made before, or the one that an orchestrator made for us, or a new one.
+        """The loop's run: the one from an earlier call, or the one that an orchestrator created, or a new one.
 
         Args:
-            name: of a new run.
-            uri: the tracking server's, to know whether an orchestrator's run is on it.
+            name: Of a new run.
+            uri: URI of the tracking store, to know whether it holds the orchestrator's run.
             start: Unix time of a new run in milliseconds.
         """
         found = self.find(LOOP)
@@ -83,16 +86,17 @@ class Runs:
             self.client.log_batch(run, tags=marks[start : start + _BATCH])
 
     def read(self, run: str, source: str, digest: str) -> None:
-        """Names the data that a run is about."""
+        """Writes which data a run is about."""
         data = Dataset(Path(source).name, digest, scheme(source) or "local", json.dumps({"uri": source}))
         self.client.log_inputs(run, [DatasetInput(data)])
 
     def measure(self, run: Run, points: Iterable[tuple[int, dict[str, float]]], model_id: str | None = None) -> None:
-        """Writes metrics by step; the time of each is the run's start, so that writing them again adds nothing.
+        """Writes metrics by step. Their time is the run's start, so that writing them again adds nothing.
 
         Args:
+            run: The run that they describe.
             points: (step, metrics).
-            model_id: the logged model that they also describe.
+            model_id: The logged model that they also describe.
         """
         rows = [
             Metric(key, value, run.info.start_time, step, model_id=model_id)

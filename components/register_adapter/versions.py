@@ -1,4 +1,4 @@
-"""Adapters as logged models and registered versions, known again by the digests of adapter and settings."""
+"""Adapters as logged models and registered versions, which the digests of adapter and settings identify."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ _MODEL = Path(__file__).with_name("model.py")
 
 
 def model_config(ws: Workspace) -> dict[str, Any]:
-    """What the registered model has to know to predict as this run did (see model.py)."""
+    """The settings with which the registered model predicts as this run did (see model.py)."""
     config = ws.config
     fields = {key: value for key, value in config.model.model_dump(mode="json").items() if not key.startswith("lora_")}
     limits = {"max_new_tokens": config.evaluate.max_new_tokens, "batch_size": config.evaluate.batch_size}
@@ -28,12 +28,14 @@ def model_config(ws: Workspace) -> dict[str, Any]:
 
 
 def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any]) -> str:
-    """Id of the logged model of an adapter: the one that is complete already, else a new one.
+    """Id of the logged model of an adapter, which is uploaded unless a complete one exists.
 
     Args:
-        run: id of the run that it comes from.
-        folder: the PEFT folder.
-        config: see `model_config`.
+        client: Of the tracking store.
+        uri: URI of the tracking store.
+        run: Id of the run that it comes from.
+        folder: The PEFT folder.
+        config: See `model_config`.
     """
     import mlflow
     from mlflow.entities import LoggedModelStatus
@@ -41,7 +43,7 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
     tags = {"adapter_digest": adapter_digest(folder), "model_digest": digest(config)}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     for model in client.search_logged_models([client.get_run(run).info.experiment_id], query):
-        if model.status == LoggedModelStatus.READY:  # a killed upload stays pending
+        if model.status == LoggedModelStatus.READY:  # the model of a killed upload stays pending
             return model.model_id
     with fluent(uri), tempfile.TemporaryDirectory() as temporary:
         safe = Path(temporary, ADAPTER)  # MLflow keeps the folder's own name
@@ -76,13 +78,16 @@ def _signature() -> Any:
 
 
 def versions_of(client: "MlflowClient", name: str, adapter: str) -> "list[ModelVersion]":
-    """The registered versions of an adapter (by its digest), the first first."""
+    """The registered versions of an adapter (by its digest), in the order of their numbers."""
     found = client.search_model_versions(f"name = '{name}' and tags.`adapter_digest` = '{adapter}'")
     return sorted(found, key=lambda entry: int(entry.version))
 
 
 def register_version(client: "MlflowClient", uri: str, name: str, model: str, tags: dict[str, str]) -> int:
-    """Number of the version of a logged model: the one that is there, else a new one with `tags`. It becomes the candidate."""
+    """Number of the version of a logged model, which is created with `tags` unless it exists.
+
+    It becomes the candidate.
+    """
     import mlflow
 
     digests = client.get_logged_model(model).tags

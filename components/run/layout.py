@@ -20,12 +20,14 @@ ANNOTATE_CACHE = (
 )
 SFT = "sft"
 START = "start"  # an adapter that was trained before, brought into this run
-START_SETTINGS = f"{START}/settings.json"
+RESULT = "result.json"  # what registration and promotion came to
 REGISTER = "register"
-REGISTRATION = f"{REGISTER}/result.json"
+REGISTRATION = f"{REGISTER}/{RESULT}"
 PROMOTE = "promote"
-PROMOTION = f"{PROMOTE}/result.json"
+PROMOTION = f"{PROMOTE}/{RESULT}"
 EVENTS = "events"  # what the steps say they do, one JSON object for each attempt of a step
+ADAPTER, SETTINGS = "adapter", "settings.json"  # in the folder of an adapter's training or of its copy
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # the files of an evaluation
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
 
 
@@ -36,12 +38,12 @@ def training(stage: str) -> str:
 
 def adapter(stage: str) -> str:
     """The PEFT folder of a stage; "" for the base model, which has none."""
-    return "" if stage == "base" else f"{training(stage)}/adapter"
+    return "" if stage == "base" else f"{training(stage)}/{ADAPTER}"
 
 
 def trained_by(adapter_path: str) -> str:
     """The folder of the training that made an adapter, from the adapter's path."""
-    return adapter_path.removesuffix("/adapter")
+    return adapter_path.removesuffix(f"/{ADAPTER}")
 
 
 def curve(stage: str) -> str:
@@ -76,12 +78,27 @@ def evaluation(split: str, stage: str = "") -> str:
 
 def predictions(split: str, stage: str) -> str:
     """The predictions of a stage on a split, Parquet."""
-    return f"{evaluation(split, stage)}/predictions.parquet"
+    return f"{evaluation(split, stage)}/{PREDICTIONS}"
 
 
 def metrics(split: str, stage: str) -> str:
-    """The figures of a stage on a split, JSON: a `results.Evaluation`."""
-    return f"{evaluation(split, stage)}/metrics.json"
+    """The metrics of a stage on a split, JSON: a `results.evaluation.Evaluation`."""
+    return f"{evaluation(split, stage)}/{METRICS}"
+
+
+def stage_of_evaluation(path: str) -> str:
+    """The stage that a file below `evaluation(split)` belongs to."""
+    return path.split("/")[2]
+
+
+def champion_stage(version: str) -> str:
+    """The name, in place of a stage's, of the evaluation of a champion that another run trained."""
+    return f"champion-{version}"
+
+
+def is_champion(stage: str) -> bool:
+    """Whether a name is one of `champion_stage`."""
+    return stage.startswith("champion-")
 
 
 def event(name: str) -> str:

@@ -8,8 +8,8 @@ class Outcome(BaseModel):
 
     Attributes:
         stage: `base`, `sft`, `iteration-1`, ...
-        adapter: path of its adapter in the workspace; "" for the base model.
-        macro: macro accuracy on validation (mean over verticals), in [0, 1].
+        adapter: Path of its adapter in the workspace; "" for the base model.
+        macro: Macro accuracy on validation (mean over verticals), in [0, 1].
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -19,7 +19,12 @@ class Outcome(BaseModel):
 
 
 class LoopState(BaseModel):
-    """What an iteration needs to know, and whether it should run at all."""
+    """What an iteration needs to know, and whether it should run at all.
+
+    Attributes:
+        outcomes: Of the stages so far, in order.
+        stop: Whether the loop ends here.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     outcomes: tuple[Outcome, ...]
@@ -27,13 +32,29 @@ class LoopState(BaseModel):
 
     @property
     def latest(self) -> Outcome:
+        """The last stage."""
         return self.outcomes[-1]
 
     @property
+    def first(self) -> Outcome:
+        """The stage that the iterations started from: SFT, or an adapter that was trained before."""
+        return next(outcome for outcome in self.outcomes if outcome.adapter)
+
+    @property
     def best(self) -> Outcome:
-        """The best trained stage on validation (the base is not a candidate); the earlier of two that are equal."""
+        """The best trained stage on validation, the earlier of two equal ones. The base is not a candidate."""
         return max((o for o in self.outcomes if o.adapter), key=lambda o: (o.macro, -self.outcomes.index(o)))
 
+    @property
+    def reference(self) -> Outcome:
+        """The stage that the best one is compared with: the first adapter, or the base where that one is the best."""
+        return self.first if self.first != self.best else self.outcomes[0]
+
     def after(self, outcome: Outcome, min_gain: float) -> "LoopState":
-        """The state once another iteration was evaluated: stops when it gained less than `min_gain` over the best so far."""
+        """The state after another iteration.
+
+        Args:
+            outcome: How the iteration did.
+            min_gain: The loop stops when the gain over the best stage so far is smaller.
+        """
         return LoopState(outcomes=(*self.outcomes, outcome), stop=outcome.macro - self.best.macro < min_gain)

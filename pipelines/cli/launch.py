@@ -183,10 +183,10 @@ def rewrite_report(workspace: str) -> None:
     Raises:
         InputError: it is not a run's workspace, or nothing was evaluated in it yet.
     """
-    from attrloop.components.evaluate.report import render
+    from attrloop.components.report.report import report
 
     root = _of_a_run(workspace)
-    render(root)
+    report(root)
     results(root, Console())
 
 
@@ -209,7 +209,7 @@ def roll_back(workspace: str, to: str, reason: str) -> None:
 
 def results(workspace: str, console: Console) -> None:
     """Prints the table per vertical, where to look further, and the workspace's path as the last line."""
-    from attrloop.components.evaluate.report import print_table
+    from attrloop.components.report.report import print_table
     from attrloop.components.run.workspace import Workspace
     from attrloop.components.tracking.server import resolve_uri, shown_uri
 

@@ -9,11 +9,13 @@ from typing import Any
 from kfp import dsl
 
 from attrloop.components.dpo.component import dpo
-from attrloop.components.evaluate.component import evaluate, evaluate_test, report
+from attrloop.components.evaluate.component import evaluate
+from attrloop.components.evaluate_test.component import evaluate_test
 from attrloop.components.loop_state.component import keep, latest_adapter, should_run
 from attrloop.components.mine_pairs.component import mine_pairs
 from attrloop.components.promote.component import promote
 from attrloop.components.register_adapter.component import register_adapter
+from attrloop.components.report.component import report
 from attrloop.components.sample_chains.component import sample_chains, share_out
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.resources import Resources, with_resources

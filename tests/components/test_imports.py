@@ -13,6 +13,8 @@ STAGES = (
     "mine_pairs.mine",
     "dpo.train",
     "evaluate.steps",
+    "evaluate_test.evaluate_all",
+    "report.report",
     "promote.promote",
 )
 

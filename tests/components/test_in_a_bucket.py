@@ -12,12 +12,12 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from attrloop.components.dpo import train as dpo
-from attrloop.components.evaluate.evaluate import PREDICTIONS
-from attrloop.components.evaluate.steps import evaluate_stage, write_report
+from attrloop.components.evaluate.steps import evaluate_stage
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.promote.promote import promote, rollback
 from attrloop.components.register_adapter.register import register
+from attrloop.components.report.report import write_page, write_report
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.run.state import LoopState
@@ -77,12 +77,14 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
     uris = [move(trained("qwen2_5_vl"), new_bucket(scheme), "run", "annotate", "sft") for scheme in SCHEMES]
     states, pages = [], []
     for place in (local, *uris):
-        state = evaluate_stage(place, "sft", sft.ADAPTER, "", Sink(), Sink(), str(page))
+        state = evaluate_stage(place, "sft", sft.ADAPTER, "", metrics=Sink(), confusion=Sink())
+        write_page(place, state, str(page))
         assert b"Iteration 1" not in page.read_bytes(), "the report so far"
         sample(place, STAGE, sft.ADAPTER)
         mine(place, STAGE)
         adapter = dpo.train(place, STAGE, sft.ADAPTER)
-        states.append(evaluate_stage(place, STAGE, adapter, state, Sink(), Sink(), str(page)))
+        states.append(evaluate_stage(place, STAGE, adapter, state, metrics=Sink(), confusion=Sink()))
+        write_page(place, states[-1], str(page))
         assert b"Iteration 1" in page.read_bytes()
         pages.append(page.read_bytes())
     here = open_store(local)
@@ -94,7 +96,7 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
         for path in (
             f"{STAGE}/chains/part-00004.parquet",
             f"{STAGE}/pairs/pairs.parquet",
-            f"evaluate/validation/{STAGE}/{PREDICTIONS}",
+            f"evaluate/validation/{STAGE}/predictions.parquet",
         ):
             assert pl.read_parquet(here.file(path)).equals(pl.read_parquet(there.file(path)), null_equal=True)
         assert there.read("report.html") == written, "the report is in the bucket"

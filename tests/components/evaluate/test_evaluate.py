@@ -66,7 +66,8 @@ def rows(ws: Workspace, path: str) -> list[Prediction]:
 def test_every_gold_label_gets_one_prediction_and_the_metrics_follow_from_them(ws: Workspace):
     scores = evaluate(ws.store.root, {"base": "", "sft": "sft/adapter"}, "validation")
     assert set(scores) == {"base", "sft"}
-    for stage, macro in scores.items():
+    for stage, evaluation in scores.items():
+        macro = evaluation.macro_accuracy
         found = rows(ws, f"evaluate/validation/{stage}")
         assert [(row.listing, row.attribute, row.gold) for row in found] == [
             (x.listing, x.attribute, x.value) for x in ws.labels("validation")
@@ -89,7 +90,7 @@ def test_a_stage_that_kept_its_predecessors_adapter_has_its_own_folder_without_d
     ws: Workspace, decoded: list[int]
 ):
     scores = evaluate(ws.store.root, {"sft": "sft/adapter", "iteration-1": "sft/adapter"}, "validation")
-    assert scores["sft"] == scores["iteration-1"] and len(decoded) == 1
+    assert scores["sft"].verticals == scores["iteration-1"].verticals and len(decoded) == 1
     assert rows(ws, "evaluate/validation/sft") == rows(ws, "evaluate/validation/iteration-1")
     assert json.loads(ws.store.read("evaluate/validation/iteration-1/metrics.json"))["stage"] == "iteration-1"
 

@@ -7,10 +7,10 @@ import pytest
 from mlflow import MlflowClient
 
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.evaluate.facts import Facts
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.register_adapter.register import register
+from attrloop.components.results.reader import Results
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import PromptConfig, RunConfig
@@ -139,7 +139,7 @@ def test_what_is_trained_from_a_version_names_it_as_its_parent(runs: Path, champ
     state = LoopState(outcomes=(base, Outcome(stage="start", adapter=ADAPTER, macro=0.6), iteration)).model_dump_json()
     assert register(weekly.uri, state) == "2"
     assert client_of(runs).get_model_version(NAME, "2").tags["parent_version"] == "1"
-    assert Facts.of(weekly.uri, state).reference == "start", "gains are told against what it started from"
+    assert Results.of(weekly.uri, state).reference == "start", "gains are told against what it started from"
 
 
 def test_a_loops_own_workspace_is_not_taken(champion: Run) -> None:
@@ -152,6 +152,6 @@ def test_a_loops_own_workspace_is_not_taken(champion: Run) -> None:
 def test_an_adapter_is_not_brought_to_where_it_is(runs: Path, champion: Run) -> None:
     ws = another(runs, champion)
     fetch(ws.store.root)
-    with pytest.raises(InputError, match="in the very workspace"):
+    with pytest.raises(InputError, match="already in this workspace"):
         fetch(ws.store.root, f"{ws.store.root}/start/adapter")
     assert read_manifest(ws.store, "start") is not None and list(ws.store.folder(ADAPTER).glob("*.safetensors"))

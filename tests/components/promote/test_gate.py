@@ -16,12 +16,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(tmp_path_factory.mktemp("gate"), accuracy={"base": 0.3, "sft": 0.5}, gold=40)
 
 
-def frame(run: Run, share: float | dict[str, float], seed: int = 0) -> pl.DataFrame:
-    return to_frame(answers(run.ws.labels("test"), run.ws, share, seed), Prediction)
+def frame(run: Run, fraction: float | dict[str, float], seed: int = 0) -> pl.DataFrame:
+    return to_frame(answers(run.ws.labels("test"), run.ws, fraction, seed), Prediction)
 
 
 def verdict(run: Run, candidate: pl.DataFrame, champion: pl.DataFrame, config: PromoteConfig = CONFIG) -> Verdict:
-    return judge(candidate, champion, "version 1", VERTICALS, config, 0)
+    return judge(candidate, champion, against="version 1", verticals=VERTICALS, config=config, seed=0)
 
 
 def test_a_clear_gain_passes(run: Run) -> None:

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from attrloop.components.catalogue.records import Prediction, to_frame
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.promote import promote as module
-from attrloop.components.promote.challenge import alias, evaluate_champion
+from attrloop.components.promote.challenge import evaluate_champion
+from attrloop.components.promote.champion import alias
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.promote.promote import promote, rollback, settle, show
@@ -150,7 +151,7 @@ def test_a_champion_in_mlflow_from_before_the_ledger_is_respected(runs: Path) ->
         seen.append(champion)
         return Verdict(passed=False, reason="no better", against="version 1")
 
-    entry = settle(ledger_of(runs), client, two, "gate", judged)
+    entry = settle(ledger_of(runs), client, two, gate="gate", verdict_on=judged)
     assert seen == [one] and (entry.before, entry.after) == (one, one)
     assert show(ledger_of(runs), client) == one == champion_of(uri_of(runs))
 
@@ -158,7 +159,7 @@ def test_a_champion_in_mlflow_from_before_the_ledger_is_respected(runs: Path) ->
 def test_an_alias_that_was_moved_by_hand_is_put_back(runs: Path) -> None:
     client = connect(uri_of(runs))
     one, two = versions(client, 2)
-    settle(ledger_of(runs), client, one, "gate", lambda _: passing())
+    settle(ledger_of(runs), client, one, gate="gate", verdict_on=lambda _: passing())
     client.set_registered_model_alias(NAME, "champion", two)
     assert show(ledger_of(runs), client) == one == champion_of(uri_of(runs))
 
@@ -175,11 +176,11 @@ def test_a_promoter_that_was_overtaken_while_setting_the_alias_does_not_leave_it
         def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
             if not self.done:
                 self.done = True
-                settle(ledger_of(runs), client, two, "gate", lambda _: passing())
+                settle(ledger_of(runs), client, two, gate="gate", verdict_on=lambda _: passing())
                 show(ledger_of(runs), client)
             super().set_registered_model_alias(name, alias, version)
 
-    settle(ledger_of(runs), client, one, "gate", lambda _: passing())
+    settle(ledger_of(runs), client, one, gate="gate", verdict_on=lambda _: passing())
     assert show(ledger_of(runs), Overtaken(uri_of(runs))) == two == champion_of(uri_of(runs))
 
 
@@ -215,10 +216,11 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
     uri = request.getfixturevalue("server") if where == "server" else uri_of(runs)
     root = request.getfixturevalue("bucket") if where == "bucket" else str(runs)
     client, run = connect(uri), make_run(runs, gold=40, accuracy={"base": 0.1, "sft": 0.2})
-    names, shares = versions(client, 12, "contended"), [0.1 + 0.07 * ((5 * k) % 12) for k in range(12)]
+    names, fractions = versions(client, 12, "contended"), [0.1 + 0.07 * ((5 * k) % 12) for k in range(12)]
     gold = run.ws.labels("test")
     frames: dict[str | None, pl.DataFrame] = {
-        v: to_frame(answers(gold, run.ws, share, 0), Prediction) for v, share in zip(names, shares, strict=True)
+        v: to_frame(answers(gold, run.ws, fraction, 0), Prediction)
+        for v, fraction in zip(names, fractions, strict=True)
     }
     frames[None] = to_frame(answers(gold, run.ws, 0.02, 0), Prediction)
     barrier = Barrier(12)
@@ -232,8 +234,10 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
             ledger,
             mine,
             version,
-            "gate",
-            lambda champion: judge(frames[version], frames[champion], str(champion), VERTICALS, config, 0),
+            gate="gate",
+            verdict_on=lambda champion: judge(
+                frames[version], frames[champion], against=str(champion), verticals=VERTICALS, config=config, seed=0
+            ),
         )
         show(ledger, mine)
 
@@ -246,7 +250,7 @@ def test_of_concurrent_promoters_the_best_model_wins_and_every_step_was_judged(
     assert [entry.before for entry in entries] == [None, *(entry.after for entry in entries[:-1])], (
         "each was judged against the champion of its time"
     )
-    best = names[shares.index(max(shares))]
+    best = names[fractions.index(max(fractions))]
     assert entries[-1].after == best == champion_of(uri, "contended")
 
 
@@ -320,7 +324,7 @@ def test_a_champion_that_is_gone_keeps_nothing_from_being_registered(runs: Path)
     evaluate_champion(second.uri, second.state)
     assert register(second.uri, second.state) == "2"
     with pytest.raises(
-        AttrloopError, match=r"version 1 of attribute-adapter, the champion, is registered no more.*rollback RUN --to"
+        AttrloopError, match=r"version 1 of attribute-adapter, the champion, is no longer registered.*rollback RUN --to"
     ):
         promote(second.uri, second.state)
     assert rollback(second.uri, to="2", reason="version 1 is gone").after == "2" == champion_of(uri_of(runs))

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.register_adapter.register import attach, register
+from attrloop.components.register_adapter.register import register
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.tracking.server import fluent
@@ -66,19 +66,22 @@ def test_the_metrics_of_a_stage_are_those_of_its_evaluation(runs: Path) -> None:
     assert [(point.step, point.value) for point in history] == [(k, 2.0 / k) for k in range(5, 55, 5)]
 
 
-def test_the_parent_shows_accuracy_over_the_stages_and_the_best_of_them(runs: Path) -> None:
+def test_the_parent_shows_accuracy_over_the_stages_and_ends_with_the_kept_adapter(runs: Path) -> None:
     run = make_run(runs, accuracy={"base": 0.3, "sft": 0.6, "iteration-1": 0.85, "iteration-2": 0.7})
     register(run.uri, run.state)
     client = client_of(runs)
     parent = runs_by_stage(client)["loop"][0]
     history = client.get_metric_history(parent.info.run_id, "accuracy/rug")
-    stages = ("base", "sft", "iteration-1", "iteration-2")
+    stages = ("base", "sft", "iteration-1", "iteration-2", "iteration-1")
     assert [(point.step, point.value) for point in history] == [
         (k, figures(run, "test", s)["verticals"]["rug"]["accuracy"]) for k, s in enumerate(stages)
     ]
-    assert parent.data.metrics["best/macro_accuracy"] == pytest.approx(
-        figures(run, "test", "iteration-1")["macro_accuracy"]
-    )
+    kept = figures(run, "test", "iteration-1")
+    assert kept["macro_accuracy"] > figures(run, "test", "iteration-2")["macro_accuracy"]
+    shown = parent.data.metrics
+    assert shown["macro_accuracy"] == shown["best/macro_accuracy"] == pytest.approx(kept["macro_accuracy"])
+    assert shown["accuracy/rug"] == pytest.approx(kept["verticals"]["rug"]["accuracy"])
+    assert shown["test/macro_f1"] == pytest.approx(kept["macro_f1"])
     assert parent.data.tags["best_stage"] == "iteration-1"
 
 
@@ -209,16 +212,6 @@ def test_killed_at_any_write_it_ends_as_if_undisturbed(runs: Path) -> None:
     assert len(client.search_model_versions(f"name='{NAME}'")) == 1
     assert len(client.get_metric_history(found["sft"][0].info.run_id, "train/loss")) == 10
     assert {made[0].info.status for made in found.values()} == {"FINISHED"}
-
-
-def test_files_written_later_are_attached_to_the_parent(runs: Path) -> None:
-    run = make_run(runs)
-    register(run.uri, run.state)
-    run.ws.store.write("report.html", b"<h1>later</h1>")
-    attach(run.uri)
-    client = client_of(runs)
-    names = {file.path for file in client.list_artifacts(runs_by_stage(client)["loop"][0].info.run_id)}
-    assert {"report.html", "config.json", "state.json", "annotate"} <= names
 
 
 def test_a_server_that_is_away_is_an_error_with_a_remedy(runs: Path) -> None:

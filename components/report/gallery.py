@@ -1,4 +1,4 @@
-"""The report's examples: gold listings with their image and what each stage answered, those that tell most first."""
+"""The report's examples: gold listings with their image and what each stage answered."""
 
 import base64
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import polars as pl
 from attrloop.components.catalogue.prompts import rationale_of
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError
-from attrloop.components.evaluate.facts import Facts
+from attrloop.components.results.reader import Results
 
 SIDE = 168  # pixels of an example's longer side: about 4 kB each
-KINDS = {  # share of the examples, and heading
+KINDS = {  # kind -> fraction of the examples, and heading
     "gained": (0.4, "Wrong before, right now"),
     "lost": (0.25, "Right before, wrong now"),
     "wrong": (0.25, "Wrong in every stage"),
@@ -24,10 +24,15 @@ class Example:
     """One question about one gold listing.
 
     Attributes:
-        image: a data URI; "" when the image cannot be read any more.
+        kind: A key of `KINDS`.
+        listing: Its id.
+        vertical: Of the listing.
+        attribute: What is asked.
+        gold: The right answer.
+        image: A data URI; "" when the image can no longer be read.
         answers: (stage, answer or "off-list", whether it is right), in the order of the stages.
-        text: the reasoning of the best stage.
-        confidence: of the best stage, in [0, 1].
+        text: The reasoning of the best stage.
+        confidence: Of the best stage, in [0, 1].
     """
 
     kind: str
@@ -41,33 +46,34 @@ class Example:
     confidence: float
 
 
-def examples(facts: Facts, count: int) -> dict[str, list[Example]]:
-    """At most `count` examples by kind: flips of the best stage against the reference both ways, errors that no stage mended, and a few right ones.
+def examples(results: Results, count: int) -> dict[str, list[Example]]:
+    """At most `count` examples by kind.
 
-    Verticals take turns and a listing is shown once; the choice depends on the run's seed alone.
+    They are flips of the best stage against the reference in both directions, errors that no stage corrected, and a few
+    right answers. Verticals take turns, and a listing is shown once. The choice depends only on the run's seed.
     """
     chosen: dict[str, list[Example]] = {}
     used: set[str] = set()
-    pool = _pool(facts)
-    for kind, (share, _) in KINDS.items():
+    pool = _pool(results)
+    for kind, (fraction, _) in KINDS.items():
         rows = [row for row in pool if row["kind"] == kind]
         picked: list[Example] = []
         for row in rows:
-            if len(picked) < round(share * count) and row["listing"] not in used:
+            if len(picked) < round(fraction * count) and row["listing"] not in used:
                 used.add(row["listing"])
-                picked.append(_example(facts, row))
+                picked.append(_example(results, row))
         chosen[kind] = picked
     return chosen
 
 
-def _pool(facts: Facts) -> list[dict]:
+def _pool(results: Results) -> list[dict]:
     """Every gold sample with its kind and the stages' answers, verticals taking turns."""
     keys = ["listing", "vertical", "attribute"]
-    frame = facts.predictions[facts.best].select(*keys, "gold", "text", "confidence")
-    for stage, predictions in facts.predictions.items():
+    frame = results.predictions[results.best].select(*keys, "gold", "text", "confidence")
+    for stage, predictions in results.predictions.items():
         frame = frame.join(predictions.select(*keys, pl.col("answer").alias(stage)), on=keys)
-    right = {stage: pl.col(stage).eq_missing(pl.col("gold")) for stage in facts.predictions}
-    before, after = right[facts.reference], right[facts.best]
+    right = {stage: pl.col(stage).eq_missing(pl.col("gold")) for stage in results.predictions}
+    before, after = right[results.reference], right[results.best]
     kind = (
         pl.when(~before & after)
         .then(pl.lit("gained"))
@@ -75,20 +81,20 @@ def _pool(facts: Facts) -> list[dict]:
         .then(pl.lit("lost"))
         .when(~pl.any_horizontal(*right.values()))
         .then(pl.lit("wrong"))
-        .when(pl.all_horizontal(*(right[stage] for stage in facts.stages if stage != "base")))
+        .when(pl.all_horizontal(*(right[stage] for stage in results.stages if stage != "base")))
         .then(pl.lit("right"))
         .otherwise(pl.lit("mixed"))
     )
-    seed = facts.ws.config.seed
+    seed = results.ws.config.seed
     draw = pl.struct(keys).map_elements(lambda row: digest([seed, *row.values()]), return_dtype=pl.String)
     frame = frame.with_columns(kind=kind, draw=draw).sort("draw")
     return frame.with_columns(turn=pl.int_range(pl.len()).over("kind", "vertical")).sort("turn", "vertical").to_dicts()
 
 
-def _example(facts: Facts, row: dict) -> Example:
-    answers = [(stage, row[stage] or "off-list", row[stage] == row["gold"]) for stage in facts.predictions]
+def _example(results: Results, row: dict) -> Example:
+    answers = [(stage, row[stage] or "off-list", row[stage] == row["gold"]) for stage in results.predictions]
     try:
-        picture = base64.b64encode(facts.ws.images.jpeg(facts.ws.listings[row["listing"]].images[0], SIDE)).decode()
+        picture = base64.b64encode(results.ws.images.jpeg(results.ws.listings[row["listing"]].images[0], SIDE)).decode()
     except InputError:
         picture = ""
     return Example(

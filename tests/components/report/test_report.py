@@ -12,17 +12,20 @@ from typing import Any
 import jsonschema
 import polars as pl
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 from rich.console import Console
 
 from attrloop.components.errors import InputError
-from attrloop.components.evaluate import panels
-from attrloop.components.evaluate.facts import Facts
-from attrloop.components.evaluate.gallery import examples
-from attrloop.components.evaluate.report import headline, print_table, render, report
+from attrloop.components.register_adapter.register import register
+from attrloop.components.report import confusions, panels
+from attrloop.components.report.gallery import examples
+from attrloop.components.report.report import headline, print_table, report, write_report
+from attrloop.components.results.reader import Results
 from attrloop.components.run.state import LoopState, Outcome
+from tests.tracked import make_run
 
-SCHEMA = json.loads(files("attrloop.components.evaluate").joinpath("summary.schema.json").read_text())
+SCHEMA = json.loads(files("attrloop.components.report").joinpath("summary.schema.json").read_text())
 
 
 def page_of(run: Any) -> str:
@@ -74,17 +77,17 @@ def test_page_is_one_small_file_without_script_or_network(reported: Any):
 
 
 def test_page_opens_with_the_result_in_one_sentence(reported: Any):
-    facts = Facts.of(reported.uri)
-    words = headline(facts)
-    low, high = facts.gain["macro"]["interval"]
+    results = Results.of(reported.uri)
+    words = headline(results)
+    gain = results.gain.macro
     assert words in page_of(reported)
     assert (
-        f"{facts.shown['sft']['macro_accuracy']:.1%} (SFT)" in words
-        and f"interval {100 * low:+.1f} to {100 * high:+.1f}" in words
+        f"{results.shown['sft'].macro_accuracy:.1%} (SFT)" in words
+        and f"interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}" in words
     )
     ups = sum(
-        facts.shown[facts.best]["verticals"][v]["accuracy"] > facts.shown["sft"]["verticals"][v]["accuracy"]
-        for v in facts.gain["verticals"]
+        results.shown[results.best].verticals[v].accuracy > results.shown["sft"].verticals[v].accuracy
+        for v in results.gain.verticals
     )
     assert f"{ups} of 3 up" in words
 
@@ -92,26 +95,26 @@ def test_page_opens_with_the_result_in_one_sentence(reported: Any):
 def test_sentence_tells_when_no_iteration_beat_supervised_training(finished: Any):
     outcomes = (Outcome(stage="base", adapter="", macro=0.9), Outcome(stage="sft", adapter="sft/adapter", macro=0.8))
     after = Outcome(stage="iteration-1", adapter="iteration-1/dpo/adapter", macro=0.7)
-    assert headline(Facts(finished.ws, LoopState(outcomes=(*outcomes, after)))).startswith(
+    assert headline(Results(finished.ws, LoopState(outcomes=(*outcomes, after)))).startswith(
         "No iteration beat SFT on validation"
     )
 
 
 def test_sentence_tells_a_fall_and_a_standstill(finished: Any):
     low = Outcome(stage="sft", adapter="sft/adapter", macro=0.1)
-    fallen = Facts(finished.ws, LoopState(outcomes=(low, Outcome(stage="base", adapter="made-up", macro=0.9))))
+    fallen = Results(finished.ws, LoopState(outcomes=(low, Outcome(stage="base", adapter="made-up", macro=0.9))))
     assert "macro accuracy fell from" in headline(fallen) and "0 of 3 up; the gain is -" in headline(fallen)
     shutil.copytree(Path(finished.uri) / "evaluate/test/sft", Path(finished.uri) / "evaluate/test/iteration-9")
-    still = Facts(finished.ws, LoopState(outcomes=(low, Outcome(stage="iteration-9", adapter="made-up", macro=0.9))))
+    still = Results(finished.ws, LoopState(outcomes=(low, Outcome(stage="iteration-9", adapter="made-up", macro=0.9))))
     assert "macro accuracy stayed at" in headline(still)
     shutil.rmtree(Path(finished.uri) / "evaluate/test/iteration-9")
 
 
 def test_table_has_every_vertical_and_marks_only_sure_changes(reported: Any):
-    rows = panels.vertical_rows(Facts.of(reported.uri))
-    assert [row["name"] for row in rows] == ["chair", "lamp", "mug", "macro"]
+    rows = panels.vertical_rows(Results.of(reported.uri))
+    assert [row.name for row in rows] == ["chair", "lamp", "mug", "macro"]
     for row in rows:
-        assert ("sure" in row["verdict"]) == (row["interval"][0] > 0 or row["interval"][1] < 0)
+        assert ("sure" in row.verdict) == (row.gain.low > 0 or row.gain.high < 0)
 
 
 def test_what_can_be_published_is_told_by_the_agreement_of_the_chains_sampled_last():
@@ -123,16 +126,18 @@ def test_what_can_be_published_is_told_by_the_agreement_of_the_chains_sampled_la
             ]
         }
 
-    def share(*reports: dict[str, Any]) -> float | None:
-        stages = {f"iteration-{k}/pairs/report.json": found for k, found in enumerate(reports, 1)}
-        facts: Any = SimpleNamespace(
-            stages=["sft", "iteration-1", "iteration-2"], read=lambda path: stages.get(path, {})
+    def fraction(*reports: dict[str, Any]) -> float | None:
+        stages = {f"iteration-{k}": found for k, found in enumerate(reports, 1)}
+        results: Any = SimpleNamespace(
+            stages=["sft", "iteration-1", "iteration-2"], mining=lambda stage: stages.get(stage, {})
         )
-        return panels.publishable(facts)
+        return panels.publishable(results)
 
     good, fair = bins((10, 0), (20, 18), (70, 70)), bins((40, 39), (20, 10), (40, 39))
-    assert share(good) == 0.9 and share(good, fair) == 0.4, "a bin that is right below one that is not does not count"
-    assert share(bins((5, 0))) == 0.0 and share(bins((0, 0))) is None and share() is None
+    assert fraction(good) == 0.9 and fraction(good, fair) == 0.4, (
+        "a bin that is right below one that is not does not count"
+    )
+    assert fraction(bins((5, 0))) == 0.0 and fraction(bins((0, 0))) is None and fraction() is None
 
 
 def test_printed_table_holds_every_vertical_and_stage(reported: Any):
@@ -140,24 +145,24 @@ def test_printed_table_holds_every_vertical_and_stage(reported: Any):
     print_table(reported.uri, console)
     text = console.export_text()
     assert all(word in text for word in ("chair", "lamp", "mug", "macro", "Base", "SFT", "Iteration 2 - SFT"))
-    assert f"{100 * Facts.of(reported.uri).shown['iteration-2']['macro_accuracy']:.1f}" in text
+    assert f"{100 * Results.of(reported.uri).shown['iteration-2'].macro_accuracy:.1f}" in text
 
 
 def test_examples_say_what_the_stages_answered(reported: Any):
-    facts = Facts.of(reported.uri)
-    chosen = examples(facts, 12)
+    results = Results.of(reported.uri)
+    chosen = examples(results, 12)
     shown = [example for kind in chosen.values() for example in kind]
     assert 6 <= len(shown) <= 12 and len({example.listing for example in shown}) == len(shown)
     for example in shown:
         for stage, answer, right in example.answers:
-            row = facts.predictions[stage].row(
+            row = results.predictions[stage].row(
                 by_predicate=(pl.col("listing") == example.listing) & (pl.col("attribute") == example.attribute),
                 named=True,
             )
             assert (answer, right) == (row["answer"] or "off-list", row["answer"] == row["gold"])
     verdicts = {
         kind: {
-            (dict((s, r) for s, _, r in e.answers)["sft"], dict((s, r) for s, _, r in e.answers)[facts.best])
+            (dict((s, r) for s, _, r in e.answers)["sft"], dict((s, r) for s, _, r in e.answers)[results.best])
             for e in chosen[kind]
         }
         for kind in chosen
@@ -185,7 +190,7 @@ def test_a_run_cut_short_before_test_is_reported_on_validation(make: Callable[..
     run = make(verticals=2, per_vertical=12, gold=4, examples=4)
     run.ws.store.remove("evaluate/test")
     run.ws.store.remove("evaluate/validation/iteration-2")
-    assert render(run.uri) == f"{run.uri}/report.html"
+    assert report(run.uri) == f"{run.uri}/report.html"
     found = summary_of(run)
     jsonschema.validate(found, SCHEMA)
     assert [stage["name"] for stage in found["stages"]] == ["base", "sft", "iteration-1"]
@@ -226,14 +231,14 @@ def test_an_image_that_is_gone_leaves_a_gap_not_a_failure(make: Callable[..., An
 def test_a_champion_that_was_judged_by_appears_in_the_flip_ledger(make: Callable[..., Any]):
     run = make(verticals=1, per_vertical=12, gold=4, examples=4)
     shutil.copytree(Path(run.uri) / "evaluate/test/sft", Path(run.uri) / "evaluate/test/champion-3")
-    steps = [(ledger["before"], ledger["after"]) for ledger in Facts.of(run.uri, run.state.model_dump_json()).ledgers]
-    assert steps[-1] == ("champion-3", run.state.best.stage)
+    *_, (before, after, _) = Results.of(run.uri, run.state.model_dump_json()).flips
+    assert (before, after) == ("champion-3", run.state.best.stage)
 
 
 def test_big_schemas_leave_confusions_out_and_say_so(finished: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(panels, "_CELLS", 100)
+    monkeypatch.setattr(confusions, "_CELLS", 100)
     report(finished.uri, finished.state.model_dump_json())
-    kept = len(list(panels.confusions(Facts.of(finished.uri))))
+    kept = len(list(confusions.confusions(Results.of(finished.uri))))
     assert 0 < kept < 6
     assert f"{6 - kept} further attributes are in metrics.json" in page_of(finished)
 
@@ -245,4 +250,20 @@ def test_an_unfinished_run_says_what_to_do(make: Callable[..., Any]):
         report(run.uri, run.state.model_dump_json())
     run.ws.store.remove("evaluate")
     with pytest.raises(InputError, match="no trained stage was evaluated yet"):
-        render(run.uri)
+        report(run.uri)
+
+
+def test_report_and_summary_are_added_to_the_tracked_run(runs: Path, tmp_path: Path):
+    run = make_run(runs)
+    register(run.uri, run.state)
+    write_report(run.uri, run.state, str(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").read_text() == page_of(run)
+    parent = json.loads(run.ws.store.read("register/result.json"))["parent_run"]
+    names = {file.path for file in MlflowClient(f"sqlite:///{runs}/mlflow.db").list_artifacts(parent)}
+    assert {"report.html", "summary.json", "config.json", "state.json", "annotate"} <= names
+
+
+def test_a_run_that_was_not_registered_is_reported_all_the_same(make: Callable[..., Any], tmp_path: Path):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    write_report(run.uri, run.state.model_dump_json(), str(tmp_path / "page.html"))
+    assert "macro accuracy" in (tmp_path / "page.html").read_text()
