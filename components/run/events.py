@@ -1,7 +1,7 @@
 """What a run's steps say they do: one small JSON object for each attempt of a step, in `events/` of the workspace.
 
-`reporting` writes them. Anyone may read them, also from outside while a run is on a cluster. They inform and decide nothing: no step reads
-one.
+`reporting` writes them. Anyone may read them, also from outside while a run is on a cluster. They inform and decide
+nothing: no step reads one.
 """
 
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ class Event(BaseModel):
         failure: why it failed; None unless `state` is `failed`.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="strings")  # a loss may be no number
     schema_version: int = 1
     step: str
     stage: str = ""

@@ -21,6 +21,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ from typing import Any, ParamSpec, TypeVar
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run import layout
 from attrloop.components.run.events import Event, Failure, Figure
+from attrloop.components.secrets import CREDENTIALS
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store, open_store
 
@@ -46,7 +48,8 @@ _RELAY = "ATTRLOOP_EVENT"  # names the file through which the main process of a 
 _RELAY_INTERVAL = 0.5  # seconds between two writes of that file
 _WINDOW = 15  # writes over which the rate is measured
 
-Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
@@ -104,20 +107,21 @@ class _Report:
 
     def _measure(self) -> None:
         """Takes what the processes of a training have told, and sets rate and time left."""
-        with _harmless():
+        with _harmless():  # the step may begin something else meanwhile
             if self._relay.exists():
                 told = json.loads(self._relay.read_bytes())
                 self.tell(**told | ({"figure": Figure(**told["figure"])} if "figure" in told else {}))
-        event, now = self.event, time.monotonic()
-        if self._counts and event.done > self._counts[0][1]:
-            event.rate = (event.done - self._counts[0][1]) / (now - self._counts[0][0])
-            event.seconds_left = (event.total - event.done) / event.rate if event.total is not None else None
-        if self._counts:
+            if not self._counts:
+                return
+            event, now, (then, done) = self.event, time.monotonic(), self._counts[0]
             self._counts.append((now, event.done))
+            if event.done > done:
+                event.rate = (event.done - done) / (now - then)
+                event.seconds_left = (event.total - event.done) / event.rate if event.total is not None else None
 
 
 class _Relay:
-    """Feeds the event from the main process of a training that has several, through a file that the step's process reads."""
+    """Feeds the event from the main process of a training that has several: the step's process reads a file of it."""
 
     def __init__(self, path: str) -> None:
         self._path, self._fields, self._written = Path(path), dict[str, Any](), 0.0
@@ -235,6 +239,7 @@ def _failure(error: BaseException) -> Failure:
         message = str(error)
     else:
         message = "it was stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{kind}: {error}"
+        message = re.sub(r"\S+", lambda word: CREDENTIALS.sub("***", word[0]), message)
     return Failure(kind=kind, message=message[:_LONGEST], remedy="\n".join(dict.fromkeys(remedies))[:_LONGEST])
 
 

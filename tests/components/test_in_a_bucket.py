@@ -20,6 +20,7 @@ from attrloop.components.register_adapter.register import register
 from attrloop.components.report.report import write_page, write_report
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
+from attrloop.components.run.events import read_events
 from attrloop.components.run.state import LoopState
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
@@ -102,6 +103,15 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
         assert there.read("report.html") == written, "the report is in the bucket"
         assert b"data:image/jpeg" in written, "the report shows images of the bucket's listings"
         assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
+        assert [(event.label, event.state, event.figure and event.figure.name) for event in read_events(there)] == [
+            ("sft evaluate", "done", "macro accuracy"),
+            (f"{STAGE} sample-chains", "done", None),
+            (f"{STAGE} mine-pairs", "done", "agreement"),
+            (f"{STAGE} dpo", "done", "loss"),
+            (f"{STAGE} evaluate", "done", "macro accuracy"),
+            (f"{STAGE} sample-chains", "reused", None),
+            (f"{STAGE} dpo", "reused", None),
+        ]
 
 
 def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str], Path]) -> None:

@@ -40,7 +40,7 @@ def fail_unexpectedly(workspace: str) -> str:
     from attrloop.components.run.reporting import reporting
 
     with reporting(workspace, "dpo", stage="iteration-1"):
-        return str({}["nothing"])
+        return str(dict[str, str]()["nothing"])
 
 
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
