@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from attrloop.components.catalogue.records import Label, Listing, Prediction, to_frame
 from attrloop.components.evaluate.score import score
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
@@ -63,7 +64,7 @@ def make_run(
     labels = _labels(ws)
     outcomes, source = [], ""
     for stage, fraction in accuracy.items():
-        adapter = "" if stage == "base" else "sft/adapter" if stage == "sft" else f"{stage}/dpo/adapter"
+        adapter = layout.adapter(stage)
         if adapter:
             source = train(ws, adapter.removesuffix("/adapter"), source, seed)
         macros = {split: evaluate(ws, stage, split, labels, fraction, seed) for split in ("validation", "test")}

@@ -128,7 +128,7 @@ def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
 
 
 def _twin(ws: Workspace, artifact: Artifact, split: str) -> str | None:
-    """Another stage with a finished evaluation from the same inputs: an iteration can keep its predecessor's adapter."""
+    """Another stage with a finished evaluation from the same inputs, as an iteration can keep the adapter before it."""
     evaluated = set(map(layout.stage_of_evaluation, ws.store.list(layout.evaluation(split))))
     for stage in sorted(evaluated):
         manifest = read_manifest(ws.store, layout.evaluation(split, stage))

@@ -146,8 +146,8 @@ def _of_a_run(uri: str) -> Origin:
 def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     """A config with the base model, image bounds and prompt that an adapter was trained with.
 
-    If the base model is a local folder that this machine lacks, the config's base model stays: it is taken to be the same
-    one in another place.
+    If the base model is a local folder that this machine lacks, the config's base model stays: it is taken to be the
+    same one in another place.
     """
     model = {key: settings[key] for key in ModelConfig.model_fields if key in settings and not key.startswith("lora_")}
     if Path(model["base"]).is_absolute() and not Path(model["base"]).is_dir():

@@ -30,7 +30,7 @@ class Row:
         name: The vertical; `macro` for the last row, the mean over verticals.
         cells: One for each stage.
         gain: Of the best stage over the reference.
-        verdict: `same`, or `up` or `down`, with ` sure` where the interval leaves out zero.
+        verdict: `same`, or `up` or `down`, with ` sure` where the interval excludes zero.
     """
 
     name: str

@@ -219,9 +219,9 @@ def diagonal(series: Mapping[str, Sequence[tuple[float, float, float]]], across:
     """
     canvas = Canvas(400, 340, (0, 1), (0, 1), left=52, bottom=46)
     for k, stage in enumerate(series):
-        x, y = canvas.left + 14, canvas.top + 16 + 19 * k
-        canvas.parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour(stage)}"/>')
-        canvas.text(x + 11, y + 4, title(stage), anchor="start", fill=INK)
+        left, top = canvas.left + 14, canvas.top + 16 + 19 * k
+        canvas.parts.append(f'<circle cx="{left}" cy="{top}" r="5" fill="{colour(stage)}"/>')
+        canvas.text(left + 11, top + 4, title(stage), anchor="start", fill=INK)
     canvas.grid([0, 0.25, 0.5, 0.75, 1])
     for tick in (0, 0.25, 0.5, 0.75, 1):
         canvas.text(canvas.px(tick), canvas.height - 28, f"{tick:.0%}")

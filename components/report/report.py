@@ -148,10 +148,9 @@ def headline(results: Results) -> str:
         moved = (
             f"{'rose' if after > before else 'fell'} from {before:.1%} ({start}) to {after:.1%} (best: {results.best})"
         )
-    return (
-        f"On {results.split}, macro accuracy {moved} over {count} verticals, {up} of {count} up; "
-        f"the gain is {100 * (after - before):+.1f} points (95% interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
-    )
+    change = f"{100 * (after - before):+.1f} points (95% interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    up_of = f"over {count} verticals, {up} of {count} up"
+    return f"On {results.split}, macro accuracy {moved} {up_of}; the gain is {change}."
 
 
 def page(results: Results) -> str:

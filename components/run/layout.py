@@ -1,6 +1,7 @@
 """Where everything lies in a run's workspace, as paths from its root. No other module spells such a path.
 
-A stage is a stage of the loop: `base`, `sft` (or `start`, for an adapter that was trained before), `iteration-1`, `iteration-2`, ...
+A stage is a stage of the loop: `base`, `sft` (or `start`, for an adapter that was trained before), `iteration-1`,
+`iteration-2`, ...
 """
 
 SPLITS = ("test", "validation")  # of the gold labels; the one that decides headlines comes first

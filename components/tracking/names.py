@@ -1,4 +1,4 @@
-"""Names in MLflow: the aliases of the registered model, its artifact, and text turned into names that MLflow accepts."""
+"""Names in MLflow: the aliases of the registered model, its artifact, and names that MLflow accepts."""
 
 import re
 import unicodedata

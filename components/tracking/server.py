@@ -54,9 +54,8 @@ def resolve_uri(config: RunConfig, root: str) -> str:
     if uri:
         return uri
     if "://" in root:
-        raise AttrloopError(
-            f"no tracking server for the remote workspace {root}: set tracking.uri in the config or {_URI} in the environment"
-        )
+        what = f"no tracking server for the remote workspace {root}"
+        raise AttrloopError(f"{what}: set tracking.uri in the config or {_URI} in the environment")
     return f"sqlite:///{runs_folder(root)}/mlflow.db"
 
 

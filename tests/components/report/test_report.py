@@ -52,6 +52,14 @@ def test_summary_follows_its_published_schema_and_repeats_the_metrics(reported: 
     assert found["stages"][1]["test"]["verticals"]["mug"] == metrics["verticals"]["mug"]["accuracy"]
 
 
+def test_the_summary_of_a_run_that_started_from_an_adapter_follows_the_schema_too(tmp_path: Path):
+    run = make_run(tmp_path, accuracy={"base": 0.3, "start": 0.6, "iteration-1": 0.85})
+    report(run.uri, run.state)
+    found = summary_of(run)
+    jsonschema.validate(found, SCHEMA)
+    assert [stage["name"] for stage in found["stages"]] == ["base", "start", "iteration-1"]
+
+
 def test_summary_counts_the_rows_that_were_trained_on(reported: Any):
     rows = pl.read_parquet(Path(reported.uri) / "iteration-1/pairs/pairs.parquet")
     stage = summary_of(reported)["stages"][2]
