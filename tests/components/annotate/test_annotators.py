@@ -13,7 +13,10 @@ from attrloop.components.preflight.check import examine
 from attrloop.components.run.config import AnnotateConfig
 from tests.components.annotate.shop import labels_of, report_of
 
-TABLE = {"mug": {"main pattern": "stripy", "colours": ["green", "red"]}, "lamp": {"shape": "square"}}
+TABLE: dict[str, dict[str, str | list[str]]] = {
+    "mug": {"main pattern": "stripy", "colours": ["green", "red"]},
+    "lamp": {"shape": "square"},
+}
 
 
 class TableAnnotator:
