@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attrloop.components.storage.buckets import locate, open_bucket
+from tests.http_server import QuietHandler, serving
 
 
 @contextmanager
@@ -144,7 +144,7 @@ KINDS = {
     "s3": Kind(
         variable="AWS_ENDPOINT_URL",
         create=_new_s3,
-        objects=r"/",
+        objects=r"^/[^/?]+(/[^?]|\?.*list-type)",
         uploads=r"PUT ",
         downloads=r"GET /[^/?]+/[^?]",
         refusal=b"<Error><Code>Refused</Code><Message>refused by the gateway</Message></Error>",
@@ -229,7 +229,7 @@ def gateway(target: str, scheme: str = "gs") -> Iterator[Gateway]:
     """A gateway on loopback to the emulator at `target`."""
     state = Gateway(KINDS[scheme])
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def pass_on(self) -> None:
@@ -270,13 +270,6 @@ def gateway(target: str, scheme: str = "gs") -> Iterator[Gateway]:
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = pass_on
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield state
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        state.url = url
+        yield state

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback, for tests that stand for somebody else's."""
+"""A real HTTP server on loopback, which stands for somebody else's in tests."""
 
 import threading
 from collections.abc import Iterator

@@ -134,10 +134,11 @@ class BucketStore(Store):
             return self._bucket.look(self._key(path))
 
     def _stored(self, path: str) -> dict[str, ObjectInfo]:
-        """Every object below a folder, by path."""
+        """Every object below a folder, by path. Consoles make empty objects that stand for folders: not these."""
         folder = self._key(f"{path.rstrip('/')}/" if path else "")
         with explained(self._bucket, self._uri(path)):
-            return {key.removeprefix(self._prefix): found for key, found in self._bucket.list(folder)}
+            listed = [(key, found) for key, found in self._bucket.list(folder) if not key.endswith("/")]
+        return {key.removeprefix(self._prefix): found for key, found in listed}
 
     def _complete(self, path: str) -> dict[str, ObjectInfo]:
         """The same without folders that are being kept."""

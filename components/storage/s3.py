@@ -1,10 +1,11 @@
 """Amazon S3 and stores that speak its protocol: `s3://<bucket>/<key>`.
 
-Credentials, region and retries are configured as for any program that uses boto3: by the environment, a profile, or the
-role of the pod's service account. AWS_ENDPOINT_URL names another service, which must support conditional writes
-(`If-None-Match`).
+Credentials and region are configured as for any program that uses boto3: by the environment, a profile, or the role of
+the pod's service account. AWS_ENDPOINT_URL names another service, which must support conditional writes
+(`If-None-Match`). AWS_MAX_ATTEMPTS says how often a request is tried, 8 times by default.
 """
 
+import io
 import os
 import shutil
 import uuid
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
@@ -95,7 +96,9 @@ class S3Bucket(Bucket):
 
     @override
     def read(self, key: str) -> bytes:
-        return self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        content = io.BytesIO()
+        self._copy(content, key)
+        return content.getvalue()
 
     @override
     def write(self, key: str, data: bytes) -> None:
@@ -124,15 +127,8 @@ class S3Bucket(Bucket):
 
     @override
     def download(self, key: str, version: str, target: Path) -> None:
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                body = self._client.get_object(Bucket=self.name, Key=key, IfMatch=version)["Body"]
-                with target.open("wb") as file:
-                    shutil.copyfileobj(body, file, _CHUNK)
-                return
-            except (HTTPClientError, IncompleteReadError):  # boto3 does not retry once an answer has begun
-                if not left:
-                    raise
+        with target.open("wb") as file:
+            self._copy(file, key, IfMatch=version)
 
     @override
     def upload(self, key: str, source: Path) -> str:
@@ -143,6 +139,18 @@ class S3Bucket(Bucket):
             )
         found = self._head(key)  # the upload does not tell the version
         return found["ETag"] if found is not None and found["Metadata"] == mine else ""
+
+    def _copy(self, file: IO[bytes], key: str, **conditions: str) -> None:
+        for left in reversed(range(_ATTEMPTS)):
+            body = self._client.get_object(Bucket=self.name, Key=key, **conditions)["Body"]
+            file.seek(0)
+            file.truncate()
+            try:
+                shutil.copyfileobj(body, file, _CHUNK)
+                return
+            except (HTTPClientError, IncompleteReadError):  # boto3 does not retry once an answer has begun
+                if not left:
+                    raise
 
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
         try:

@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.artifact import Artifact, read_manifest
@@ -312,6 +314,25 @@ def test_a_service_that_is_down_is_out_of_reach(monkeypatch: pytest.MonkeyPatch,
         open_store("s3://a-bucket/run").read("a")
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (400, "ExpiredToken", "no AWS credentials that can be used"),
+        (403, "InvalidAccessKeyId", "no AWS credentials that can be used"),
+        (403, "AccessDenied", "access is refused"),
+        (404, "NoSuchBucket", "no such file or bucket"),
+        (412, "PreconditionFailed", "the request failed"),
+        (501, "NotImplemented", "the request failed"),
+        (503, "SlowDown", "out of reach"),
+    ],
+)
+def test_what_s3_answers_is_explained(status: int, code: str, said: str) -> None:
+    bucket = open_bucket("s3://bucket")
+    answer: Any = {"Error": {"Code": code, "Message": "why"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with pytest.raises(AttrloopError, match=rf"s3://bucket/a: {said}"), explained(bucket, "s3://bucket/a"):
+        raise ClientError(answer, "GetObject")
+
+
 def test_a_service_that_falters_is_asked_again(faulty: Gateway, bucket_pod: Pod) -> None:
     faulty.refuse = lambda method, path: 503 if len(faulty.seen) == 1 else None
     store = bucket_pod()
@@ -333,11 +354,20 @@ def test_a_bucket_itself_is_no_workspace(bucket: str) -> None:
     assert "Name a folder in it" in str(open_store(bucket).check()[0]) and open_store(f"{bucket}/run").check() == []
 
 
-def test_a_download_that_breaks_off_is_tried_again(faulty: Gateway, bucket_pod: Pod) -> None:
+@pytest.mark.parametrize("ask", [lambda store: store.file("a").read_bytes(), lambda store: store.read("a")])
+def test_a_download_that_breaks_off_is_tried_again(
+    faulty: Gateway, bucket_pod: Pod, ask: Callable[[Store], bytes]
+) -> None:
     data = os.urandom(2**20)
     bucket_pod().write("a", data)
     faulty.cut = lambda method, path: faulty.is_download(method, path) and len(faulty.downloads()) == 1
-    assert bucket_pod().file("a").read_bytes() == data and len(faulty.downloads()) == 2
+    assert ask(bucket_pod()) == data and len(faulty.downloads()) == 2
+
+
+def test_an_object_that_stands_for_a_folder_is_no_file(bucket: str, bucket_pod: Pod) -> None:
+    open_bucket(bucket).write("runs/run/sft/", b"")
+    bucket_pod().write("sft/a", b"1")
+    assert bucket_pod().list("") == ["sft/a"] and contents(bucket_pod().folder("sft")) == {"a": b"1"}
 
 
 def test_an_object_that_is_replaced_meanwhile_is_not_taken_for_the_one_looked_at(bucket: str, tmp_path: Path) -> None:
