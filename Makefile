@@ -55,7 +55,7 @@ manifests: setup
 	$(BIN)/python -m manifests.check $(ARGS)
 
 docs: setup
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	$(BIN)/mkdocs build --strict
 
 # Needs docker. E.g. make images ARGS="--registry europe-docker.pkg.dev/PROJECT/attrloop"
 images: setup

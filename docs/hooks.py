@@ -47,7 +47,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = REFERENCE.sub(lambda found: reference(found[1]), markdown)
     parts = re.split(r"(?ms)^(```.*?^```$)", markdown)  # what is fenced stays as it is
     for place in range(0, len(parts), 2):
-        text = LIST_AFTER_TEXT.sub(r"\1\n\n", parts[place])  # GitHub needs no blank line before a list, this parser does
+        # GitHub needs no blank line before a list, this parser does.
+        text = LIST_AFTER_TEXT.sub(r"\1\n\n", parts[place])
         parts[place] = LINK.sub(lambda found: _link(found, source, page.file.src_uri), text)
     return "".join(parts)
 
