@@ -1,4 +1,4 @@
-"""An MLflow store for tests that track: made once, copied for each, since making one takes seconds."""
+"""Stores of every kind, and an MLflow store for tests that track: made once and copied, since making one takes seconds."""
 
 import os
 import shutil
@@ -11,6 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from attrloop.components.storage.buckets import SCHEMES
+from attrloop.components.storage.store import open_store
+from tests.stores import Pod
+
+
+@pytest.fixture(params=["local", *SCHEMES])
+def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
+    """Opens the same store of every kind as each pod does for itself: in a local folder, or in a bucket."""
+    from tests.emulator import new_bucket
+
+    if request.param == "local":
+        return lambda: open_store(tmp_path / "runs" / "run")
+    request.getfixturevalue({"gs": "emulated", "s3": "emulated_s3"}[request.param])
+    root = f"{new_bucket(request.param)}/runs/run"
+    return lambda: open_store(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A secret is read from the environment, and nothing else ever holds one."""
+"""Secrets are read from the environment, and nothing else ever holds one."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from attrloop.components.secrets import secret
 
 
 @pytest.mark.parametrize(("held", "found"), [("sk-1 23~", "sk-1 23~"), ("\tsk-1\r\n", "sk-1"), ("\n", "")])
-def test_white_space_around_a_secret_is_not_of_it(held: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_around_a_secret_is_removed(held: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", held)
     assert secret("A_SECRET") == found
     monkeypatch.delenv("A_SECRET")
@@ -20,7 +20,7 @@ def test_white_space_around_a_secret_is_not_of_it(held: str, found: str, monkeyp
 
 
 @pytest.mark.parametrize("held", ["hunter2\nhunter2", "hunter2\x7f", "“hunter2”", "hunter2\u00a0x"])
-def test_what_cannot_be_sent_is_named_and_not_shown(held: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_cannot_be_sent_is_named_and_not_shown(held: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", held)
     with pytest.raises(InputError, match=r"the environment variable A_SECRET: .*Set it to the secret alone") as caught:
         secret("A_SECRET")
@@ -28,7 +28,7 @@ def test_what_cannot_be_sent_is_named_and_not_shown(held: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("held", "found"), [("für alle ", "für alle "), ("hunter2\n", "hunter2")])
-def test_what_is_sent_encoded_may_be_any_text(held: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_is_sent_encoded_may_be_any_text(held: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", held)
     assert secret("A_SECRET", encoded=True) == found
     monkeypatch.setenv("A_SECRET", "hunter2\nhunter2")
@@ -87,7 +87,7 @@ def test_a_record_with_a_secret_is_refused_without_showing_it() -> None:
         "postgresql://mlflow@db/mlflow",
     ],
 )
-def test_an_address_without_a_user_may_hold_what_it_likes(uri: str) -> None:
+def test_an_address_without_a_user_is_accepted(uri: str) -> None:
     assert TrackingConfig(uri=uri).uri == uri and AnnotateConfig(base_url=uri).base_url == uri
 
 

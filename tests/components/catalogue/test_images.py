@@ -1,4 +1,4 @@
-"""Images are opened as browsers show them; what no model takes is told as any other bad image is."""
+"""Images are opened as browsers show them. An image that no model takes is a bad image."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from attrloop.components.sample_chains.sample import readable
 from tests.tiny import ARCHITECTURES
 
 _TURN = Image.Transpose
-# How a camera stores a picture that EXIF says to turn so.
+# How a camera stores a picture, by the EXIF orientation that says how to turn it back.
 STORED = {
     2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
     6: _TURN.ROTATE_90, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_270,
@@ -31,7 +31,7 @@ def images(tmp_path: Path) -> ImageReader:
 
 @pytest.fixture
 def scene() -> Image.Image:
-    """A picture that looks otherwise however it is turned."""
+    """A picture that looks different for every way to turn it."""
     scene = Image.new("RGB", (60, 40), "white")
     scene.paste("red", (0, 0, 20, 20))
     scene.paste("blue", (40, 0, 60, 10))
@@ -82,7 +82,7 @@ def test_a_listing_with_a_strip_is_skipped(
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_longest_image_that_is_none_is_taken_however_small_it_is_made(
+def test_the_longest_allowed_image_is_taken_at_every_resolution(
     images: ImageReader, base_of: Callable[[str], Path], tmp_path: Path, architecture: str
 ) -> None:
     Image.new("RGB", (2000, 20)).save(tmp_path / "long.png")

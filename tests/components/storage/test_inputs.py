@@ -1,4 +1,4 @@
-"""Catalogues that lie in a bucket are read as those on the disk are, and each content is fetched once."""
+"""Catalogues in a bucket are read like those on the disk, and each content is fetched once."""
 
 import os
 import time
@@ -85,7 +85,7 @@ def test_a_catalogue_reads_the_same_from_a_bucket(catalogue: Path, uri: str, tmp
         assert remote.images.data(listing.images[0]) == local.images.data(listing.images[0])
 
 
-def test_faults_are_told_by_uri_and_line(uri: str, bucket: str, catalogue: Path) -> None:
+def test_faults_are_reported_with_uri_and_line(uri: str, bucket: str, catalogue: Path) -> None:
     (catalogue / "in" / "listings.jsonl").write_text('{"id": "a", "vertical": "boat", "images": ["x.png"]}\n')
     (catalogue / "in" / "latin.jsonl").write_bytes('{"title": "Café"}\n'.encode("latin-1"))
     (catalogue / "in" / "damaged.parquet").write_bytes((catalogue / "in" / "listings.parquet").read_bytes()[:-9])
@@ -142,7 +142,7 @@ def test_what_is_forgotten_leaves_neither_disk_nor_memory_and_can_be_had_again(
     assert images.open(names[3]).size == (40, 30) and len(list((tmp_path / "empty" / "inputs").iterdir())) == 11
 
 
-def test_a_file_that_another_process_lets_go_of_is_fetched_again(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_another_process_removes_is_fetched_again(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, gone = inputs.local, []
 
     def vanishing(path: str | Path) -> Path:
@@ -166,7 +166,7 @@ def test_an_image_that_is_replaced_is_seen_by_the_next_process(
     assert before == (0, 7, 99) and reader(uri).open("img/0.png").getpixel((0, 0)) == (1, 2, 3)
 
 
-def test_a_missing_and_a_huge_image_are_told_and_not_fetched(faulty: Gateway, uri: str) -> None:
+def test_a_missing_and_a_huge_image_are_reported_and_not_fetched(faulty: Gateway, uri: str) -> None:
     images = reader(uri, max_image_bytes=10)
     faulty.seen.clear()
     images.fetch(["img/0.png", "img/none.png"])
@@ -176,7 +176,7 @@ def test_a_missing_and_a_huge_image_are_told_and_not_fetched(faulty: Gateway, ur
     assert len(faulty.downloads()) == 0
 
 
-def test_images_come_from_the_listings_bucket_and_allowed_ones_alone(
+def test_images_come_only_from_the_listings_bucket_and_allowed_ones(
     faulty: Gateway, uri: str, catalogue: Path, scheme: str
 ) -> None:
     other = new_bucket(scheme)
@@ -222,9 +222,7 @@ def test_a_cache_that_cannot_be_written_is_explained(uri: str, tmp_path: Path, m
         load_schema(f"{uri}/schema.yaml")
 
 
-def test_the_cache_lets_go_of_what_was_not_used_for_long(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_drops_what_was_not_used_for_long(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cache" / "inputs"
     folder.mkdir(parents=True)
     for name, days in (("old", 3), ("new", 0)):
@@ -232,7 +230,7 @@ def test_the_cache_lets_go_of_what_was_not_used_for_long(
         os.utime(folder / name, (time.time() - days * 86_400,) * 2)
     (folder / "renamed-since").symlink_to(
         "nowhere"
-    )  # as a name looks that another process has renamed since the folder was listed
+    )  # like a file that another process has renamed since the folder was listed
     monkeypatch.setenv("ATTRLOOP_CACHE", str(folder.parent))
     monkeypatch.setattr(inputs, "_ROOM", 2)
     load_schema(f"{uri}/schema.yaml")
@@ -257,7 +255,7 @@ def test_preflight_reads_a_bucket(uri: str, bucket: str) -> None:
     )
 
 
-def test_preflight_tells_what_a_bucket_lacks(uri: str, bucket: str, catalogue: Path, scheme: str) -> None:
+def test_preflight_reports_what_a_bucket_lacks(uri: str, bucket: str, catalogue: Path, scheme: str) -> None:
     nowhere = f"{scheme}://there-is-none/first"
     assert f"{bucket}/nothing/schema.yaml: no such schema file" in of_data(f"{bucket}/nothing", f"{bucket}/runs/first")
     assert f"{nowhere}: no such file or bucket" in of_data(uri, nowhere)
@@ -267,7 +265,7 @@ def test_preflight_tells_what_a_bucket_lacks(uri: str, bucket: str, catalogue: P
     assert f"image {bucket}/bare/in/img/3.png: no such image file" in of_data(f"{bucket}/bare", f"{bucket}/runs/first")
 
 
-def test_preflight_tells_that_access_is_refused(faulty: Gateway, uri: str, bucket: str) -> None:
+def test_preflight_reports_that_access_is_refused(faulty: Gateway, uri: str, bucket: str) -> None:
     faulty.refuse = lambda method, path: 403
     found = of_data(uri, f"{bucket}/runs/first")
     assert f"{uri}/schema.yaml: access is refused" in found and f"{bucket}/runs/first: access is refused" in found

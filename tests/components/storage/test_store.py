@@ -5,7 +5,6 @@ A fresh store over the same root stands for another pod.
 
 import itertools
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -21,12 +20,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.storage.buckets import SCHEMES, explained, open_bucket
 from attrloop.components.storage.store import Store, open_store
-from tests.emulator import Gateway, new_bucket, versions
-
-Pod = Callable[[], Store]
+from tests.emulator import Gateway, versions
+from tests.stores import Pod, contents
 
 
 @pytest.fixture(params=SCHEMES)
@@ -38,20 +35,6 @@ def scheme(request: pytest.FixtureRequest) -> str:
 def bucket_pod(bucket: str) -> Pod:
     """Opens the same root in a bucket as each pod does for itself."""
     return lambda: open_store(f"{bucket}/runs/run")
-
-
-@pytest.fixture(params=["local", *SCHEMES])
-def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
-    """The same, in a local folder or a bucket."""
-    if request.param == "local":
-        return lambda: open_store(tmp_path / "runs" / "run")
-    request.getfixturevalue({"gs": "emulated", "s3": "emulated_s3"}[request.param])
-    root = f"{new_bucket(request.param)}/runs/run"
-    return lambda: open_store(root)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def test_files_are_written_replaced_listed_and_removed(pod: Pod) -> None:
@@ -72,7 +55,7 @@ def test_files_are_written_replaced_listed_and_removed(pod: Pod) -> None:
     assert other.list("") == ["ab/three", "config.json"] and other.list("a") == [] and not other.exists("a/one")
 
 
-def test_of_concurrent_creations_one_succeeds(pod: Pod) -> None:
+def test_one_of_several_concurrent_creations_succeeds(pod: Pod) -> None:
     start = threading.Barrier(12)
 
     def create(k: int) -> bool:
@@ -87,7 +70,7 @@ def test_of_concurrent_creations_one_succeeds(pod: Pod) -> None:
 
 def test_another_pod_finds_what_was_kept(pod: Pod) -> None:
     folder = pod().folder("it/chains")
-    (folder / "part-0").write_bytes(b"zero")
+    (folder / "shard-0").write_bytes(b"zero")
     (folder / "checkpoint" / "deep").mkdir(parents=True)
     (folder / "checkpoint" / "deep" / "weights").write_bytes(b"w")
     (folder / "checkpoint" / "state").write_bytes(b"s")
@@ -95,13 +78,13 @@ def test_another_pod_finds_what_was_kept(pod: Pod) -> None:
     store.folder("it/chains")
     first = pod()
     mine = first.folder("it/chains")
-    for name in ("part-0", "checkpoint/state", "checkpoint/deep/weights"):
+    for name in ("shard-0", "checkpoint/state", "checkpoint/deep/weights"):
         (mine / name).parent.mkdir(parents=True, exist_ok=True)
         (mine / name).write_bytes(name.encode())
-    first.keep("it/chains/part-0")
+    first.keep("it/chains/shard-0")
     first.keep("it/chains/checkpoint")
     expected = {
-        "part-0": b"part-0",
+        "shard-0": b"shard-0",
         "checkpoint/state": b"checkpoint/state",
         "checkpoint/deep/weights": b"checkpoint/deep/weights",
     }
@@ -177,9 +160,7 @@ def test_a_kill_while_a_folder_is_kept_leaves_no_folder(bucket: str, bucket_pod:
     store = bucket_pod()
     (store.folder("checkpoint") / "00").write_bytes(b"another attempt")
     store.keep("checkpoint")
-    assert contents(bucket_pod().folder("checkpoint")) == {"00": b"another attempt"}, (
-        "nothing of the first attempt is left"
-    )
+    assert contents(bucket_pod().folder("checkpoint")) == {"00": b"another attempt"}, "the first attempt left nothing"
 
 
 def test_a_folder_is_hidden_until_its_last_file_is_there(faulty: Gateway, bucket_pod: Pod) -> None:
@@ -208,7 +189,7 @@ def test_large_files_arrive_whole(pod: Pod) -> None:
 def test_a_folder_of_many_shards_arrives_whole(pod: Pod) -> None:
     store = pod()
     folder = store.folder("chains")
-    shards = {f"part-{k:05d}.parquet": f"{k}".encode() * 50 for k in range(250)}
+    shards = {f"shard-{k:05d}.parquet": f"{k}".encode() * 50 for k in range(250)}
     for name, data in shards.items():
         (folder / name).write_bytes(data)
     store.keep("chains")
@@ -218,15 +199,15 @@ def test_a_folder_of_many_shards_arrives_whole(pod: Pod) -> None:
 def test_only_what_is_new_is_transferred(faulty: Gateway, bucket_pod: Pod) -> None:
     store, other = bucket_pod(), bucket_pod()
     for k in range(3):
-        (store.folder("chains") / f"part-{k}").write_text("x")
-        store.keep(f"chains/part-{k}")
+        (store.folder("chains") / f"shard-{k}").write_text("x")
+        store.keep(f"chains/shard-{k}")
     other.folder("chains")
-    store.write("chains/part-3", b"y")
+    store.write("chains/shard-3", b"y")
     faulty.seen.clear()
     other.folder("chains")
-    other.file("chains/part-0")
+    other.file("chains/shard-0")
     (downloaded,) = faulty.downloads()
-    assert "part-3" in downloaded
+    assert "shard-3" in downloaded
 
 
 def test_what_is_missing_is_named_with_a_remedy(pod: Pod) -> None:
@@ -409,70 +390,3 @@ inputs.exists(".")
 sys.exit(any(name in sys.modules for name in ("google.cloud.storage", "boto3", "botocore")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_stage_goes_on_in_another_pod_and_is_finished_for_all(pod: Pod) -> None:
-    first = Artifact(pod(), "it/chains", {"adapter": "1"})
-    (first.folder / "part-0").write_text("0")
-    first.keep("part-0")
-    second = Artifact(pod(), "it/chains", {"adapter": "1"})
-    assert second.manifest is None and (second.folder / "part-0").read_text() == "0"
-    (second.folder / "part-1").write_text("1")
-    made = second.finish("chains", {"shards": 2}, ["part-0", "part-1"])
-    third = Artifact(pod(), "it/chains", {"adapter": "1"})
-    assert third.manifest == made == read_manifest(pod(), "it/chains")
-    assert {name: data for name, data in contents(third.folder).items() if name.startswith("part")} == {
-        "part-0": b"0",
-        "part-1": b"1",
-    }
-
-
-def test_a_stage_that_is_handed_to_another_process_keeps_its_folder(pod: Pod) -> None:
-    stage = Artifact(pod(), "sft", {})
-    handed = pickle.loads(pickle.dumps(stage))
-    (handed.folder / "adapter").mkdir()
-    (handed.folder / "adapter" / "weights").write_text("w")
-    handed.keep("adapter")
-    assert pod().read("sft/adapter/weights") == b"w" and stage.finish("adapter", {}, ["adapter"]).files == ["adapter"]
-
-
-def test_a_stage_takes_nothing_over_from_other_inputs(pod: Pod) -> None:
-    for finished in (False, True):
-        before = Artifact(pod(), "it/chains", {"adapter": str(finished)})
-        (before.folder / "part-0").write_text("0")
-        before.keep("part-0")
-        if finished:
-            before.finish("chains", {}, ["part-0"])
-        after = Artifact(pod(), "it/chains", {"adapter": "another"})
-        assert after.manifest is None and list(contents(after.folder)) == ["inputs.json"]
-
-
-def test_a_run_whose_stage_was_begun_anew_by_another_adds_nothing_to_it(pod: Pod) -> None:
-    first = Artifact(pod(), "it/chains", {"data": "last week's"})
-    (first.folder / "part-0").write_text("last week's")
-    second = Artifact(pod(), "it/chains", {"data": "this week's"})
-    first.folder.mkdir(parents=True, exist_ok=True)
-    (first.folder / "part-0").write_text("last week's")
-    for done in (lambda: first.keep("part-0"), lambda: first.finish("chains", {}, ["part-0"])):
-        with pytest.raises(
-            AttrloopError, match=r"it/chains: begun anew from other inputs.*Two runs are at work in this workspace"
-        ):
-            done()
-    (second.folder / "part-0").write_text("this week's")
-    second.finish("chains", {}, ["part-0"])
-    assert pod().read("it/chains/part-0") == b"this week's"
-
-
-def test_pods_that_begin_a_stage_at_once_do_not_remove_each_others_work(pod: Pod) -> None:
-    start = threading.Barrier(6)
-
-    def work(k: int) -> None:
-        store = pod()
-        start.wait()
-        stage = Artifact(store, "it/chains", {"adapter": "1"})
-        (stage.folder / f"part-{k}").write_text(str(k))
-        stage.keep(f"part-{k}")
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, range(6)))
-    assert [path for path in pod().list("it/chains") if "part" in path] == [f"it/chains/part-{k}" for k in range(6)]

@@ -119,7 +119,7 @@ def reader(**limits: Any) -> ImageReader:
     )
 
 
-def test_they_are_fetched_many_at_once_and_each_once(site: Site) -> None:
+def test_urls_are_fetched_in_parallel_and_each_once(site: Site) -> None:
     names = [f"{site.url}{path}" for path in site.files]
     for images in (reader(), reader()):
         images.fetch(names)
@@ -141,7 +141,7 @@ def test_the_next_process_is_sent_only_what_has_changed(site: Site, new_process:
     assert sorted(site.sent) == ["/1.png", "/2.png", "/2.png"]
 
 
-def test_what_has_no_validators_is_never_stale(site: Site, new_process: Callable[[], None]) -> None:
+def test_an_image_without_validators_is_fetched_again(site: Site, new_process: Callable[[], None]) -> None:
     site.validators = False
     reader().open(f"{site.url}/1.png")
     site.files["/1.png"] = png("white")
@@ -152,7 +152,7 @@ def test_what_has_no_validators_is_never_stale(site: Site, new_process: Callable
 @pytest.mark.parametrize(
     "status", [429, 500, 503, 0], ids=["too many requests", "a server error", "unavailable", "a connection that breaks"]
 )
-def test_what_passes_is_tried_again(site: Site, cache: Path, status: int) -> None:
+def test_a_passing_failure_is_tried_again(site: Site, cache: Path, status: int) -> None:
     site.behave = lambda path, number: (status, {}) if number < 3 else None
     reader().fetch([f"{site.url}/1.png"])
     assert reader().open(f"{site.url}/1.png").size == (40, 30) and len(site.asked) == 3
@@ -160,7 +160,7 @@ def test_what_passes_is_tried_again(site: Site, cache: Path, status: int) -> Non
 
 
 @pytest.mark.parametrize("told", ["seconds", "date"])
-def test_a_server_decides_how_long_it_is_left_alone(site: Site, told: str) -> None:
+def test_a_server_says_how_long_to_wait(site: Site, told: str) -> None:
     asked = "1" if told == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     site.behave = lambda path, number: (503, {"Retry-After": asked}) if number == 1 else None
     reader().open(f"{site.url}/1.png")
@@ -173,7 +173,7 @@ def test_a_server_decides_how_long_it_is_left_alone(site: Site, told: str) -> No
 
 
 @pytest.mark.parametrize("status", [301, 403, 404])
-def test_what_stays_is_told_and_not_asked_for_again(site: Site, status: int) -> None:
+def test_a_lasting_failure_is_reported_and_not_tried_again(site: Site, status: int) -> None:
     site.behave = lambda path, number: (status, {"Location": f"{site.url}/2.png"})
     images = reader()
     images.fetch([f"{site.url}/1.png"])
@@ -183,7 +183,7 @@ def test_what_stays_is_told_and_not_asked_for_again(site: Site, status: int) -> 
     assert [path for path, _ in site.asked] == ["/1.png"], "nor is a redirect followed"
 
 
-def test_a_host_that_is_down_is_not_tried_at_length_for_every_image(site: Site) -> None:
+def test_a_host_that_is_down_is_tried_at_length_only_once(site: Site) -> None:
     site.behave = lambda path, number: (503, {})
     names = [f"{site.url}/{k}.png" for k in range(3)]
     for name in names:
@@ -206,7 +206,7 @@ def test_a_host_that_is_down_is_not_tried_at_length_for_every_image(site: Site) 
         ("https://shop.example:port/1.png", "not a URL"),
     ],
 )
-def test_no_other_host_or_scheme_is_asked(url: str, message: str) -> None:
+def test_other_hosts_and_schemes_are_refused(url: str, message: str) -> None:
     images = reader(allowed_hosts=("127.0.0.1", "shop.example"))
     images.fetch([url])
     problem = images.check(url, "listing mug-0")
@@ -232,7 +232,7 @@ def test_what_is_too_large_is_not_kept(site: Site, cache: Path, new_process: Cal
         reader(max_image_bytes=50).open(url)
 
 
-def test_what_another_process_lets_go_of_is_fetched_again(site: Site, cache: Path) -> None:
+def test_what_another_process_removes_is_fetched_again(site: Site, cache: Path) -> None:
     images, url = reader(), f"{site.url}/1.png"
     images.fetch([url])
     before = images.data(url)
