@@ -61,8 +61,8 @@ class VllmEngine:
         )  # requests are scheduled in the order of their arrival, the same each time
         device, dtype = device_and_dtype(config.dtype)
         try:
-            from vllm import LLM
-            from vllm.lora.request import LoRARequest
+            from vllm import LLM  # pyright: ignore[reportMissingImports]
+            from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
             llm = LLM(
                 config.base,
@@ -137,7 +137,7 @@ class VllmEngine:
             }
             for prompt in batch
         ]
-        from vllm.exceptions import VLLMClientError
+        from vllm.exceptions import VLLMClientError  # pyright: ignore[reportMissingImports]
 
         try:
             outputs = self.llm.generate(requests, draws, lora_request=self.adapter, use_tqdm=False)
@@ -166,7 +166,7 @@ class VllmEngine:
 
 def _draw(decoding: Decoding, seed: int | None) -> Any:
     """How a prompt's chains are drawn: each has its own seed, counted up from `seed`. Without a seed greedily, all alike."""
-    from vllm import SamplingParams
+    from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
     limits = {"max_tokens": decoding.max_new_tokens, "logprobs": 0, "detokenize": False}
     if seed is None:
