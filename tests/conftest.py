@@ -11,11 +11,11 @@ import pytest
 if TYPE_CHECKING:
     from tests.emulator import Gateway
 
-# Settings of the person who runs the tests would change what they see. Subprocesses and workers of xdist inherit this environment.
+# Settings of the person who runs the tests would change what they see. Subprocesses inherit this environment.
 PERSONAL = (
-    "ATTRLOOP_", "AWS_", "CLOUDSDK_", "GOOGLE_", "HF_", "HUGGING_FACE_", "KF_PIPELINES_", "KUBEFLOW_", "KUBERNETES_", "MLFLOW_", "OPENAI_",
-    "STORAGE_EMULATOR_", "TRANSFORMERS_", "VLLM_",
-)  # fmt: skip
+    *("ATTRLOOP_", "MLFLOW_", "OPENAI_", "KF_PIPELINES_", "KUBEFLOW_", "KUBERNETES_"),
+    *("AWS_", "CLOUDSDK_", "GOOGLE_", "STORAGE_EMULATOR_", "HF_", "HUGGING_FACE_", "TRANSFORMERS_", "VLLM_"),
+)
 for _name in [name for name in os.environ if name.startswith(PERSONAL) or name.lower().endswith("_proxy")]:
     del os.environ[_name]
 # The models are tiny: threads would wait for one another, and for those of the tests beside.

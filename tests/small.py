@@ -1,6 +1,8 @@
 """Small workspaces over plain coloured pictures, and a process that trains in them until it gets a signal.
 
-python -m tests.small STEP SIGNAL STAGE WORKSPACE...   trains each (`sft`, or `iteration-1` from SFT's adapter), with SIGNAL after step STEP (0: never)
+    python -m tests.small STEP SIGNAL STAGE WORKSPACE...
+
+trains each (`sft`, or `iteration-1` from SFT's adapter), with SIGNAL after step STEP (0: never)
 """
 
 import json
@@ -30,7 +32,7 @@ SECTIONS = {
 
 
 def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections: Any) -> Workspace:
-    """A workspace in `<folder>/run` whose labels are finished: of each vertical 4 listings for training, 2 for validation, the rest unlabelled."""
+    """A workspace in `<folder>/run` with labels: in each vertical 4 listings for training and 2 for validation."""
     entry = {"attributes": {"colour": {"values": [*COLOURS, "not_visible"]}}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
@@ -110,7 +112,7 @@ def train_until_killed(step: int, stage: str, workspaces: list[str], number: sig
 
 
 def train_apart(stage: str, workspaces: list[str]) -> None:
-    """Trains in each workspace to the end, in a process like those of `train_until_killed`: as many threads, hence the same bytes."""
+    """Trains in each workspace to the end, in a process like those of `train_until_killed`: the same bytes."""
     _train_apart(0, signal.SIGKILL, stage, workspaces, 0)
 
 

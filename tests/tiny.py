@@ -1,4 +1,4 @@
-"""Tiny random models of real architectures with their real processor classes, made in a second, for tests of the VLM code."""
+"""Tiny random models of real architectures, with their real processor classes; each is made in a second."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ _TEXT = """What is the pattern of this mug? Choose one of: solid, striped, dotte
 I see upright bars. Answer: striped user assistant colour of this shirt red green blue not_visible other none"""
 _CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -35,10 +37,19 @@ def tokenizer(specials: list[str], **named: str) -> PreTrainedTokenizerFast:
 
 def _text(vocabulary: int) -> dict[str, Any]:
     return {
-        "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True, "initializer_range": 0.2,
-        "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
-    }  # fmt: skip
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.2,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
 
 
 def _save(model: Any, processor: Any, folder: Path) -> Path:
@@ -78,12 +89,20 @@ def qwen2_5_vl(folder: Path, heads: int = 4) -> Path:
     config = Qwen2_5_VLConfig(
         text_config=_text(len(words)) | shape,
         vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 8, "spatial_merge_size": 2,
-            "temporal_patch_size": 2, "window_size": 64, "fullatt_block_indexes": [1], "out_hidden_size": 32,
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "patch_size": 8,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 64,
+            "fullatt_block_indexes": [1],
+            "out_hidden_size": 32,
         },
         tie_word_embeddings=True,
         **ids,
-    )  # fmt: skip
+    )
     return _save(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
 
 
@@ -93,9 +112,17 @@ def idefics3(folder: Path) -> Path:
 
     torch.manual_seed(0)
     words = tokenizer(
-        ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2))],
-        image_token="<image>", fake_image_token="<fake_token_around_image>", global_image_token="<global-img>",
-    )  # fmt: skip
+        [
+            "<fake_token_around_image>",
+            "<image>",
+            "<end_of_utterance>",
+            "<global-img>",
+            *(f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2)),
+        ],
+        image_token="<image>",
+        fake_image_token="<fake_token_around_image>",
+        global_image_token="<global-img>",
+    )
     images = Idefics3ImageProcessor(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
     )
@@ -104,9 +131,19 @@ def idefics3(folder: Path) -> Path:
     )
     config = Idefics3Config(
         text_config=_text(len(words)) | {"model_type": "llama"},
-        vision_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
-        image_token_id=words.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=True, pad_token_id=0,
-    )  # fmt: skip
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 64,
+            "patch_size": 8,
+        },
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+    )
     return _save(Idefics3ForConditionalGeneration(config), processor, folder)
 
 
@@ -135,13 +172,24 @@ def llava_onevision(folder: Path) -> Path:
     config = LlavaOnevisionConfig(
         text_config=_text(len(words)) | {"model_type": "qwen2"},
         vision_config={
-            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "image_size": 32, "patch_size": 8, "vision_use_head": False,
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 32,
+            "patch_size": 8,
+            "vision_use_head": False,
         },
-        image_token_index=words.convert_tokens_to_ids("<image>"), video_token_index=words.convert_tokens_to_ids("<video>"),
-        image_token_id=words.convert_tokens_to_ids("<image>"), video_token_id=words.convert_tokens_to_ids("<video>"),
-        image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]], vision_feature_select_strategy="full", vision_feature_layer=-1, tie_word_embeddings=True,
-    )  # fmt: skip
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        video_token_id=words.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]],
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        tie_word_embeddings=True,
+    )
     return _save(LlavaOnevisionForConditionalGeneration(config), processor, folder)
 
 

@@ -1,4 +1,4 @@
-"""The world that all acceptance tests share: a rendered catalogue, its annotator, and finished runs that grow out of one another."""
+"""What acceptance tests share: a rendered catalogue, its annotator, and finished runs, each built on a shorter one."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Done]]:
-    """A finished run of the compiled pipeline: `run_of(iterations=1)`; each takes over what one with fewer iterations has made."""
+    """A finished run of the compiled pipeline: `run_of(iterations=1)`, built on the run `like` where one is given."""
     from attrloop.pipelines.local.runner import run_pipeline
 
     root, made = tmp_path_factory.mktemp("runs"), dict[tuple[int, float], Done]()

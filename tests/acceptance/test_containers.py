@@ -1,7 +1,7 @@
-"""The whole loop in the images that a cluster runs: as the unprivileged user, on a root file system that cannot be written, with everything in a bucket.
+"""The whole loop in the images that a cluster runs: unprivileged, with a read-only root file system and a bucket.
 
-Needs a docker engine and the images: `make test-images` builds them, names the file with their names in TEST_IMAGES, and runs this. The bucket is an
-emulator's. MLflow's server runs in an image too.
+Needs a docker engine and the images: `make test-images` builds them, sets TEST_IMAGES to the file with their names, and
+runs this. The bucket is an emulator's. MLflow's server runs in an image too.
 """
 
 import json
@@ -93,7 +93,8 @@ class Cluster:
         self, config: RunConfig, name: str, kill: dict[str, Callable[[], bool]] | None = None, iterations: int = 1
     ) -> Ran:
         """Runs the loop in the workspace `runs/<name>` of the bucket; see `run`."""
-        output, containers, killed = self.run("loop", config, name, kill or {}, overrides=f'{{"loop.iterations": {iterations}}}')
+        overrides = json.dumps({"loop.iterations": iterations})
+        output, containers, killed = self.run("loop", config, name, kill or {}, overrides=overrides)
         return Ran(LoopState.model_validate_json(output), containers, killed)
 
     def run(
@@ -113,10 +114,16 @@ class Cluster:
         (folder / "kfp").chmod(0o777)  # where steps leave what the Kubeflow UI shows
         given = {"config": f"{self.bucket}/configs/{name}.json", "workspace": f"{self.bucket}/runs/{name}", **arguments}
         # Nothing of this machine but its network.
+        emulator = os.environ["STORAGE_EMULATOR_HOST"]
         runner = local.DockerRunner(
-            network_mode="host", read_only=True, tmpfs={"/tmp": "exec,mode=1777"}, cap_drop=["ALL"], security_opt=["no-new-privileges"], labels=[LABEL],
-            environment={"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"], KEY_ENV: "any", "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+            network_mode="host",
+            read_only=True,
+            tmpfs={"/tmp": "exec,mode=1777"},
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            labels=[LABEL],
+            environment={"STORAGE_EMULATOR_HOST": emulator, KEY_ENV: "any", "OMP_NUM_THREADS": "1"},
+        )
         with self._watching(kill) as (seen, killed):
             output = run_pipeline(self.folder / f"{pipeline}.yaml", given, folder, Console(quiet=True), runner)
         return output, list(seen.values()), killed
@@ -164,7 +171,8 @@ def cluster(world: RunConfig, emulated: str, tmp_path_factory: pytest.TempPathFa
     except DockerException as error:
         pytest.skip(f"no docker engine answers: {error}")
     # In a process of its own, because components read their image's name when they are imported.
-    code = "import sys; from pathlib import Path; from attrloop.pipelines.definitions.compile import *; folder = Path(sys.argv[1])\n"
+    code = "import sys; from pathlib import Path; from attrloop.pipelines.definitions.compile import *\n"
+    code += "folder = Path(sys.argv[1])\n"
     code += "for name in ('loop', 'predict'): compile_to(folder / f'{name}.yaml', name, 1, Cluster(back_off=1))"
     subprocess.run([sys.executable, "-c", code, str(folder)], env=os.environ | NAMES, check=True)
     with served(client, bucket := new_bucket()) as tracking:

@@ -1,4 +1,4 @@
-"""The compiled pipeline through kfp.local, for several numbers of iterations: the best adapter is registered, and MLflow agrees which that is."""
+"""The compiled pipeline, run by kfp.local for several numbers of iterations: MLflow has the best adapter of each."""
 
 import json
 from collections.abc import Callable

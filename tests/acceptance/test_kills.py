@@ -1,4 +1,4 @@
-"""A run that is killed (SIGKILL, with all its processes) in every stage, and started again each time, ends as a run that nobody disturbed."""
+"""A run that is killed (SIGKILL, all processes) in every stage and started again ends like an undisturbed one."""
 
 import json
 import shutil

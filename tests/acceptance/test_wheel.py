@@ -1,4 +1,4 @@
-"""The wheel holds everything that the product needs: in an environment that knows nothing of the repository, the demo runs."""
+"""The wheel is complete: the demo runs in an environment that knows nothing of the repository."""
 
 import shutil
 import subprocess

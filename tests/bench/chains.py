@@ -46,7 +46,7 @@ def _finish_labels(ws: Workspace, labels: list[Label]) -> None:
 
 
 def shard(first: int, listings: int, chains: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """Chains of neighbouring listings: confusable values, hard photographs, an occasional off-list answer or abstention.
+    """Chains of neighbouring listings: confusable values, hard photographs, some off-list answers and abstentions.
 
     Args:
         first: number of the first listing; listing k is of vertical k modulo 3.

@@ -1,4 +1,7 @@
-"""Who may talk to whom, worked out from network policies as Kubernetes does: what selects neither end is open, and what is allowed adds up."""
+"""Works out from network policies who may talk to whom, as Kubernetes does.
+
+A pod that no policy selects is open, and allowances add up.
+"""
 
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network

@@ -44,11 +44,12 @@ def test_a_deployment_is_refused_while_a_placeholder_is_left(check: Check) -> No
     code, said = check("--deployable")
     assert code == 1
     assert (
-        f"{ROOT}/components/images/kustomization.yaml: worker: placeholder registry.invalid/attrloop/worker@sha256:REPLACE. Give newName"
-        in said
+        f"{ROOT}/components/images/kustomization.yaml: worker: "
+        "placeholder registry.invalid/attrloop/worker@sha256:REPLACE. Give newName" in said
     )
     assert re.search(
-        rf"{ROOT}/overlays/gke/settings.env:\d+: iamDomain: placeholder REPLACE.iam.gserviceaccount.com. Give <project>.iam",
+        rf"{ROOT}/overlays/gke/settings.env:\d+: iamDomain: "
+        "placeholder REPLACE.iam.gserviceaccount.com. Give <project>.iam",
         said,
     )
 

@@ -1,4 +1,4 @@
-"""The commands and variables of the manifests, run for real: PostgreSQL, the migration, MLflow over a bucket, and the adapter that serving starts with."""
+"""The manifests' commands, run for real: PostgreSQL, its migration, MLflow over a bucket, the served adapter."""
 
 import os
 import re

@@ -8,7 +8,8 @@ from manifests.check.build import Document
 from manifests.check.rights import rights
 from tests.pipelines.submit.conftest import Server, config, home, loop, server, wanted  # noqa: F401 # fixtures
 
-# What Kubeflow's API server 2.17 asks Kubernetes about a request (backend/src/apiserver/server, `canAccess...`): a version counts as its pipeline.
+# What Kubeflow's API server 2.17 asks Kubernetes about a request (backend/src/apiserver/server, `canAccess...`).
+# A version counts as its pipeline.
 ASKED = {
     "GET /pipelines": ("pipelines", "list"),
     "POST /pipelines/upload": ("pipelines", "create"),

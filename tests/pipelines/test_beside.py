@@ -149,7 +149,7 @@ def test_a_catalogue_is_predicted_by_workers_as_by_one(trained: Callable[[str], 
 
 
 def gold(config: RunConfig, path: Path) -> RunConfig:
-    """The config with labels for training, validation and test that fill its counts, and two listings of each vertical without any."""
+    """The config with as many labels as it wants for each split; two listings of each vertical have none."""
     ws = Workspace.create(str(path.parent / "unused"), config)
     split = dict.fromkeys(range(4), "train") | dict.fromkeys((4, 5), "validation") | dict.fromkeys((6, 7), "test")
     rows = [

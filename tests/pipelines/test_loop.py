@@ -1,4 +1,4 @@
-"""The loop's control flow: the layout that ships, run from compiled YAML by kfp.local, with scripted accuracies in place of an iteration's work."""
+"""The loop's control flow, run from compiled YAML by kfp.local, with scripted accuracies in place of an iteration."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sampling by several workers, as compiled and run by kfp.local: the same files, and a task that is killed is tried again alone."""
+"""Sampling by several workers in kfp.local: the files are the same, and only a task that is killed is tried again."""
 
 import os
 import re
@@ -54,7 +54,7 @@ def alone(workspace: str, workers: int, resources: Resources) -> bool:
 
 @contextmanager
 def killing_once(workspace: Path, share: str) -> Iterator[list[int]]:
-    """Kills (SIGKILL) the first process that samples a share in a workspace; yields the list that it is then entered in."""
+    """Kills (SIGKILL) the first process that samples a share in a workspace; yields the list of processes killed."""
     killed: list[int] = []
     over = threading.Event()
 

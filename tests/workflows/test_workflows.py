@@ -133,7 +133,11 @@ def test_the_images_workflow_leaves_what_make_images_does(tmp_path: Path) -> Non
     named = "registry.example/attrloop/worker@sha256:1"
     program(
         programs / "docker",
-        f"""case "$*" in *RepoDigests*) echo {named};; *Size*) echo 1;; run*) echo '{{"debian": [], "python": [["kfp", "2.17.0"]]}}';; esac""",
+        f"""case "$*" in
+        *RepoDigests*) echo {named};;
+        *Size*) echo 1;;
+        run*) echo '{{"debian": [], "python": [["kfp", "2.17.0"]]}}';;
+        esac""",
     )
     for name in ("gcloud", "pip"):
         program(programs / name, "exit 0")
