@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -49,7 +49,7 @@ from attrloop.components.storage.buckets import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 _making = Lock()  # a client takes long to make: threads that want the same wait for it
 _ATTEMPTS = 8  # a request is tried over about a minute
@@ -97,7 +97,7 @@ class S3Bucket(Bucket):
     @override
     def read(self, key: str) -> bytes:
         content = io.BytesIO()
-        self._copy(content, key)
+        _copy(lambda: self._client.get_object(Bucket=self.name, Key=key), content)
         return content.getvalue()
 
     @override
@@ -128,7 +128,7 @@ class S3Bucket(Bucket):
     @override
     def download(self, key: str, version: str, target: Path) -> None:
         with target.open("wb") as file:
-            self._copy(file, key, IfMatch=version)
+            _copy(lambda: self._client.get_object(Bucket=self.name, Key=key, IfMatch=version), file)
 
     @override
     def upload(self, key: str, source: Path) -> str:
@@ -139,18 +139,6 @@ class S3Bucket(Bucket):
             )
         found = self._head(key)  # the upload does not tell the version
         return found["ETag"] if found is not None and found["Metadata"] == mine else ""
-
-    def _copy(self, file: IO[bytes], key: str, **conditions: str) -> None:
-        for left in reversed(range(_ATTEMPTS)):
-            body = self._client.get_object(Bucket=self.name, Key=key, **conditions)["Body"]
-            file.seek(0)
-            file.truncate()
-            try:
-                shutil.copyfileobj(body, file, _CHUNK)
-                return
-            except (HTTPClientError, IncompleteReadError):  # boto3 does not retry once an answer has begun
-                if not left:
-                    raise
 
     def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
         try:
@@ -180,6 +168,20 @@ def _client(process: int, endpoint: str) -> "S3Client":
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS))
     config = Config(retries={"mode": "standard", "total_max_attempts": attempts}, max_pool_connections=WORKERS + 2)
     return Session().client("s3", config=config)
+
+
+def _copy(get: "Callable[[], GetObjectOutputTypeDef]", file: IO[bytes]) -> None:
+    """Writes what `get` answers with to a file; tries again when the answer breaks off, as boto3 does not."""
+    for left in reversed(range(_ATTEMPTS)):
+        body = get()["Body"]
+        file.seek(0)
+        file.truncate()
+        try:
+            shutil.copyfileobj(body, file, _CHUNK)
+            return
+        except (HTTPClientError, IncompleteReadError):
+            if not left:
+                raise
 
 
 def _info(etag: str, size: int) -> ObjectInfo:

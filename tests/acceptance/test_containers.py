@@ -260,7 +260,7 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(
     cluster: Cluster, config: RunConfig, undisturbed: Ran
 ) -> None:
     store, wanted = (open_store(f"{cluster.bucket}/runs/{name}") for name in ("killed", "undisturbed"))
-    sampled: dict[str, int] = {}
+    sampled: dict[str, str] = {}
 
     def samples() -> bool:
         sampled.update(parts(store))
