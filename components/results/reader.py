@@ -165,11 +165,11 @@ class Results:
 
     def manifests(self, stage: str) -> dict[str, Manifest]:
         """The finished artifacts of a stage by work: `train`, or `chains`, `pairs` and `dpo`; `validation`, `test`."""
+        training = layout.training(stage)
         folders = {
-            "train": stage,
             "chains": layout.chains(stage),
             "pairs": layout.pairs(stage),
-            "dpo": f"{stage}/dpo",
+            "train" if training == stage else "dpo": training,
             **{split: layout.evaluation(split, stage) for split in layout.SPLITS},
         }
         found = {work: read_manifest(self.ws.store, folder) for work, folder in folders.items()}
