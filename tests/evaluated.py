@@ -138,8 +138,8 @@ def iteration(ws: Workspace, stage: str, truth: dict[tuple[str, str], str]) -> N
                 }
                 chains.append(Chain(**row, text=text, answer=answer, logprob=-3.0, tokens=8))
     folder = Artifact(ws.store, f"{stage}/chains", {})
-    to_frame(chains, Chain).write_parquet(folder.folder / "part-00000.parquet")
-    folder.finish("chains", {"chains": len(chains), "seconds": 30.0}, ["part-00000.parquet"])
+    to_frame(chains, Chain).write_parquet(folder.folder / "shard-00000.parquet")
+    folder.finish("chains", {"chains": len(chains), "seconds": 30.0}, ["shard-00000.parquet"])
     mine(ws.store.root, stage)
     dpo = Artifact(ws.store, f"{stage}/dpo", {})
     rows = [

@@ -1,17 +1,15 @@
 """Greedy decoding on gold labels: one prediction for each label and stage, and the evaluation of a stage."""
 
-import io
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import exp
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from attrloop.components.catalogue.prompts import Prompt, answer_of, question, shown, views_of
+from attrloop.components.catalogue.prompts import Prompt, answer_of, shown, views_of
 from attrloop.components.catalogue.records import Label, Prediction, to_frame
 from attrloop.components.catalogue.schema import abstains
 from attrloop.components.engines.engine import Decoding
@@ -20,8 +18,8 @@ from attrloop.components.evaluate.score import score
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
-from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import reused
+from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
@@ -29,8 +27,8 @@ from attrloop.components.storage.parquet import write_parquet
 if TYPE_CHECKING:
     from attrloop.components.model.vlm import Vlm
 
-_PARTS = "parts"  # predictions of an artifact that is not finished yet
-_PART_BATCHES = 8  # batches between two of them: what a killed task loses at most
+_SHARDS = "shards"  # the folder of predictions while an evaluation is not finished
+_SHARD_BATCHES = 8  # batches of a shard: what a killed task loses at most
 log = logging.getLogger(__name__)
 
 
@@ -105,14 +103,17 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin, split)
         frame = pl.read_parquet(ws.store.file(layout.predictions(split, twin)))
     else:
-        frame = pl.concat(_parts(ws, models, artifact, adapter, labels, f"evaluate {name} on {split}"))
+        shards = Shards(artifact, len(labels), _SHARD_BATCHES * ws.config.evaluate.batch_size, "samples", _SHARDS)
+        title = f"evaluate {name} on {split}"
+        shards.make(title, labels, lambda chunk: to_frame(_decode(ws, models.get(adapter), chunk), Prediction))
+        frame = shards.read()
     write_parquet(frame, artifact.folder / layout.PREDICTIONS)
     resamples, seed = ws.config.evaluate.bootstrap, ws.config.seed
     evaluation = score(frame, ws.schema, resamples=resamples, seed=seed, stage=name, split=split)
     write_atomic(artifact.folder / layout.METRICS, evaluation.model_dump_json(indent=1).encode())
     counts = {"predictions": frame.height, "seconds": time.monotonic() - began}
     artifact.finish("evaluation", counts, [layout.PREDICTIONS, layout.METRICS])
-    ws.store.remove(f"{artifact.path}/{_PARTS}")
+    ws.store.remove(f"{artifact.path}/{_SHARDS}")
     return evaluation
 
 
@@ -137,41 +138,17 @@ def _twin(ws: Workspace, artifact: Artifact, split: str) -> str | None:
     return None
 
 
-def _parts(
-    ws: Workspace, models: Models, stage: Artifact, adapter: str, labels: list[Label], title: str
-) -> Iterator[pl.DataFrame]:
-    """Predictions in the labels' order, part by part; parts that a killed task left are read, not decoded again."""
-    size = _PART_BATCHES * ws.config.evaluate.batch_size
-    with progress(title, len(labels), "samples") as ticker:
-        for start in range(0, len(labels), size):
-            name, chunk = f"{_PARTS}/part-{start // size:05d}.parquet", labels[start : start + size]
-            if not (stage.folder / name).exists():
-                to_frame(_decode(ws, models.get(adapter), chunk), Prediction).write_parquet(buffer := io.BytesIO())
-                write_atomic(stage.folder / name, buffer.getvalue())
-                stage.keep(name)
-            ticker.advance(len(chunk))
-            yield pl.read_parquet(stage.folder / name)
-
-
 def _decode(ws: Workspace, vlm: "Vlm", labels: list[Label]) -> list[Prediction]:
     """One prediction per label; its views are decoded together."""
-    config, prompts, owners = ws.config, [], []
+    config, prompts, owners = ws.config.evaluate, [], []
     for k, label in enumerate(labels):
         listing = ws.listings[label.listing]
-        text = question(
-            listing,
-            label.attribute,
-            ws.schema.attribute(listing.vertical, label.attribute),
-            config.prompt.title,
-            config.prompt.metadata,
-        )
-        for view in views_of(listing, config.evaluate.views):
+        text = ws.question(listing, label.attribute)
+        for view in views_of(listing, config.views):
             prompts.append(Prompt(text, shown(listing, view)))
             owners.append(k)
     seen: dict[int, list[Seen]] = defaultdict(list)
-    for k, (made,) in sorted(
-        vlm.generate(prompts, Decoding(config.evaluate.max_new_tokens, config.evaluate.batch_size))
-    ):
+    for k, (made,) in sorted(vlm.generate(prompts, Decoding(config.max_new_tokens, config.batch_size))):
         label = labels[owners[k]]
         attribute = ws.schema.attribute(ws.listings[label.listing].vertical, label.attribute)
         seen[owners[k]].append(

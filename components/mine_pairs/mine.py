@@ -28,6 +28,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import figure, reports, reused
+from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
@@ -142,7 +143,7 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
     Returns:
         The files of candidates, and all tallies added up.
     """
-    shards = sorted(ws.store.folder(layout.chains(stage)).glob("part-*.parquet"))
+    shards = finished_shards(ws.store, layout.chains(stage))
     known, config = _known(ws, rules, shards), ws.config.mine
     (out.folder / _WORK).mkdir(exist_ok=True)
     files, tallies = [], []

@@ -17,7 +17,7 @@ def prepare_prediction(config: str, workspace: str, overrides: str = "") -> str:
     Returns:
         Output: The workspace's URI, which every later component takes.
     """
-    from attrloop.components.predict.catalogue import prepare
+    from attrloop.components.predict.stream import prepare
 
     return prepare(config, workspace, overrides)
 
@@ -43,7 +43,7 @@ def share_out_catalogue(workspace: str, adapter: str, workers: int) -> list:
 def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     """Answers every attribute of every listing by the vote of several chains; a shard that is finished is not predicted again.
 
-    Writes `predictions/part-*.parquet`.
+    Writes `predictions/shard-*.parquet`.
 
     Args:
         workspace: URI of the workspace.
@@ -73,7 +73,7 @@ def review_queue(
 
     Returns:
         Output: Path of the queue in the workspace.
-        metrics: Predictions, mean agreement, shares of unanimous and of off-list ones.
+        metrics: Predictions, mean agreement, fractions of unanimous and of off-list ones.
     """
     from attrloop.components.predict.queue import review
 

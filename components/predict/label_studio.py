@@ -14,7 +14,7 @@ from typing import Any
 from attrloop.components.catalogue.records import Label, Listing, read_labels
 from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema, load_schema
 from attrloop.components.errors import InputError, Problem, fail
-from attrloop.components.predict.catalogue import listings
+from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace

@@ -10,32 +10,35 @@ import polars as pl
 from attrloop.components.catalogue.records import polars_schema
 from attrloop.components.digests import digest
 from attrloop.components.errors import fail
-from attrloop.components.predict.catalogue import listings
 from attrloop.components.predict.label_studio import write_tasks
-from attrloop.components.predict.predict import PREDICTIONS
+from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.reporting import reports, reused
+from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.parquet import write_parquet
 from attrloop.components.storage.store import Store
 
-REVIEW = "review"
 _TASK = ["vertical", "attribute"]
 
 
 class MetricsSink(Protocol):
     """Where single numbers are shown, e.g. KFP's `Metrics`."""
 
-    def log_metric(self, metric: str, value: float) -> None: ...
+    def log_metric(self, metric: str, value: float) -> None:
+        """Shows a number by its name."""
 
 
 @reports("review-queue")
 def review(workspace: str, per_attribute: int = 20, image_root: str = "", metrics: MetricsSink | None = None) -> str:
-    """Writes the least confident predictions of every (vertical, attribute) as Label Studio projects, and `predictions/summary.json`.
+    """Writes the least confident predictions of every (vertical, attribute) as Label Studio projects, and a summary.
 
     Args:
-        workspace: URI of a workspace with finished predictions; writes `review/queue.parquet` (rows of `CataloguePrediction`) and the projects.
+        workspace: URI of a workspace with finished predictions; writes `review/queue.parquet` (rows of
+            `CataloguePrediction`), `review/summary.json` and the projects.
         per_attribute: predictions to review of each (vertical, attribute); 0 for none.
         image_root: see `label_studio.write_tasks`.
         metrics: gets the summary of all verticals.
@@ -48,45 +51,44 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
     made_from = {"predictions": _digest(ws.store), "per_attribute": str(per_attribute), "images": digest(image_root)}
-    stage = Artifact(ws.store, REVIEW, made_from)
-    if stage.manifest is None:
-        write_atomic(stage.folder / "summary.json", json.dumps(summary(ws), indent=1).encode())
+    artifact = Artifact(ws.store, layout.REVIEW, made_from)
+    if artifact.manifest is None:
+        write_atomic(artifact.folder / "summary.json", json.dumps(summary(ws), indent=1).encode())
         queue = select(ws, per_attribute)
-        queue.write_parquet(stage.folder / "queue.parquet")
-        files = export(ws, queue, stage.folder, image_root)
+        write_parquet(queue, artifact.folder / "queue.parquet")
+        files = export(ws, queue, artifact.folder, image_root)
         counts = {"items": queue.height, "seconds": time.monotonic() - started}
-        stage.finish("review", counts, ["summary.json", "queue.parquet", *files])
+        artifact.finish("review", counts, ["summary.json", "queue.parquet", *files])
     else:
-        reused(stage.path)
+        reused(artifact.path)
     if metrics is not None:
-        for name, value in json.loads(ws.store.read(f"{REVIEW}/summary.json"))["all"].items():
+        for name, value in json.loads(ws.store.read(layout.REVIEW_SUMMARY))["all"].items():
             metrics.log_metric(name, float(value))
-    return stage.path
+    return artifact.path
 
 
 def _digest(store: Store) -> str:
-    manifest = read_manifest(store, PREDICTIONS)
+    manifest = read_manifest(store, layout.CATALOGUE_PREDICTIONS)
     if manifest is None:
         raise fail(
-            f"{store.root}/{PREDICTIONS}", "the predictions are not finished", "Let `predict` run to its end first"
+            f"{store.root}/{layout.CATALOGUE_PREDICTIONS}",
+            "the predictions are not finished",
+            "Let `predict` run to its end first",
         )
     return manifest.digest
 
 
-def _parts(ws: Workspace) -> list[Path]:
-    _digest(ws.store)
-    return sorted(ws.store.folder(PREDICTIONS).glob("part-*.parquet"))
-
-
 def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
-    """The `per_attribute` least confident predictions of every (vertical, attribute), least confident first; part by part, so that few are in memory.
+    """The `per_attribute` least confident predictions of every (vertical, attribute), least confident first.
+
+    Shards are read one at a time, so that few predictions are in memory.
 
     Raises:
         InputError: predictions that are not finished.
     """
     kept = pl.DataFrame(schema=polars_schema(CataloguePrediction))
-    for part in _parts(ws):
-        rows = pl.concat([kept, pl.read_parquet(part)]).sort(*_TASK, "confidence", "listing")
+    for shard in finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS):
+        rows = pl.concat([kept, pl.read_parquet(shard)]).sort(*_TASK, "confidence", "listing")
         kept = rows.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
     return kept
 
@@ -101,25 +103,30 @@ def summary(ws: Workspace) -> dict[str, Any]:
         (~listed).sum().alias("off_list"),
     ]
     found = (
-        pl.concat([pl.read_parquet(part).group_by(_TASK).agg(sums) for part in _parts(ws)])
+        pl.concat(
+            [
+                pl.read_parquet(shard).group_by(_TASK).agg(sums)
+                for shard in finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
+            ]
+        )
         .group_by(_TASK)
         .agg(pl.all().sum())
         .sort(_TASK)
     )
 
-    def shares(row: dict[str, Any]) -> dict[str, float]:
+    def means(row: dict[str, Any]) -> dict[str, float]:
         count = max(row["predictions"], 1)
-        means = {
+        fractions = {
             name: round(row[key] / count, 4)
             for name, key in (("confidence", "confidence"), ("unanimous", "unanimous"), ("off_list", "off_list"))
         }
-        return {"predictions": row["predictions"], **means}
+        return {"predictions": row["predictions"], **fractions}
 
     return {
-        "all": shares(
+        "all": means(
             found.select(pl.col("predictions", "confidence", "unanimous", "off_list").sum()).row(0, named=True)
         ),
-        "attributes": {f"{row['vertical']}/{row['attribute']}": shares(row) for row in found.iter_rows(named=True)},
+        "attributes": {f"{row['vertical']}/{row['attribute']}": means(row) for row in found.iter_rows(named=True)},
     }
 
 
@@ -131,7 +138,7 @@ def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "
         if wanted
         else {}
     )
-    start = read_manifest(ws.store, "start")
+    start = read_manifest(ws.store, layout.START)
     rows = (CataloguePrediction.model_validate(row) for row in queue.iter_rows(named=True))
     return write_tasks(
         ws,

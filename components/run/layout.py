@@ -26,6 +26,10 @@ REGISTER = "register"
 REGISTRATION = f"{REGISTER}/{RESULT}"
 PROMOTE = "promote"
 PROMOTION = f"{PROMOTE}/{RESULT}"
+CATALOGUE = "catalogue"  # the check of a catalogue that is predicted
+CATALOGUE_PREDICTIONS = "predictions"  # of a whole catalogue
+REVIEW = "review"  # the predictions that a person should look at
+REVIEW_SUMMARY = f"{REVIEW}/summary.json"
 EVENTS = "events"  # what the steps say they do, one JSON object for each attempt of a step
 ADAPTER, SETTINGS = "adapter", "settings.json"  # in the folder of an adapter's training or of its copy
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # the files of an evaluation
@@ -45,6 +49,11 @@ def adapter(stage: str) -> str:
 def trained_by(adapter_path: str) -> str:
     """The folder of the training that made an adapter, from the adapter's path."""
     return adapter_path.removesuffix(f"/{ADAPTER}")
+
+
+def checkpoints(stage: str) -> str:
+    """The checkpoints of a training that is not finished."""
+    return f"{training(stage)}/checkpoints"
 
 
 def curve(stage: str) -> str:

@@ -1,12 +1,127 @@
-"""Work that several workers share: `k/n` is every n-th shard from the k-th on."""
+"""A sharded step: its work is divided into shards, one Parquet file each, and several workers may make them at once.
 
-from attrloop.components.errors import fail
+Which shards there are, and what is in them, does not depend on the number of workers. A worker's share `k/n` is every
+n-th shard from the k-th on. A finished shard is not made again. Whoever makes the last one finishes the artifact.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.progress import progress
+from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.store import Store
+
+Item = TypeVar("Item")
+log = logging.getLogger(__name__)
 
 
-def divide(workers: int) -> list[str]:
-    """The share of each worker, at least one: `["1/2", "2/2"]`."""
-    count = max(workers, 1)
-    return [f"{k + 1}/{count}" for k in range(count)]
+@dataclass(frozen=True)
+class Shards:
+    """The shards of an artifact.
+
+    Attributes:
+        artifact: what they are part of.
+        count: how many items, e.g. listings, there are to work on.
+        size: items of one shard; the last shard may have fewer.
+        unit: what an item is, for people.
+        folder: where the shards are below the artifact's folder; "" for the folder itself.
+    """
+
+    artifact: Artifact
+    count: int
+    size: int
+    unit: str = "listings"
+    folder: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The shards' files below the artifact's folder, in order."""
+        numbers = range(-(-self.count // self.size))
+        return [str(Path(self.folder, f"shard-{number:05d}.parquet")) for number in numbers]
+
+    def divide(self, workers: int) -> list[str]:
+        """The share of each worker. There are no more workers than shards, and at least one: `["1/2", "2/2"]`."""
+        number = max(min(workers, len(self.names)), 1)
+        return [f"{k + 1}/{number}" for k in range(number)]
+
+    def make(
+        self, title: str, items: Iterable[Item], work: Callable[[list[Item]], pl.DataFrame], share: str = "1/1"
+    ) -> None:
+        """Makes the shards of a share that are not finished.
+
+        Args:
+            title: what is done, for the progress.
+            items: all of them, in order. They are read once, a shard at a time.
+            work: makes the rows of a shard.
+            share: `k/n`.
+
+        Raises:
+            InputError: no such share, a full disk.
+        """
+        worker, workers = parse_share(share)
+        source, here = iter(items), self.artifact.folder
+        mine = range(worker, len(self.names), workers)
+        with progress(title, sum(min(self.size, self.count - k * self.size) for k in mine), self.unit) as bar:
+            for number, name in enumerate(self.names):
+                shard = list(islice(source, self.size))
+                if number not in mine:
+                    continue
+                if not (here / name).exists():
+                    write_parquet(work(shard), here / name)
+                    self.artifact.keep(name)
+                bar.advance(len(shard))
+
+    def read(self) -> pl.DataFrame:
+        """The rows of all shards, in order."""
+        return pl.concat([pl.read_parquet(self.artifact.folder / name) for name in self.names])
+
+    def finish(self, kind: str, max_skipped: float, seconds: float) -> None:
+        """Finishes the artifact if all shards are there, by whichever worker. A listing without rows counts as skipped.
+
+        Args:
+            kind: what a row is, e.g. `chains`.
+            max_skipped: the largest fraction of listings that may be skipped.
+            seconds: how long this worker took.
+
+        Raises:
+            AttrloopError: more listings were skipped.
+        """
+        artifact = self.artifact
+        missing = {f"{artifact.path}/{name}" for name in self.names} - set(artifact.store.list(artifact.path))
+        if missing:
+            log.info("%d of %d shards are left for other workers to make", len(missing), len(self.names))
+            return
+        folder = artifact.store.folder(artifact.path)  # with what other workers have written
+        rows = found = 0
+        for name in self.names:
+            sizes = pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0)
+            rows, found = rows + sizes[0], found + sizes[1]
+        skipped = self.count - found
+        if skipped > max_skipped * self.count:
+            what = f"{skipped} of {self.count} listings have images that cannot be read (see the log)"
+            raise AttrloopError(f"{what}. Mend them or raise data.max_bad_images.")
+        counts = {"listings": found, "skipped": skipped, kind: rows, "shards": len(self.names), "seconds": seconds}
+        artifact.finish(kind, counts, self.names)
+
+
+def finished_shards(store: Store, path: str) -> list[Path]:
+    """The local files of a finished artifact's shards, in order.
+
+    Raises:
+        InputError: the artifact is not finished.
+    """
+    manifest = read_manifest(store, path)
+    if manifest is None:
+        raise fail(f"{store.root}/{path}", "not finished", "Let the step that makes it run to its end first")
+    return [store.folder(path) / name for name in manifest.files]
 
 
 def parse_share(share: str) -> tuple[int, int]:

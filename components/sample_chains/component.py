@@ -1,4 +1,4 @@
-"""KFP contract of chain sampling: the parts are shared out to workers, which sample at once."""
+"""KFP contract of chain sampling: shards are divided between workers, which sample at the same time."""
 
 from kfp import dsl
 
@@ -27,13 +27,13 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
 def sample_chains(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
 
-    Writes `<stage>/chains/part-*.parquet`; a part that is finished is not sampled again. Whoever makes the last one finishes the stage.
+    Writes `<stage>/chains/shard-*.parquet`. A finished shard is not sampled again. Whoever makes the last one finishes the chains.
 
     Args:
         workspace: URI of the run's workspace.
         stage: Name of the iteration, `iteration-1`, `iteration-2`, ...
         adapter: Path in the workspace of the adapter that the chains are sampled from.
-        share: Which of the parts: `k/n` is every n-th from the k-th on.
+        share: Which of the shards: `k/n` is every n-th from the k-th on.
 
     Returns:
         Output: Path of the chains in the workspace.

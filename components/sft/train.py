@@ -1,20 +1,21 @@
-"""Supervised fine-tuning: LoRA on 'rationale + answer' targets of the labelled training listings (see trainer.py for the training)."""
+"""Supervised fine-tuning: LoRA on 'rationale + answer' targets. See trainer.py for the training itself."""
 
 import time
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.errors import AttrloopError
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
-ADAPTER, _CHECKPOINTS = "sft/adapter", "sft/checkpoints"
+ADAPTER = layout.adapter(layout.SFT)
 
 
 @reports("sft")
 def train(workspace: str) -> str:
-    """Trains the first adapter; a killed run goes on from its last checkpoint.
+    """Trains the first adapter. A killed run goes on from its last checkpoint.
 
     Args:
         workspace: URI of the run's workspace; reads the train labels, writes `sft/adapter/` and `sft/metrics.jsonl`.
@@ -25,30 +26,28 @@ def train(workspace: str) -> str:
     Raises:
         AttrloopError: no training labels, or see `trainer.fit`.
     """
-    ws = Workspace.open(workspace)
-    labels = read_manifest(ws.store, "annotate")
+    started, ws = time.monotonic(), Workspace.open(workspace)
+    labels = read_manifest(ws.store, layout.ANNOTATE)
     made_from = {
         "labels": labels.digest if labels else "",
         "config": ws.config.digest("model", "prompt", "sft"),
         "data": ws.data_digest,
     }
-    stage = Artifact(ws.store, "sft", made_from)
-    if stage.manifest is not None:
+    artifact = Artifact(ws.store, layout.training(layout.SFT), made_from)
+    if artifact.manifest is not None:
         reused(ADAPTER)
-        ws.store.remove(_CHECKPOINTS)  # a kill between finishing and tidying leaves them
+        ws.store.remove(layout.checkpoints(layout.SFT))  # left by a kill between finishing and tidying
         return ADAPTER
-    started = time.monotonic()
     rows = training_rows(ws)
     if not rows:
-        raise AttrloopError(
-            "There are no labels in the train split. Raise annotate.train_per_vertical or give data.labels."
-        )
+        remedy = "Raise annotate.train_per_vertical or give data.labels"
+        raise AttrloopError(f"There are no labels in the train split. {remedy}.")
     from attrloop.components.model.processes import processes_for, spread
-    from attrloop.components.sft.trainer import fit  # torch: not needed where everything is reused
+    from attrloop.components.sft.trainer import fit  # torch: not needed if everything is reused
 
-    spread(fit, processes_for(ws.config.sft.batch_size), ws, stage, rows)
-    stage.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
-    ws.store.remove(_CHECKPOINTS)
+    spread(fit, processes_for(ws.config.sft.batch_size), ws, artifact, rows)
+    artifact.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
+    ws.store.remove(layout.checkpoints(layout.SFT))
     return ADAPTER
 
 

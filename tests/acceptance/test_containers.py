@@ -263,7 +263,7 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(
     sampled: dict[str, str] = {}
 
     def samples() -> bool:
-        sampled.update(parts(store))
+        sampled.update(shards(store))
         return len(sampled) >= 3
 
     def trains() -> bool:
@@ -273,7 +273,7 @@ def test_containers_that_are_killed_are_tried_again_and_go_on(
     assert ran.killed == ["sample_chains", "dpo"] and ran.state == undisturbed.state
     tried = Counter(step_of(container) for container in ran.containers)
     assert tried == Counter(STEPS) + Counter(ran.killed), "the killed steps once more, and no other"
-    assert parts(store).items() > sampled.items(), "no part that was kept is sampled again"
+    assert shards(store).items() > sampled.items(), "no shard that was kept is sampled again"
     for same in (
         "iteration-1/pairs/pairs.parquet",
         "iteration-1/dpo/metrics.jsonl",
@@ -318,6 +318,6 @@ def test_the_champion_predicts_a_catalogue(
     assert any(path.endswith("/tasks.json") for path in store.list(queue)), "what a person should look at"
 
 
-def parts(store: Store) -> dict[str, str]:
-    """Sampled parts, and which writing of it each is."""
-    return versions(f"{store.root}/iteration-1/chains/part-")
+def shards(store: Store) -> dict[str, str]:
+    """Sampled shards, and which writing of it each is."""
+    return versions(f"{store.root}/iteration-1/chains/shard-")

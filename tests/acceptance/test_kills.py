@@ -37,12 +37,12 @@ def tracked_runs(workspace: Path) -> int:
 STAGES: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "annotate": ("annotate", lambda w: replies(w).count(b"\n") >= 3),
     "sft": ("sft", lambda w: len(list((w / "sft/checkpoints").glob("checkpoint-*/window-0.json"))) >= 2),
-    "sample": (f"{ITERATION}/chains", lambda w: len(list((w / ITERATION / "chains").glob("part-*.parquet"))) >= 3),
+    "sample": (f"{ITERATION}/chains", lambda w: len(list((w / ITERATION / "chains").glob("shard-*.parquet"))) >= 3),
     "mine": (f"{ITERATION}/pairs", lambda w: (w / ITERATION / "pairs/inputs.json").exists()),
     "dpo": (f"{ITERATION}/dpo", lambda w: any((w / ITERATION / "dpo/checkpoints").glob("checkpoint-*/window-0.json"))),
     "evaluate": (
         f"evaluate/validation/{ITERATION}",
-        lambda w: any((w / f"evaluate/validation/{ITERATION}/parts").glob("part-*.parquet")),
+        lambda w: any((w / f"evaluate/validation/{ITERATION}/shards").glob("shard-*.parquet")),
     ),
     "register": ("register", lambda w: (w / "register/inputs.json").exists() and tracked_runs(w) >= 2),
 }
@@ -59,11 +59,11 @@ def kill_in(stage: str, config: Path, workspace: Path) -> None:
     raise AssertionError(f"{stage} was never caught at work")
 
 
-def parts(workspace: Path) -> dict[Path, int]:
+def shards(workspace: Path) -> dict[Path, int]:
     """What an unfinished stage has put down for good, and when."""
     return {
         file: file.stat().st_mtime_ns
-        for pattern in ("iteration-*/chains/part-*.parquet", "evaluate/*/*/parts/*.parquet")
+        for pattern in ("iteration-*/chains/shard-*.parquet", "evaluate/*/*/shards/*.parquet")
         for file in workspace.glob(pattern)
     }
 
@@ -102,7 +102,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
         now = finished(workspace)
         assert done.items() <= now.items(), f"something finished was done again before {stage}"
         done = now
-        kept = parts(workspace)
+        kept = shards(workspace)
         if stage == "annotate":
             asked = replies(workspace)
         if stage == "sample":
@@ -110,7 +110,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
             sampled = kept
     run_to_end(config, workspace)
     assert done.items() <= finished(workspace).items()
-    assert sampled.items() <= parts(workspace).items(), "finished shards were sampled again"
+    assert sampled.items() <= shards(workspace).items(), "finished shards were sampled again"
     assert replies(workspace).startswith(asked), "answers that were paid for are kept"
     assert replies(workspace).count(b"\n") <= replies(undisturbed).count(b"\n") + world.annotate.concurrency
     expect_same(workspace, undisturbed)

@@ -32,7 +32,7 @@ def workspace(root: Path, **mine: object) -> Workspace:
 def finish(ws: Workspace, shards: list[pl.DataFrame], labels: list[Label]) -> None:
     """Stores chains and labels as finished artifacts."""
     artifact = Artifact(ws.store, f"{STAGE}/chains", {"chains": "synthetic"})
-    names = [f"part-{k:05d}.parquet" for k in range(len(shards))]
+    names = [f"shard-{k:05d}.parquet" for k in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
         shard.write_parquet(artifact.folder / name)
     artifact.finish("chains", {"chains": sum(map(len, shards))}, names)
@@ -113,8 +113,8 @@ def world(
     names = []
     for k, first in enumerate(range(0, listings, shard_size)):
         frame, truth = shard(first, min(shard_size, listings - first), per_sample, seed)
-        frame.write_parquet(artifact.folder / f"part-{k:05d}.parquet")
-        names.append(f"part-{k:05d}.parquet")
+        frame.write_parquet(artifact.folder / f"shard-{k:05d}.parquet")
+        names.append(f"shard-{k:05d}.parquet")
         for row in range(first, min(first + len(truth), labelled)):
             split = ("train", "validation", "test")[row // len(VERTICALS) % 3]
             labels += [

@@ -95,7 +95,7 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
         for path in (f"{STAGE}/chains", f"{STAGE}/pairs", f"{STAGE}/dpo", "evaluate/validation"):
             assert files(here, path) == files(there, path), "the same files, and no more"
         for path in (
-            f"{STAGE}/chains/part-00004.parquet",
+            f"{STAGE}/chains/shard-00004.parquet",
             f"{STAGE}/pairs/pairs.parquet",
             f"evaluate/validation/{STAGE}/predictions.parquet",
         ):
@@ -118,14 +118,14 @@ def test_a_lost_shard_alone_is_sampled_again(bucket: str, trained: Callable[[str
     uri = move(trained("qwen2_5_vl"), bucket, "run", "annotate", "sft")
     sample(uri, STAGE, sft.ADAPTER)
     store = open_store(uri)
-    made = store.read(f"{STAGE}/chains/part-00002.parquet")
-    for lost in ("manifest.json", "part-00002.parquet"):
+    made = store.read(f"{STAGE}/chains/shard-00002.parquet")
+    for lost in ("manifest.json", "shard-00002.parquet"):
         open_bucket(uri).delete(locate(f"{uri}/{STAGE}/chains/{lost}").key)
     before = versions(f"{uri}/{STAGE}/chains/")
     sample(uri, STAGE, sft.ADAPTER)
     after = versions(f"{uri}/{STAGE}/chains/")
-    assert store.read(f"{STAGE}/chains/part-00002.parquet") == made
-    shards = {name for name in before if "part-" in name}
+    assert store.read(f"{STAGE}/chains/shard-00002.parquet") == made
+    shards = {name for name in before if "shard-" in name}
     assert len(shards) == 4 and all(before[name] == after[name] for name in shards), "the others were not written again"
 
 

@@ -20,12 +20,13 @@ import torch
 
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.dpo import train as dpo
+from attrloop.components.engines.chains import sample_listings
 from attrloop.components.evaluate.evaluate import evaluate
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.sample_chains.sample import sample, sample_listings
+from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
 from attrloop.components.storage.files import write_atomic
 from attrloop.pipelines.demo.demo import demo_config

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from attrloop.components.catalogue.records import Label, read_labels
 from attrloop.components.fetch_adapter.fetch import fetch
-from attrloop.components.predict.catalogue import prepare
 from attrloop.components.predict.predict import predict
+from attrloop.components.predict.stream import prepare
 from attrloop.components.register_adapter.versions import log_model, model_config, register_version
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
@@ -138,7 +138,7 @@ def test_a_catalogue_is_predicted_by_workers_as_by_one(trained: Callable[[str], 
     assert run("predict", config, workspace, adapter=adapter, workers_count=2, review_per_attribute=3) == "review"
     alone = prepare(str(source / "config.json"), str(tmp_path / "alone"))
     predict(alone, fetch(alone, adapter))
-    made, wanted = (pl.read_parquet(Path(folder) / "predictions" / "part-*.parquet") for folder in (workspace, alone))
+    made, wanted = (pl.read_parquet(Path(folder) / "predictions" / "shard-*.parquet") for folder in (workspace, alone))
     assert made.equals(wanted) and made.height == 20
     assert read_manifest(Workspace.open(str(workspace)).store, "start").made_from["origin"] == adapter
     assert len(json.loads((workspace / "review" / "one-value" / "tasks.json").read_text())) == 6

@@ -100,7 +100,7 @@ def run(workspace: Path, workers: int) -> tuple[bytes, ...]:
         )
         is True
     )
-    return tuple(file.read_bytes() for file in sorted((workspace / "iteration-1" / "chains").glob("part-*.parquet")))
+    return tuple(file.read_bytes() for file in sorted((workspace / "iteration-1" / "chains").glob("shard-*.parquet")))
 
 
 def test_a_worker_that_is_killed_is_tried_again_alone_and_the_chains_are_those_of_one(

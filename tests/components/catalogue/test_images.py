@@ -10,10 +10,10 @@ from PIL import Image, ImageChops
 
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.records import Listing
+from attrloop.components.engines.chains import readable
 from attrloop.components.errors import InputError
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.config import DataConfig, ModelConfig
-from attrloop.components.sample_chains.sample import readable
 from tests.tiny import ARCHITECTURES
 
 _TURN = Image.Transpose

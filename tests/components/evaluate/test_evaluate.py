@@ -109,7 +109,7 @@ def test_another_adapter_under_the_same_name_is_evaluated_anew(ws: Workspace, de
 def test_a_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(
     ws: Workspace, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "_PART_BATCHES", 2)
+    monkeypatch.setattr(module, "_SHARD_BATCHES", 2)
     evaluate(ws.store.root, {"base": ""}, "validation")
     whole, undisturbed = rows(ws, "evaluate/validation/base"), len(decoded)
     ws.store.remove("evaluate/validation/base")

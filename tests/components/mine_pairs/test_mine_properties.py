@@ -58,7 +58,7 @@ def test_rows_of_the_shards_in_another_order_give_the_same_pairs_in_the_same_ord
     one, other = workspace(tmp_path / "one"), workspace(tmp_path / "other")
     for ws in (one, other):
         world(ws, 20_000)
-    for k, path in enumerate(sorted(other.store.folder(f"{STAGE}/chains").glob("part-*.parquet"))):
+    for k, path in enumerate(sorted(other.store.folder(f"{STAGE}/chains").glob("shard-*.parquet"))):
         pl.read_parquet(path).sample(fraction=1, shuffle=True, seed=k).write_parquet(path)
     assert result(one).equals(result(other))
     assert one.store.read(f"{STAGE}/pairs/report.json") == other.store.read(f"{STAGE}/pairs/report.json")
@@ -111,7 +111,7 @@ def test_gold_listings_are_in_no_row_of_any_arm_and_chains_say_what_the_row_says
 def test_chosen_and_rejected_chains_come_from_the_view_of_the_row(tmp_path: Path) -> None:
     ws = workspace(tmp_path, balance=0)
     world(ws, 5_000)
-    chains = pl.read_parquet(ws.store.folder(f"{STAGE}/chains") / "part-*.parquet")
+    chains = pl.read_parquet(ws.store.folder(f"{STAGE}/chains") / "shard-*.parquet")
     said = {
         (row["listing"], row["attribute"], row["view"], row["text"]): row["answer"]
         for row in chains.iter_rows(named=True)

@@ -23,13 +23,13 @@ from safetensors.torch import load_file, save_file
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.engines.chains import sample_listings
 from attrloop.components.engines.engine import Decoding
 from attrloop.components.engines.registry import open_engine
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.model.decoding import seed_of
 from attrloop.components.model.vllm_engine import VllmEngine, check_adapter
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.sample_chains.sample import sample_listings
 from attrloop.components.sft.train import ADAPTER, train
 from tests.small import change_config, make_workspace
 from tests.tiny import qwen2_5_vl
@@ -197,17 +197,19 @@ def test_a_killed_sampling_goes_on_to_the_same_files(catalogue: Path, tmp_path: 
         change_config(run, sample={"engine": "vllm"})
     assert sampling(runs[0]).wait() == 0
     process, folder = sampling(runs[1]), runs[1] / STAGE / "chains"
-    while len(list(folder.glob("part-*.parquet"))) < 2 and process.poll() is None:
+    while len(list(folder.glob("shard-*.parquet"))) < 2 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {file: file.stat().st_mtime_ns for file in folder.glob("part-*.parquet")}
+    kept = {file: file.stat().st_mtime_ns for file in folder.glob("shard-*.parquet")}
     assert 2 <= len(kept) < 5 and not (folder / "manifest.json").exists()
     assert sampling(runs[1]).wait() == 0
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
-    parts = [{file.name: file.read_bytes() for file in (run / STAGE / "chains").glob("part-*.parquet")} for run in runs]
+    parts = [
+        {file.name: file.read_bytes() for file in (run / STAGE / "chains").glob("shard-*.parquet")} for run in runs
+    ]
     assert len(parts[0]) == 5 and parts[0] == parts[1]
-    made = pl.read_parquet(runs[0] / STAGE / "chains" / "part-*.parquet")
+    made = pl.read_parquet(runs[0] / STAGE / "chains" / "shard-*.parquet")
     assert (
         made.height == 20 * 3
         and made["answer"].null_count() < 0.9 * made.height

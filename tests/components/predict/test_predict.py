@@ -15,9 +15,9 @@ import pytest
 from attrloop.components.catalogue.records import Chain, Listing, to_frame
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
-from attrloop.components.predict.catalogue import check, prepare, shards
 from attrloop.components.predict.predict import predict, share_out
 from attrloop.components.predict.queue import review
+from attrloop.components.predict.stream import check, prepare
 from attrloop.components.predict.votes import CataloguePrediction, decide
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import RunConfig
@@ -74,12 +74,12 @@ def start(trained: Callable[[str], Path], tmp_path: Path) -> Path:
     return tmp_path / "prediction"
 
 
-def parts(workspace: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (workspace / "predictions").glob("part-*.parquet")}
+def shards(workspace: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (workspace / "predictions").glob("shard-*.parquet")}
 
 
 def predictions(workspace: Path) -> pl.DataFrame:
-    return pl.read_parquet(workspace / "predictions" / "part-*.parquet")
+    return pl.read_parquet(workspace / "predictions" / "shard-*.parquet")
 
 
 def test_every_listing_of_the_catalogue_is_answered_in_its_order(start: Path) -> None:
@@ -93,7 +93,8 @@ def test_every_listing_of_the_catalogue_is_answered_in_its_order(start: Path) ->
     ) > 10
     assert {row.chains for row in rows} == {3} and all(0 <= row.confidence <= 1 for row in rows)
     size = ws.config.sample.shard_size
-    order = [sorted(listing.id for listing in shard) for shard in shards(ws)]
+    ids = list(ws.listings)
+    order = [sorted(ids[start : start + size]) for start in range(0, len(ids), size)]
     assert [made["listing"][k * size : (k + 1) * size].to_list() for k in range(5)] == order
     manifest = read_manifest(ws.store, "predictions")
     assert manifest is not None and (
@@ -107,13 +108,13 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from attrloop.components.predict import predict
-whole, workspace = predict._write, sys.argv[1]
-def write(*arguments):
-    if len(list(Path(workspace, "predictions").glob("part-*"))) == 2:
-        Path(workspace, "predictions", ".tmp-part-00002.parquet").write_bytes(b"half")
+whole, workspace = predict.decide, sys.argv[1]
+def decide(chains):
+    if len(list(Path(workspace, "predictions").glob("shard-*"))) == 2:
+        Path(workspace, "predictions", ".tmp-shard-00002.parquet").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    whole(*arguments)
-predict._write = write
+    return whole(chains)
+predict.decide = decide
 predict.predict(workspace, "start/adapter")
 """
 
@@ -127,16 +128,16 @@ def test_a_killed_prediction_goes_on_to_the_same_files(start: Path, tmp_path: Pa
     )
     assert (
         done.returncode == -signal.SIGKILL
-        and len(parts(start)) == 2
+        and len(shards(start)) == 2
         and not (start / "predictions" / "manifest.json").exists()
     )
-    kept = {name: (start / "predictions" / name).stat().st_mtime_ns for name in parts(start)}
+    kept = {name: (start / "predictions" / name).stat().st_mtime_ns for name in shards(start)}
     predict(str(start), ADAPTER)
-    assert parts(start) == parts(undisturbed) and len(parts(start)) == 5
+    assert shards(start) == shards(undisturbed) and len(shards(start)) == 5
     assert {name: (start / "predictions" / name).stat().st_mtime_ns for name in kept} == kept, (
         "finished shards are not predicted again"
     )
-    assert json.loads((start / "predictions" / "manifest.json").read_text())["files"] == sorted(parts(start))
+    assert json.loads((start / "predictions" / "manifest.json").read_text())["files"] == sorted(shards(start))
 
 
 def test_workers_share_the_catalogue_and_the_last_one_finishes_it(start: Path, tmp_path: Path) -> None:
@@ -148,12 +149,14 @@ def test_workers_share_the_catalogue_and_the_last_one_finishes_it(start: Path, t
     )
     predict(str(start), ADAPTER, "2/2")
     assert (
-        set(parts(start)) == {"part-00001.parquet", "part-00003.parquet"}
+        set(shards(start)) == {"shard-00001.parquet", "shard-00003.parquet"}
         and not (start / "predictions" / "manifest.json").exists()
     )
     predict(str(start), ADAPTER, "1/2")
     manifests = [read_manifest(Workspace.open(str(path)).store, "predictions") for path in (start, alone)]
-    assert parts(start) == parts(alone) and manifests[0] and manifests[1] and manifests[0].digest == manifests[1].digest
+    assert (
+        shards(start) == shards(alone) and manifests[0] and manifests[1] and manifests[0].digest == manifests[1].digest
+    )
 
 
 def test_finished_predictions_are_reused_until_something_changes(start: Path) -> None:
@@ -217,7 +220,7 @@ def test_every_fault_of_the_catalogue_is_told_before_anything_is_predicted(start
         "images checked are unreadable",
     ):
         assert fault in told
-    assert not parts(start)
+    assert not shards(start)
 
 
 def test_a_repeated_id_is_named(start: Path, catalogue: Path) -> None:
@@ -243,11 +246,11 @@ def test_a_catalogue_that_cannot_be_read_is_named(start: Path, catalogue: Path) 
 _STREAMED = """
 import re, sys
 from pathlib import Path
-from attrloop.components.predict.catalogue import check, shards
+from attrloop.components.predict.stream import check, listings
 from attrloop.components.run.workspace import Workspace
 ws = Workspace.open(sys.argv[1])
 count = check(ws)
-assert count == sum(len(shard) for shard in shards(ws)) == int(sys.argv[2]), count
+assert count == sum(1 for _ in listings(ws.config.data.listings, ws.schema)) == int(sys.argv[2]), count
 print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
@@ -314,7 +317,7 @@ def test_it_is_the_same_in_a_bucket_and_keeps_no_image(
     there = {
         name.rsplit("/", 1)[1]: store.read(name) for name in store.list("predictions") if name.endswith(".parquet")
     }
-    assert there == parts(start)
+    assert there == shards(start)
     assert {name.rpartition("/")[2] for name in inputs._seen} == {"listings.jsonl", "schema.yaml"}, (
         "memory does not grow with the catalogue"
     )

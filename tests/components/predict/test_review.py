@@ -56,8 +56,8 @@ def ws(tmp_path: Path) -> Workspace:
             for k in part
             for attribute, answer in (("colour", "blue"), ("decor", "dots; hearts"))
         ]  # fmt: skip
-        to_frame(made, CataloguePrediction).write_parquet(stage.folder / f"part-{number:05d}.parquet")
-    stage.finish("predictions", {}, ["part-00000.parquet", "part-00001.parquet"])
+        to_frame(made, CataloguePrediction).write_parquet(stage.folder / f"shard-{number:05d}.parquet")
+    stage.finish("predictions", {}, ["shard-00000.parquet", "shard-00001.parquet"])
     return ws
 
 

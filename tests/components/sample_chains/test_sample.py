@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from attrloop.components.engines.chains import chains_per_view
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.run.artifact import read_manifest
-from attrloop.components.run.config import SampleConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.sample_chains.sample import chains_per_view, sample, share_out
+from attrloop.components.sample_chains.sample import sample, share_out
 from attrloop.components.sft.train import ADAPTER
 from tests.small import change_config
 from tests.tiny import ARCHITECTURES
@@ -24,11 +24,11 @@ STAGE = "iteration-1"
 def chains(workspace: Path, stage: str = STAGE) -> pl.DataFrame:
     """All chains, in a canonical order."""
     keys = ["listing", "attribute", "view", "chain"]
-    return pl.read_parquet(workspace / stage / "chains" / "part-*.parquet").sort(keys)
+    return pl.read_parquet(workspace / stage / "chains" / "shard-*.parquet").sort(keys)
 
 
 def shards(workspace: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (workspace / STAGE / "chains").glob("part-*.parquet")}
+    return {file.name: file.read_bytes() for file in (workspace / STAGE / "chains").glob("shard-*.parquet")}
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
@@ -63,10 +63,10 @@ def test_a_killed_sampling_goes_on_to_the_same_files(
     shutil.copytree(undisturbed / STAGE, killed / STAGE)
     folder = killed / STAGE / "chains"
     (folder / "manifest.json").unlink()
-    for lost in ("part-00001.parquet", "part-00004.parquet"):
+    for lost in ("shard-00001.parquet", "shard-00004.parquet"):
         (folder / lost).unlink()
-    (folder / ".tmp-part-00001.parquet").write_bytes(b"half")
-    kept = {file: file.stat().st_mtime_ns for file in folder.glob("part-*.parquet")}
+    (folder / ".tmp-shard-00001.parquet").write_bytes(b"half")
+    kept = {file: file.stat().st_mtime_ns for file in folder.glob("shard-*.parquet")}
     sample(str(killed), STAGE, ADAPTER)
     assert shards(killed) == shards(undisturbed) and len(shards(killed)) == 5
     assert {file: file.stat().st_mtime_ns for file in kept} == kept, "finished shards are not sampled again"
@@ -81,12 +81,12 @@ def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(
     for wanted, shares in ((2, ["1/2", "2/2"]), (9, ["1/5", "2/5", "3/5", "4/5", "5/5"])):
         many = tmp_path / f"by-{wanted}"
         shutil.copytree(alone, many, ignore=shutil.ignore_patterns(STAGE, "cache"))
-        assert share_out(str(many), STAGE, ADAPTER, wanted) == shares, "no worker without a part"
+        assert share_out(str(many), STAGE, ADAPTER, wanted) == shares, "no worker without a shard"
         for share in reversed(shares):
             assert read_manifest(Workspace.open(str(many)).store, f"{STAGE}/chains") is None
             sample(str(many), STAGE, ADAPTER, share)
             if share == shares[-1]:
-                (many / STAGE / "chains" / f"part-{len(shares) - 1:05d}.parquet").unlink()
+                (many / STAGE / "chains" / f"shard-{len(shares) - 1:05d}.parquet").unlink()
         sample(str(many), STAGE, ADAPTER, shares[-1])
         assert shards(many) == shards(alone)
         one, other = (read_manifest(Workspace.open(str(run)).store, f"{STAGE}/chains") for run in (many, alone))
@@ -195,4 +195,4 @@ def test_unlabelled_listings_are_bounded_and_drawn_by_seed(copy_of: Callable[[st
 
 @pytest.mark.parametrize(("count", "views", "wanted"), [(8, 4, [2, 2, 2, 2]), (7, 3, [3, 2, 2]), (2, 3, [1, 1, 0])])
 def test_chains_are_spread_evenly_over_views(count: int, views: int, wanted: list[int]) -> None:
-    assert chains_per_view(SampleConfig(chains=count), views) == wanted
+    assert chains_per_view(count, views) == wanted

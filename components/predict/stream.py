@@ -1,4 +1,4 @@
-"""The catalogue as a stream: a shard of it is in memory at a time, however long it is."""
+"""The catalogue as a stream: memory does not grow with its length."""
 
 import random
 import time
@@ -13,12 +13,12 @@ from attrloop.components.catalogue.records import Listing, iter_rows
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.preflight.data import Catalogue, check_images
+from attrloop.components.run import layout
 from attrloop.components.run import overrides as settings
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
-CATALOGUE = "catalogue"
 _SHOWN = 50  # faults after which reading stops
 
 
@@ -49,15 +49,16 @@ def check(ws: Workspace) -> int:
         How many listings there are.
 
     Raises:
-        InputError: bad rows (the first 50), no rows, more unreadable images than `data.max_bad_images`, a workspace that cannot be written.
+        InputError: bad rows (the first 50), no rows, more unreadable images than `data.max_bad_images`, or a workspace
+            that cannot be written.
     """
     started, data = time.monotonic(), ws.config.data
     if problems := ws.store.check():
         raise InputError(problems)
-    stage = Artifact(ws.store, CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
-    if stage.manifest is not None:
+    artifact = Artifact(ws.store, layout.CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
+    if artifact.manifest is not None:
         reused(f"the check of {data.listings}")
-        return int(stage.manifest.counts["listings"])
+        return int(artifact.manifest.counts["listings"])
     found: list[Problem] = []
     count, keys, sample, draw = 0, array("q"), list[Listing](), random.Random(ws.config.seed)
     for count, listing in enumerate(_rows(data.listings, ws.schema, found), 1):
@@ -75,12 +76,12 @@ def check(ws: Workspace) -> int:
     found += check_images(ws.config, Catalogue(ws.schema, {row.id: row for row in sample}), data.check_images).problems
     if found:
         raise InputError(found)
-    stage.finish("catalogue", {"listings": count, "seconds": time.monotonic() - started}, [])
+    artifact.finish("catalogue", {"listings": count, "seconds": time.monotonic() - started}, [])
     return count
 
 
 def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
-    """Ids that occur more than once, known by eight bytes each; the rows are only read again when there are some."""
+    """Ids that occur more than once, compared by eight bytes each. The rows are read again only if there are some."""
     values, counts = np.unique(np.frombuffer(keys, dtype=np.int64), return_counts=True)
     twice = set(values[counts > 1].tolist())
     ids = (listing.id for listing in _rows(ws.config.data.listings, ws.schema, []) if hash(listing.id) in twice)
@@ -90,17 +91,6 @@ def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
         if twice
         else []
     )
-
-
-def shards(ws: Workspace) -> Iterator[list[Listing]]:
-    """The catalogue in order, `sample.shard_size` listings at a time.
-
-    Raises:
-        InputError: a bad row.
-    """
-    rows = listings(ws.config.data.listings, ws.schema)
-    while shard := list(islice(rows, ws.config.sample.shard_size)):
-        yield shard
 
 
 def listings(path: str | Path, schema: Schema) -> Iterator[Listing]:
