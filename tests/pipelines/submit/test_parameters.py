@@ -60,8 +60,9 @@ def test_what_has_no_default_must_be_given(wanted: Wanted, loop: Path, tmp_path:
         (replace(wanted, config=""), {"config": file, "workspace": f"{file}, which names it"}),
     ):
         assert {problem.where: problem.remedy for problem in problems(given, tmp_path)} == remedies
-    settings = {"config": "gs://bucket/config.yaml", "workspace": "gs://bucket/run"}
-    assert plan(Wanted(pipeline=loop, settings=settings), tmp_path).arguments == settings
+    for bucket in ("gs://bucket", "s3://bucket"):
+        settings = {"config": f"{bucket}/config.yaml", "workspace": f"{bucket}/run"}
+        assert plan(Wanted(pipeline=loop, settings=settings), tmp_path).arguments == settings
 
 
 @pytest.mark.parametrize("runs", ["bucket/runs", "/mnt/runs", "ftp://bucket/runs", "gs://", "gs:///runs"])
