@@ -27,7 +27,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ws(tmp_path: Path, base: Path, world: Callable[[Path, RunConfig], Workspace]) -> Workspace:
-    """Two verticals with four gold samples each on validation and on test, base, and a finished `sft` with an adapter."""
+    """Two verticals with four gold samples each on validation and on test, and a finished `sft` with an adapter."""
     config = RunConfig(
         data=DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl")),
         model=ModelConfig(base=str(base), max_pixels=64 * 64),

@@ -1,4 +1,4 @@
-"""An adapter that was trained elsewhere becomes a finished stage that names its origin, and stays while its run is at work."""
+"""An adapter from elsewhere becomes a finished stage that names its origin, and stays as long as its run."""
 
 import json
 from pathlib import Path

@@ -143,9 +143,12 @@ def test_a_request_that_makes_no_sense_is_named_by_row(model: Any, tmp_path: Pat
 
 
 def promoted_without_models(run: Run) -> subprocess.CompletedProcess[str]:
-    """`promote` as the worker image runs it, in which there is nothing to load a model with."""
-    code = "import sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'peft', 'trl', 'safetensors', 'datasets', 'accelerate']); "
-    code += "from attrloop.components.promote.promote import promote; print(promote(*sys.argv[1:]))"
+    """`promote` as it runs in the worker image, which has nothing to load a model with."""
+    absent = ["torch", "transformers", "peft", "trl", "safetensors", "datasets", "accelerate"]
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({absent}); "
+        "from attrloop.components.promote.promote import promote; print(promote(*sys.argv[1:]))"
+    )
     return subprocess.run([sys.executable, "-c", code, run.uri, run.state], capture_output=True, text=True)
 
 

@@ -8,7 +8,8 @@ from tests.predictions import SCHEMA, drawn
 EARLIER = """
 {"stage": "sft", "split": "test", "macro_accuracy": 0.5, "macro_accuracy_interval": [0.25, 0.75], "macro_f1": 0.4,
  "verticals": {"mug": {"accuracy": 0.5, "interval": [0.25, 0.75], "macro_f1": 0.4, "count": 4, "answer_entropy": 1.0,
-   "gold_entropy": 0.8, "attributes": {"colour": {"accuracy": 0.5, "interval": [0.25, 0.75], "macro_f1": 0.4, "count": 4,
+   "gold_entropy": 0.8, "attributes": {"colour": {
+     "accuracy": 0.5, "interval": [0.25, 0.75], "macro_f1": 0.4, "count": 4,
      "confusion": {"values": ["red", "blue", "off-list"], "matrix": [[1, 2, 0], [0, 1, 0], [0, 0, 0]]}}}}},
  "count": 4, "off_list_rate": 0.0, "abstention_rate": 0.0, "coverage_at_95_precision": 0.25,
  "expected_calibration_error": 0.125, "reliability": [{"low": 0.8, "count": 4, "confidence": 0.85, "accuracy": 0.5}],
