@@ -1,4 +1,4 @@
-"""`attrloop doctor`: is this machine ready, and if not, what to do."""
+"""`attrloop doctor`: whether this machine is ready, and if not, what to do."""
 
 import importlib.metadata
 import os
@@ -19,7 +19,7 @@ from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.overrides import resolve
 
 PACKAGES = ("attrloop", "kfp", "mlflow", "torch", "torchvision", "transformers", "trl", "peft", "polars", "openai")
-LEAST_DISK = 5  # GB: a run of the demo takes far less, a hub model and its runs more
+LEAST_DISK = 5  # GB: a run of the demo takes far less; a hub model and its runs take more
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = N
         overrides: settings that replace the config's, by dotted name.
 
     Returns:
-        whether no fault was found.
+        Whether no fault was found.
 
     Raises:
         InputError: the config is faulty, or preflight found problems.
@@ -112,7 +112,7 @@ def _device() -> Check:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Check("device", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB, CUDA {torch.version.cuda}")
-    remedy = "Fine for the demo; a 3B model wants a GPU (install the CUDA build of torch there)"
+    remedy = "Fine for the demo; a 3B model needs a GPU (install the CUDA build of torch there)"
     return Check("device", "note", f"CPU only, {torch.get_num_threads()} threads", remedy)
 
 
@@ -131,9 +131,9 @@ def _disk(folder: Path) -> Check:
 
 def _key(name: str) -> Check:
     if os.environ.get(name):
-        return Check("teacher's key", "ok", f"{name} is set")
+        return Check("annotator's key", "ok", f"{name} is set")
     return Check(
-        "teacher's key",
+        "annotator's key",
         "note",
         f"{name} is not set",
         f"export {name}=... before a run that needs labels (the demo does not)",

@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run, so that help and compilation take no time."""
+"""The commands. They import what they need when they run, so that help and compilation take no time."""
 
 import sys
 from pathlib import Path
@@ -38,21 +38,21 @@ app = typer.Typer(
     name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 reviews = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="What a person should look at, to Label Studio and back."
+    no_args_is_help=True, rich_markup_mode=None, help="Answers that a person should look at, to Label Studio and back."
 )
 app.add_typer(reviews, name="review")
 
 
 @app.callback()
 def root() -> None:
-    """Makes compact vision-language models good at product attributes, from a handful of labels and all the unlabelled listings."""
+    """Makes compact vision-language models good at product attributes, from few labels and many unlabelled listings."""
 
 
 @app.command()
 def demo(
     runs: Runs = RUNS, settings: Set = None, iterations: Iterations = None, seed: Seed = None, fresh: Fresh = False
 ) -> None:
-    """Run the loop on the embedded world: rendered products, a tiny model, a stand-in annotator. Takes minutes on a CPU."""
+    """Run the loop on the embedded world: rendered products, a tiny model, a stand-in annotator. Minutes on a CPU."""
     from attrloop.pipelines.cli.launch import launch_demo
 
     launch_demo(runs, overrides(settings, seed=seed, iterations=iterations), fresh)
@@ -61,6 +61,7 @@ def demo(
 @app.command()
 def run(
     config: Config,
+    *,
     settings: Set = None,
     runs: Runs = RUNS,
     workspace: Folder = None,
@@ -87,6 +88,7 @@ def annotate(
 @app.command("continue")
 def continue_(
     config: Config,
+    *,
     adapter: Adapter = "",
     settings: Set = None,
     runs: Runs = RUNS,
@@ -103,6 +105,7 @@ def continue_(
 @app.command()
 def predict(
     config: Config,
+    *,
     adapter: Adapter = "",
     listings: Annotated[
         str, typer.Option(help="The catalogue, JSONL or Parquet.  [default: the config's]", show_default=False)
@@ -132,7 +135,7 @@ def export(
     ] = 20,
     image_root: ImageRoot = "",
 ) -> None:
-    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the answers that are least certain."""
+    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the least certain answers."""
     from attrloop.pipelines.cli.launch import export_review
 
     export_review(workspace, output, per_attribute, image_root)
@@ -146,7 +149,7 @@ def import_(
         "labels.jsonl"
     ),
 ) -> None:
-    """Turn reviewed tasks into labels, together with those that the config names in data.labels."""
+    """Turn reviewed tasks into labels, together with the labels in the config's data.labels."""
     from attrloop.pipelines.cli.launch import import_review
 
     import_review(exported, config, output)
@@ -154,16 +157,17 @@ def import_(
 
 @app.command("compile")
 def compile_(
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
     pipeline: Annotated[Name, typer.Option(help="Which pipeline.")] = "loop",
     max_iterations: Annotated[
         int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")
     ] = 3,
     retries: Annotated[
-        int, typer.Option(min=0, help="New attempts for each step; it goes on where the last one was stopped.")
+        int, typer.Option(min=0, help="New attempts for each step; each continues where the last one stopped.")
     ] = 3,
     timeout_hours: Annotated[
-        float, typer.Option(min=0.1, help="After so long a pod is stopped; a new attempt goes on.")
+        float, typer.Option(min=0.1, help="Hours after which a pod is stopped; a new attempt continues.")
     ] = 24,
     queue: Annotated[
         str, typer.Option(help="Kueue's local queue for pods with accelerators.  [default: none]", show_default=False)
@@ -176,7 +180,10 @@ def compile_(
         str, typer.Option(help="Environment variable of the annotator's key, and its name in the secret.")
     ] = "OPENAI_API_KEY",
 ) -> None:
-    """Write a pipeline as YAML for a cluster. ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/."""
+    """Write a pipeline as YAML for a cluster.
+
+    The environment variables ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/.
+    """
     cluster = Cluster(
         retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env
     )
@@ -189,6 +196,7 @@ def compile_(
 @app.command()
 def submit(
     config: Sent = "",
+    *,
     settings: SetAny = None,
     pipeline: Compiled = None,
     runs: RunsUri = "",
@@ -204,7 +212,7 @@ def submit(
     key: Annotated[
         str,
         typer.Option(
-            help="Joins the run of the same key.  [default: digest of data, version, config, parameters]",
+            help="Joins the run with the same key.  [default: digest of data, version, config, parameters]",
             show_default=False,
         ),
     ] = "",
@@ -214,10 +222,12 @@ def submit(
     ] = None,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks at the run.")] = 10,
 ) -> None:
-    """Run a pipeline on a cluster. The same command again joins the run that it started, or makes another attempt if that failed.
+    """Run a pipeline on a cluster.
 
-    Exit codes: 0 started (with --wait: succeeded), 1 failed or not started, 2 wrong usage, and with --wait 3 cancelled or skipped,
-    4 still running when the time was up, 5 lost sight of while it ran.
+    The same command again joins the run that it started, or makes another attempt if that failed.
+
+    Exit codes: 0 started (with --wait: succeeded), 1 failed or not started, 2 wrong usage, and with --wait
+    3 cancelled or skipped, 4 still running when the time was up, 5 lost sight of while it ran.
     """
     from attrloop.pipelines.submit.submission import Wanted
     from attrloop.pipelines.submit.submit import Destination
@@ -234,7 +244,7 @@ def schedule(
     cron: Annotated[
         str,
         typer.Option(
-            help="When: minute, hour, day, month, weekday, e.g. '0 6 * * 1'; a sixth field in front is seconds."
+            help="When: minute, hour, day, month, weekday, e.g. '0 6 * * 1'. With six fields, the first is seconds."
         ),
     ],
     name: Annotated[
@@ -250,7 +260,10 @@ def schedule(
     run_as: RunAs = "",
     revision: Revision = "",
 ) -> None:
-    """Run a pipeline on a cluster again and again. The same command again changes nothing; another one of the same name replaces it."""
+    """Run a pipeline on a cluster again and again.
+
+    The same command again changes nothing; a different one with the same name replaces the recurring run.
+    """
     from attrloop.pipelines.submit.submission import Wanted
     from attrloop.pipelines.submit.submit import Destination
     from attrloop.pipelines.submit.submit import schedule as plan
@@ -265,7 +278,7 @@ def schedule(
 
 @app.command()
 def report(workspace: Annotated[str, typer.Argument(help="Folder or URI of a run.", metavar="RUN")]) -> None:
-    """Write a run's report again and print results."""
+    """Write a run's report again and print its results."""
     from attrloop.pipelines.cli.launch import rewrite_report
 
     rewrite_report(workspace)
@@ -277,7 +290,7 @@ def rollback(
     to: Annotated[
         str,
         typer.Option(
-            help="Version to make champion.  [default: the one that the present champion replaced]", show_default=False
+            help="Version to make champion.  [default: the one that the champion replaced]", show_default=False
         ),
     ] = "",
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
@@ -291,11 +304,14 @@ def rollback(
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(help="A run config, which is checked as preflight does.", metavar="[CONFIG]")
+        Path | None, typer.Argument(help="A run config, which is checked as preflight does.", metavar="CONFIG")
     ] = None,
     settings: Set = None,
 ) -> None:
-    """Check this machine and say what to do. Looks at versions, device, disk, keys, tracking and the model cache."""
+    """Check this machine, and a config, and say what to do.
+
+    Looks at versions, device, disk, keys, tracking and the model cache; with a config, at all that preflight checks.
+    """
     from attrloop.pipelines.cli.doctor import diagnose
 
     if settings and config is None:
@@ -304,7 +320,10 @@ def doctor(
 
 
 def main() -> None:
-    """Exit codes: 0 for success, 1 for a failure that is explained on stderr, 2 for wrong usage, 130 when interrupted."""
+    """Runs the command line.
+
+    Exit codes: 0 for success, 1 for a failure that is explained on stderr, 2 for wrong usage, 130 when interrupted.
+    """
     from attrloop.components.errors import AttrloopError
 
     try:
@@ -313,7 +332,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Interrupted; the same command again goes on from here.", file=sys.stderr)
+        print("Interrupted; the same command again continues from here.", file=sys.stderr)
         sys.exit(130)
 
 

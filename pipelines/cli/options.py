@@ -16,7 +16,7 @@ Iterations = Annotated[
         min=0, max=5, help="At most this many iterations after SFT.  [default: the config's]", show_default=False
     ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Set the folder of the same run aside and begin again.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Set an earlier folder of this run aside and begin again.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -36,20 +36,20 @@ Folder = Annotated[
 Adapter = Annotated[
     str,
     typer.Option(
-        help="models:/NAME@ALIAS, models:/NAME/VERSION, the folder of a run, or of an adapter in one.  [default: the champion]",
+        help="models:/NAME@ALIAS, models:/NAME/VERSION, a run's or an adapter's folder.  [default: the champion]",
         show_default=False,
     ),
 ]
 ImageRoot = Annotated[
     str,
     typer.Option(
-        help="URL at which Label Studio finds the folder of the listings.  [default: local images are put into the tasks]",
+        help="URL at which Label Studio finds the listings' folder.  [default: local images are put into the tasks]",
         show_default=False,
     ),
 ]
 RUNS = Path("runs")
 
-# of submit and schedule
+# Options of submit and schedule.
 Sent = Annotated[
     str, typer.Argument(help="Run config (YAML); it is put into the workspace.", metavar="CONFIG", show_default=False)
 ]
@@ -57,7 +57,7 @@ SetAny = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="A setting of the config by its dotted name, e.g. sample.temperature=0.7, or a parameter of the pipeline. May be repeated.",
+        help="A setting by its dotted name, e.g. sample.temperature=0.7, or a pipeline's parameter. May be repeated.",
         metavar="NAME=VALUE",
         show_default=False,
     ),
@@ -80,7 +80,8 @@ Namespace = Annotated[str, typer.Option(help="Namespace on a multi-user server."
 Auth = Annotated[
     str,
     typer.Option(
-        help="token:VARIABLE or cookie:VARIABLE (environment variables that hold them), iap:CLIENT_ID, service-account[:FILE].  [default: none]",
+        help="token:VARIABLE or cookie:VARIABLE (of the environment), iap:CLIENT_ID, service-account[:FILE].  "
+        "[default: none]",
         envvar="ATTRLOOP_AUTH",
         show_default=False,
     ),

@@ -1,4 +1,4 @@
-"""The whole loop as one Kubeflow pipeline: preflight, annotate, SFT, iterations, test, registration, promotion, report."""
+"""The whole loop as one pipeline: preflight, annotate, SFT, iterations, test, registration, promotion, report."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def build(cluster: Cluster, max_iterations: int) -> Any:
     @dsl.pipeline(
         name="attribute-loop",
         description=(
-            "Makes a compact vision-language model good at product attributes, from a few labels and all the unlabelled "
+            "Makes a compact vision-language model good at product attributes, from a few labels and many unlabelled "
             "listings."
         ),
     )

@@ -46,6 +46,6 @@ def no_images(where: str) -> Problem:
     )
 
 
-# On one machine a new attempt would only fail again, and workers share a device. Whether the hub is asked depends on the
-# person's own environment.
+# On one machine a new attempt would only fail again, and workers share a device. Whether the hub is asked depends on
+# the person's own environment.
 LOCAL = Cluster(retries=0, ask_hub=False, at_once=1)

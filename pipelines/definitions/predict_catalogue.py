@@ -35,7 +35,7 @@ def build(cluster: Cluster) -> Any:
 
     @dsl.pipeline(
         name="predict-catalogue",
-        description="Answers every attribute of every listing with a trained adapter, and queues uncertain answers for review.",
+        description="Answers every attribute of every listing with a trained adapter, and queues the doubtful answers.",
     )
     @with_resources(cluster, "predict", secrets=("hub", "tracking"))
     def predict_catalogue(

@@ -1,6 +1,6 @@
 """What steps ask of a cluster: accelerators, memory, nodes, secrets, retries. The local runner ignores all of it.
 
-What Kubeflow accepts at run time is a parameter of the pipeline; what it accepts only at compilation is a field of `Cluster`.
+What Kubeflow accepts at run time is a parameter of the pipeline; what it accepts only at compilation is in `Cluster`.
 """
 
 import inspect

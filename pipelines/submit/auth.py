@@ -1,4 +1,4 @@
-"""Who we are to the cluster. Secrets come from the environment by name, never from the command line."""
+"""Authentication. Secrets come from the environment by name, never from the command line."""
 
 import os
 import re
@@ -11,25 +11,25 @@ FORMS = "token:VARIABLE, cookie:VARIABLE, iap:CLIENT_ID, service-account or serv
 
 
 def credentials(auth: str) -> dict[str, Any]:
-    """What the official client takes for a way of authenticating.
+    """Arguments of the official client for a way to authenticate.
 
     Args:
         auth: one of
             `token:VARIABLE`: the environment variable holds a bearer token;
             `cookie:VARIABLE`: it holds the session cookie of dex or oauth2-proxy, `name=value`;
-            `iap:CLIENT_ID`: OAuth client id of Google's Identity-Aware Proxy; the identity is that of the application default credentials;
-            `service-account[:FILE]`: in a pod, the projected token of its service account, read again for every request;
-            "": what the client finds by itself (its own environment variables, kubeconfig, the cluster it runs in).
+            `iap:CLIENT_ID`: OAuth client id of Google's Identity-Aware Proxy, with application default credentials;
+            `service-account[:FILE]`: in a pod, the projected token of its account, read again for every request;
+            "": what the client finds by itself (its environment variables, kubeconfig, the cluster it runs in).
 
     Raises:
-        InputError: none of these, the variable or the file is not there, or what it holds cannot be sent.
+        InputError: none of these, the variable or the file is missing, or what it holds cannot be sent.
     """
     kind, _, name = auth.partition(":")
     if kind in ("token", "cookie") and name:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise fail(
                 f"--auth {kind}:...",
-                "what follows the colon names no environment variable",
+                "what follows the colon is not the name of an environment variable",
                 f"Put the {kind} into one and give its name",
             )
         if not (value := secret(name)):

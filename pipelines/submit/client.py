@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines server, reached through the official client, with the patience that networks ask for."""
+"""A Kubeflow Pipelines server, reached through the official client; requests are repeated while it does not answer."""
 
 import io
 import json
@@ -25,11 +25,11 @@ _CONFLICT, _DENIED, _TRANSIENT = 409, (401, 403), (408, 429, 502, 503, 504)
 
 
 class Unreachable(AttrloopError):
-    """The server did not answer, or did not let us in."""
+    """The server did not answer, or denied access."""
 
 
 class _Client(kfp.Client):
-    """The official client, which tells where it goes before it goes there."""
+    """The official client, which says which address it uses before it uses it."""
 
     def __init__(self, goes_to: Callable[[str], None], **given: Any) -> None:
         self._goes_to = goes_to
@@ -40,15 +40,13 @@ class _Client(kfp.Client):
         if not host and config.host == Configuration().host:  # the official client would try this very machine
             raise fail(
                 "--host",
-                "no server is named, and there is no pod's cluster or kubeconfig to find one in",
+                "no server is named, and there is neither a pod's cluster nor a kubeconfig to find one in",
                 "Give --host or KF_PIPELINES_ENDPOINT",
             )
         address, refresh = config.host.rstrip("/"), config.refresh_api_key_hook
 
-        def keep_address(
-            config: Configuration,
-        ) -> None:  # a kubeconfig's hook sets the host anew, to that of the cluster itself
-            if refresh:
+        def keep_address(config: Configuration) -> None:
+            if refresh:  # a kubeconfig's hook sets the host again, to that of the cluster itself
                 refresh(config)
             config.host = address
 
@@ -57,28 +55,33 @@ class _Client(kfp.Client):
         return config
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """Asked on construction; the official client does so five times with pauses, whatever the answer, and for ever if there is none."""
+        """Called on construction.
+
+        The official client's own method tries five times with pauses, whatever the answer, and for ever without one.
+        """
         return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
 
 
 class Kubeflow:
-    """Every request is repeated while the server is away (dropped connections, 429, 502 to 504), with growing pauses.
+    """A server. Requests are repeated with growing pauses while it is away (dropped connections, 429, 502 to 504).
 
     Args:
-        host: URL of the server; "" for what the official client finds (KF_PIPELINES_ENDPOINT, the cluster it runs in, kubeconfig).
+        host: URL of the server; "" to let the official client find one (KF_PIPELINES_ENDPOINT, the cluster it runs in,
+            kubeconfig).
         namespace: of a multi-user server; "" for a single-user one.
         auth: see `credentials`.
-        patience: seconds for which a request is repeated.
+        patience: how long a request is repeated, in seconds.
         timeout: seconds to connect, and to wait for an answer.
-        tell: is told what is wrong while a request is repeated.
+        tell: gets a line when a request is repeated.
 
     Raises:
-        InputError: `host` is not an address, or as `credentials`.
+        InputError: `host` is not an address; and as `credentials`.
     """
 
     def __init__(
         self,
         host: str = "",
+        *,
         namespace: str = "",
         auth: str = "",
         patience: float = 120,
@@ -93,7 +96,7 @@ class Kubeflow:
             raise fail(
                 f"--host {shown_uri(host)}",
                 "not the address of a server",
-                "Give http(s)://HOST[:PORT][/PATH] and nothing after it",
+                "Give http(s)://HOST[:PORT][/PATH], with nothing after it",
             )
         credentials(auth)
 
@@ -102,11 +105,11 @@ class Kubeflow:
 
         Args:
             what: names the call in errors, as in 'could not <what>'.
-            do: makes the call; it is repeated, so it must be safe to repeat.
-            repeat: further HTTP states after which it is repeated.
+            do: makes the call; must be safe to repeat.
+            repeat: more HTTP statuses after which the call is repeated.
 
         Raises:
-            Unreachable: no answer for as long as `patience` allows, or the server does not let us in.
+            Unreachable: no answer within `patience`, or the server denies access.
             AttrloopError: the server refused.
         """
         told: list[str] = []
@@ -117,13 +120,14 @@ class Kubeflow:
             except ApiException as error:
                 if error.status != 401:
                     raise
-                self._client = None  # a token may have expired: new ones are had by connecting again
+                self._client = None  # a token may have expired; connecting again gets a new one
                 return self._once(do)
 
         def on_error(error: Exception) -> None:
             if not told and not (isinstance(error, ApiException) and error.status in repeat):
                 told.append(
-                    f"Kubeflow at {self._shown()} did not {what}: {_reason(error)}. Trying again for up to {self.patience:.0f} s"
+                    f"Kubeflow at {self._shown()} did not {what}: {_reason(error)}. "
+                    f"Trying again for up to {self.patience:.0f} s"
                 )
                 self._tell(told[0])
 
@@ -138,7 +142,8 @@ class Kubeflow:
             return retrying(attempt)()
         except RetryError as error:
             raise Unreachable(
-                f"Kubeflow at {self._shown()} did not {what} within {self.patience:.0f} s: {_reason(error.cause)}. Check --host."
+                f"Kubeflow at {self._shown()} did not {what} within {self.patience:.0f} s: {_reason(error.cause)}. "
+                "Check --host."
             ) from error
         except ApiException as error:
             where = f"Kubeflow at {self._shown()} refused to {what}: {_reason(error)}."
@@ -153,10 +158,10 @@ class Kubeflow:
     def ensure(
         self, what: str, find: Callable[[kfp.Client], T | None], make: Callable[[kfp.Client], T]
     ) -> tuple[T, bool]:
-        """Finds a thing or makes it; looks again after every failure, so that an answer that was lost does not make it twice.
+        """Finds a thing or makes it. After a failure it is looked up again, so that a lost answer makes no second one.
 
         Returns:
-            the thing, and whether it was made.
+            The thing, and whether it was made.
         """
         made = False
 
@@ -195,13 +200,12 @@ class Kubeflow:
                 response = send(
                     *given, **(named | {"_request_timeout": named.get("_request_timeout") or self._timeout})
                 )
-                if "html" in (
-                    response.getheader("Content-Type") or ""
-                ):  # the client would take it for an answer that says nothing
-                    raise ApiException(status=401, reason="a web page in place of an answer, such as one to log in on")
+                # The client would read a web page as an empty answer.
+                if "html" in (response.getheader("Content-Type") or ""):
+                    raise ApiException(status=401, reason="a web page in place of an answer, such as a login page")
                 return response
             except ApiException as error:
-                error.body = error.body or b""  # the client decodes it, though errors of its own (TLS) have none
+                error.body = error.body or b""  # the client decodes it, although its own errors (TLS) have none
                 raise
 
         api.request = request
@@ -211,17 +215,17 @@ class Kubeflow:
         self._address = host
 
     def _shown(self) -> str:
-        return shown_uri(self._address) or "an address that is not known yet"
+        return shown_uri(self._address) or "an unknown address"
 
 
 def named(listing: Callable[..., Any], field: str, name: str, **scope: Any) -> list[Any]:
-    """Everything of a name, oldest first.
+    """Everything with a name, oldest first.
 
     Args:
         listing: a `list_...` method of the official client.
-        field: where its answer holds the things, e.g. `runs`.
+        field: the field of its answer with the things, e.g. `runs`.
         name: the display name.
-        scope: further arguments of `listing`.
+        scope: more arguments of `listing`.
     """
     query = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
     found = getattr(listing(filter=query, page_size=100, sort_by="created_at desc", **scope), field) or []

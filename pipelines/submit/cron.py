@@ -1,4 +1,4 @@
-"""Cron expressions as Kubeflow reads them: by robfig/cron, version 1, whose first field is seconds."""
+"""Cron expressions as Kubeflow reads them: with robfig/cron version 1, whose first field is seconds."""
 
 import re
 
@@ -18,10 +18,10 @@ _RANGE = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?", re.ASCII)
 
 
 def six_fields(cron: str) -> str:
-    """A cron expression as Kubeflow takes it: with seconds, or one such as `@daily` or `@every 12h`.
+    """A cron expression for Kubeflow: with seconds, or one like `@daily` or `@every 12h`.
 
     Raises:
-        InputError: not five or six fields, and each field that holds what it cannot.
+        InputError: not five or six fields; each field with an impossible value.
     """
     where, fields = f"--cron '{cron}'", cron.split()
     if _NAMED.fullmatch(cron):
@@ -34,7 +34,7 @@ def six_fields(cron: str) -> str:
     problems = [
         Problem(
             where,
-            f"{text!r} is no {name}",
+            f"{text!r} is not a valid {name}",
             f"Give {low} to {high}{f' or {names}' if names else ''}, ranges 1-3, steps */2, lists 1,3 of these, or *",
         )
         for text, (name, low, high, names) in zip(fields, _FIELDS, strict=True)

@@ -1,4 +1,4 @@
-"""Making sure that a version, an experiment, a run or a schedule is on the server, exactly once."""
+"""Makes sure that a version, an experiment, a run or a schedule is on the server, exactly once."""
 
 from typing import Any
 
@@ -8,19 +8,15 @@ from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow, named
 from attrloop.pipelines.submit.submission import Submission
 
-_OVER = (
-    "FAILED",
-    "CANCELED",
-    "CANCELING",
-    "SKIPPED",
-)  # a run that ended so is not joined: the same command again makes another attempt
+# States of a run that is not joined: the same command again makes another attempt.
+_OVER = ("FAILED", "CANCELED", "CANCELING", "SKIPPED")
 
 
 def ensure_version(kubeflow: Kubeflow, submission: Submission) -> tuple[Any, bool]:
     """The pipeline's version with this content.
 
     Returns:
-        the version, and whether it was uploaded now.
+        The version, and whether it was uploaded now.
     """
     name, file = submission.compiled.name, str(submission.file)
 
@@ -49,7 +45,7 @@ def ensure_version(kubeflow: Kubeflow, submission: Submission) -> tuple[Any, boo
 
 
 def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:
-    """Id of the experiment, made when there is none."""
+    """Id of the experiment, which is made if there is none."""
     found, _ = kubeflow.ensure(
         f"make the experiment {name}",
         lambda client: next(
@@ -63,29 +59,31 @@ def ensure_experiment(kubeflow: Kubeflow, name: str) -> str:
 def ensure_run(
     kubeflow: Kubeflow, submission: Submission, experiment_id: str, version: Any, run_as: str = ""
 ) -> tuple[Any, bool]:
-    """The run of a submission: the one that is under way or succeeded, else a new one.
+    """The run of a submission: one that is under way or succeeded, else a new one.
 
-    The server cannot be asked to create a run only once. Where two submitters did so at the same moment, both keep the older one and stop the
-    other in its first seconds.
+    The server cannot create a run only if there is none. If two submitters create one at the same moment, both keep the
+    older one and stop the other in its first seconds.
 
     Args:
         kubeflow: the server.
-        submission: what is to run.
-        experiment_id: where.
+        submission: what to run.
+        experiment_id: the experiment.
         version: the pipeline's version on the server.
         run_as: Kubernetes service account of the steps; "" for the server's default.
 
     Returns:
-        the run, and whether it was started now.
+        The run, and whether it was started now.
 
     Raises:
-        AttrloopError: a run of another submission, of other data or another version, is at work in the same workspace.
+        AttrloopError: a run of another submission (other data or another version) is at work in the same workspace.
     """
 
     def start(client: Any) -> Any:
         if other := _in_the_way(client, submission):
-            what = f"run {other.run_id} ({other.display_name}) is at work in {submission.arguments['workspace']}, with other data or in another version"
-            raise AttrloopError(f"{what}. Wait for its end or stop it, and give the same command again.")
+            raise AttrloopError(
+                f"run {other.run_id} ({other.display_name}) is at work in {submission.arguments['workspace']}, with "
+                "other data or another version. Wait for its end or stop it, then give the same command again."
+            )
         return client.run_pipeline(
             experiment_id,
             submission.run,
@@ -103,7 +101,7 @@ def ensure_run(
 
 
 def current_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str) -> Any | None:
-    """The submission's run, if one is under way or succeeded; others of the same submission are stopped."""
+    """The submission's run, if one is under way or succeeded; other runs of the same submission are stopped."""
 
     def settle(client: Any) -> Any | None:
         kept, *others = _alive(client, submission, experiment_id) or [None]
@@ -116,7 +114,7 @@ def current_run(kubeflow: Kubeflow, submission: Submission, experiment_id: str) 
 
 
 def _in_the_way(client: Any, submission: Submission) -> Any | None:
-    """A run that is under way in the submission's workspace and not its own, in whatever experiment."""
+    """A run of another submission that is under way in the same workspace, in any experiment."""
     latest = (
         client.list_runs(page_size=100, sort_by="created_at desc", namespace=client.get_user_namespace() or None).runs
         or []
@@ -142,23 +140,30 @@ def _alive(client: Any, submission: Submission, experiment_id: str) -> list[Any]
 
 
 def ensure_schedule(
-    kubeflow: Kubeflow, submission: Submission, name: str, cron: str, experiment_id: str, version: Any, run_as: str = ""
+    kubeflow: Kubeflow,
+    submission: Submission,
+    name: str,
+    cron: str,
+    *,
+    experiment_id: str,
+    version: Any,
+    run_as: str = "",
 ) -> tuple[Any, str]:
     """The recurring run of a name, with exactly this content.
 
-    A recurring run cannot be changed on the server: another content is another recurring run, made before the former is removed.
+    The server cannot change a recurring run: a new one is made before the old one is removed.
 
     Args:
         kubeflow: the server.
         submission: what is to run.
-        name: of the recurring run.
-        cron: when, in six fields, the first of which are seconds.
+        name: name of the recurring run.
+        cron: when: six fields, of which the first is seconds.
         experiment_id: where.
         version: the pipeline's version on the server.
-        run_as: as `ensure_run`.
+        run_as: as in `ensure_run`.
 
     Returns:
-        the recurring run, and what happened: `unchanged`, `made` or `replaced`.
+        The recurring run, and what happened: `unchanged`, `made` or `replaced`.
     """
     content = f"attrloop {submission.key}, {cron}{f', as {run_as}' if run_as else ''}"
 
@@ -189,7 +194,7 @@ def ensure_schedule(
             try:
                 client.delete_recurring_run(entry.recurring_run_id)
             except ApiException as error:
-                if error.status != 404:  # removed already, by a request whose answer was lost
+                if error.status != 404:  # already removed by a request whose answer was lost
                     raise
         return len(others)
 

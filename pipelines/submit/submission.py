@@ -1,11 +1,11 @@
-"""What is to run: which pipeline in which version, with which arguments, on which data, and the key that identifies it."""
+"""What to run: which version of which pipeline, with which arguments, on which data, and the key that identifies it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrloop.components.base_images import PLACEHOLDER
 from attrloop.components.digests import digest
@@ -104,7 +104,7 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
         InputError: a faulty config or pipeline, settings or parameters that do not fit, a pipeline without images, and
             everything that the cluster could not reach.
     """
-    file, compiled, loaded, resolved, values = _checked(wanted, folder)
+    file, compiled, loaded, resolved, values = _check(wanted, folder)
     if loaded and wanted.runs and "workspace" in compiled.inputs:
         values.setdefault("workspace", f"{wanted.runs.rstrip('/')}/{_folder(compiled, resolved, values)}")
     revision = wanted.revision or code_digest()
@@ -118,17 +118,32 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
     return Submission(file, compiled, version, revision, name, key, values, loaded)
 
 
-def _checked(wanted: Wanted, folder: Path) -> tuple[Path, Compiled, RunConfig | None, RunConfig, dict[str, Any]]:
-    """The pipeline, the config without and with overrides, and the arguments, once nothing is wrong with any of them."""
+class _Checked(NamedTuple):
+    """What a submission is made of, when nothing is wrong with it.
+
+    Attributes:
+        file: the compiled pipeline.
+        compiled: what it says of itself.
+        loaded: the config without overrides.
+        resolved: the config with overrides; any config when none is given.
+        values: the arguments that are given.
+    """
+
+    file: Path
+    compiled: Compiled
+    loaded: RunConfig | None
+    resolved: RunConfig
+    values: dict[str, Any]
+
+
+def _check(wanted: Wanted, folder: Path) -> _Checked:
     problems: list[Problem] = []
-    texts = {name: text for name, text in wanted.settings.items() if not overrides.is_setting(name)}
+    texts, changes = dict(wanted.settings), dict[str, Any]()
+    settings = {name: texts.pop(name) for name in wanted.settings if overrides.is_setting(name)}
     loaded = load_config(wanted.config) if wanted.config else None
-    changes: dict[str, Any] = {}
     resolved = loaded or _ANY
     with _gathered(problems):
-        changes = overrides.read_json(texts.pop("overrides", "")) | overrides.read_texts(
-            {name: text for name, text in wanted.settings.items() if overrides.is_setting(name)}
-        )
+        changes = overrides.read_json(texts.pop("overrides", "")) | overrides.read_texts(settings)
         resolved = overrides.override(resolved, changes)
     file = wanted.pipeline or _compile(resolved.loop.iterations, folder / "pipeline.yaml")
     compiled = read_compiled(file)
@@ -143,7 +158,9 @@ def _checked(wanted: Wanted, folder: Path) -> tuple[Path, Compiled, RunConfig | 
         problems += _cramped(wanted, compiled, resolved.loop.iterations)
     if problems:
         raise InputError(problems)
-    return file, compiled, loaded, resolved, values | ({"overrides": overrides.write_json(changes)} if changes else {})
+    if changes:
+        values["overrides"] = overrides.write_json(changes)
+    return _Checked(file, compiled, loaded, resolved, values)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""What `attrloop submit` and `attrloop schedule` do. Everything is checked before anything is sent; sent twice it has effect once."""
+"""What `attrloop submit` and `attrloop schedule` do.
+
+Everything is checked before anything is sent. The same submission sent twice has an effect once.
+"""
 
 import sys
 import tempfile
@@ -20,15 +23,15 @@ from attrloop.pipelines.submit.wait import follow, steps_of
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to, and as whom.
+    """Which server, and who we are to it.
 
     Attributes:
-        host: URL of the Kubeflow Pipelines server; "" for what the official client finds.
-        namespace: of a multi-user server.
+        host: URL of the Kubeflow Pipelines server; "" to let the official client find one.
+        namespace: of a multi-user server; "" for a single-user one.
         auth: see `auth.credentials`.
         experiment: groups the runs.
         run_as: Kubernetes service account of the steps.
-        patience: seconds for which a request is repeated while the server is away.
+        patience: how long a request is repeated while the server does not answer, in seconds.
         timeout: seconds to connect, and to wait for an answer.
     """
 
@@ -41,52 +44,65 @@ class Destination:
     timeout: tuple[float, float] = TIMEOUT
 
     def connect(self) -> Kubeflow:
-        return Kubeflow(self.host, self.namespace, self.auth, self.patience, self.timeout, _note)
+        """The server; it is first called when something is asked of it."""
+        return Kubeflow(
+            self.host,
+            namespace=self.namespace,
+            auth=self.auth,
+            patience=self.patience,
+            timeout=self.timeout,
+            tell=_note,
+        )
 
 
 def submit(
     wanted: Wanted, destination: Destination, wait: bool = False, timeout: float | None = None, every: float = 10
 ) -> int:
-    """Starts a run, or joins the one that the same submission started; prints its id as the last line, before it waits.
+    """Starts a run, or joins the run of the same submission, and prints its id as the last line, before it waits.
 
     Args:
-        wanted: what is to run.
-        destination: where.
+        wanted: what to run.
+        destination: the server.
         wait: whether to follow it to its end.
         timeout: seconds to wait at most.
         every: seconds between looks.
 
     Returns:
-        the exit code: 0, or with `wait` one of `wait`'s.
+        The exit code: 0, or with `wait` one of the exit codes in `wait`.
 
     Raises:
-        AttrloopError: bad input, or the server refused or did not answer; nothing was started then, unless its answer was lost.
+        AttrloopError: bad input, or the server refused or did not answer. Nothing was started then, except when only
+            the answer was lost.
     """
     kubeflow = destination.connect()
     with tempfile.TemporaryDirectory(prefix="attrloop-") as folder:
         submission = plan(wanted, Path(folder))
         experiment, version = _deliver(kubeflow, submission, destination.experiment)
         run, started = ensure_run(kubeflow, submission, experiment, version, destination.run_as)
-        print(
-            f"run       {submission.run}, {'started' if started else f'joined ({run.state.lower()})'}: {kubeflow.link(f'runs/details/{run.run_id}')}"
-        )
+        how = "started" if started else f"joined ({run.state.lower()})"
+        print(f"run       {submission.run}, {how}: {kubeflow.link(f'runs/details/{run.run_id}')}")
         print(run.run_id, flush=True)
         if not wait:
             return 0
-        steps = steps_of(submission.file)
         return follow(
-            kubeflow, run.run_id, lambda: current_run(kubeflow, submission, experiment), steps, every, timeout, _note
+            kubeflow,
+            run.run_id,
+            lambda: current_run(kubeflow, submission, experiment),
+            steps_of(submission.file),
+            every=every,
+            timeout=timeout,
+            tell=_note,
         )
 
 
 def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = "") -> None:
-    """Makes or replaces a recurring run; one that is as wanted already is left alone. Prints its id as the last line.
+    """Makes a recurring run, or replaces the one of that name if it differs. Prints its id as the last line.
 
     Args:
-        wanted: what is to run.
-        destination: where.
-        cron: five fields (minute, hour, day, month, weekday) in the server's time zone, or six with seconds first.
-        name: of the recurring run; "" for the config's or the pipeline's.
+        wanted: what to run.
+        destination: the server.
+        cron: five fields (minute, hour, day, month, weekday) in the server's time zone, or six that begin with seconds.
+        name: name of the recurring run; "" for that of the config or the pipeline.
 
     Raises:
         AttrloopError: as `submit`.
@@ -96,22 +112,26 @@ def schedule(wanted: Wanted, destination: Destination, cron: str, name: str = ""
         submission = plan(wanted, Path(folder), with_data=False)
         experiment, version = _deliver(kubeflow, submission, destination.experiment)
         made, what = ensure_schedule(
-            kubeflow, submission, name or submission.name, when, experiment, version, destination.run_as
+            kubeflow,
+            submission,
+            name or submission.name,
+            when,
+            experiment_id=experiment,
+            version=version,
+            run_as=destination.run_as,
         )
     paused = ", paused" if made.status == "DISABLED" else ""
-    print(
-        f"schedule  {made.display_name} at '{when}', {what}{paused}: {kubeflow.link(f'recurringrun/details/{made.recurring_run_id}')}"
-    )
+    link = kubeflow.link(f"recurringrun/details/{made.recurring_run_id}")
+    print(f"schedule  {made.display_name} at '{when}', {what}{paused}: {link}")
     print(made.recurring_run_id)
 
 
 def _deliver(kubeflow: Kubeflow, submission: Submission, experiment: str) -> tuple[str, object]:
     if loose := sorted(image for image in submission.compiled.images if "@sha256:" not in image):
-        _note(f"images not pinned by digest, which may change under a run: {', '.join(loose)}")
+        _note(f"images not pinned by digest, which may change during a run: {', '.join(loose)}")
     version, uploaded = ensure_version(kubeflow, submission)
-    print(
-        f"pipeline  {submission.compiled.name}, version {submission.version}, {'uploaded' if uploaded else 'there already'}"
-    )
+    how = "uploaded" if uploaded else "there already"
+    print(f"pipeline  {submission.compiled.name}, version {submission.version}, {how}")
     submission.deliver_config()
     print(
         f"workspace {submission.arguments['workspace']}"

@@ -1,4 +1,4 @@
-"""Following a run: what it does now, how it ended, and the exit code for that."""
+"""Follows a run on a cluster: what it does, how it ends, and the exit code for that."""
 
 import time
 from collections.abc import Callable
@@ -12,16 +12,15 @@ from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow
 
 SUCCEEDED, FAILED, STOPPED, WAITING, LOST = 0, 1, 3, 4, 5
-"""Exit codes: it succeeded; it failed; it was cancelled or skipped; it still runs when the time is up; it was lost sight of while it ran."""
+"""Exit codes: the run succeeded, failed, was cancelled or skipped, still runs when the time is up, is lost sight of."""
 
 ENDS = {"SUCCEEDED": SUCCEEDED, "FAILED": FAILED, "CANCELED": STOPPED, "SKIPPED": STOPPED}
 
-
-_BOOKKEEPING = ("should-run", "keep", "latest-adapter", "share-out")  # takes no time, and tells people nothing
+_BOOKKEEPING = ("should-run", "keep", "latest-adapter", "share-out")  # steps that take no time and tell people nothing
 
 
 def steps_of(pipeline: Path) -> frozenset[str]:
-    """The names of a compiled pipeline's steps, without those that only keep the loop's books."""
+    """The names of a compiled pipeline's steps, without bookkeeping."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     spec = next(yaml.load_all(pipeline.read_text(encoding="utf-8"), Loader=loader))
     graphs = [spec["root"]["dag"], *(found["dag"] for found in spec["components"].values() if "dag" in found)]
@@ -38,23 +37,25 @@ def follow(
     run_id: str,
     current: Callable[[], Any | None],
     steps: frozenset[str],
+    *,
     every: float = 10,
     timeout: float | None = None,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """Waits for a run's end and tells every change of its state and of its steps'.
+    """Waits for the end of a run, and tells every change of its state and of the states of its steps.
 
     Args:
         kubeflow: where it runs.
         run_id: the run.
-        current: finds the run of the same submission that counts, if one is alive: where two submitters started one each, it can be the other's.
-        steps: names of the steps worth telling.
+        current: finds the run of the same submission that counts, if one is alive. If two submitters started one run
+            each, it may be the other one.
+        steps: names of the steps to tell about.
         every: seconds between looks.
         timeout: seconds to wait at most; None for no limit.
-        tell: is told, a line at a time.
+        tell: gets each line.
 
     Returns:
-        the exit code.
+        The exit code.
     """
     begun, seen = time.monotonic(), dict[str, str]()
     while True:
@@ -71,7 +72,8 @@ def follow(
             return _ended(run, tell)
         if timeout is not None and time.monotonic() - begun + every > timeout:
             tell(
-                f"Still {run.state.lower()} after {timeout:.0f} s. The run {run_id} goes on; the same command again joins it."
+                f"Still {run.state.lower()} after {timeout:.0f} s. The run {run_id} goes on; the same command again "
+                "joins it."
             )
             return WAITING
         time.sleep(every)

@@ -34,9 +34,9 @@ def test_every_impossible_field_is_named() -> None:
     with pytest.raises(InputError) as caught:
         six_fields("99 25 * * 9")
     assert [problem.what for problem in caught.value.problems] == [
-        "'99' is no minute",
-        "'25' is no hour",
-        "'9' is no weekday",
+        "'99' is not a valid minute",
+        "'25' is not a valid hour",
+        "'9' is not a valid weekday",
     ]
     assert "Give 0 to 6 or sun mon" in str(caught.value)
 
@@ -67,5 +67,5 @@ def test_every_impossible_field_is_named() -> None:
     ],
 )
 def test_a_field_holds_only_what_it_can(given: str, field: str) -> None:
-    with pytest.raises(InputError, match=f"is no {field}. Give"):
+    with pytest.raises(InputError, match=f"is not a valid {field}. Give"):
         six_fields(given)
