@@ -126,10 +126,10 @@ def _from_here(name: str, value: Any) -> Any:
 
 
 def _problem(fault: Any, overrides: Mapping[str, Any], source: str) -> Problem:
-    location = ".".join(map(str, fault["loc"]))
-    name = next((name for name in overrides if f"{location}.".startswith(f"{name}.")), location)
-    found = problem_of(fault, None, "")
-    return Problem(source.format(name), found.what, found.remedy)
+    location = ".".join(map(str, fault["loc"])) + "."
+    names = [name for name in overrides if location.startswith(f"{name}.") or f"{name}.".startswith(location)]
+    found = problem_of(fault, None, "")  # a fault of a whole section is that of all its overrides together
+    return Problem(source.format(", ".join(names) or location.rstrip(".")), found.what, found.remedy)
 
 
 def unknown(name: str, source: str = OPTION, others: Collection[str] = ()) -> Problem:
@@ -163,5 +163,5 @@ _ALIKE = 0.6  # of difflib's ratio
 
 
 def _likeness(name: str, other: str) -> float:
-    plain = (text.replace("-", "_").replace(".", "_") for text in (name, other))
-    return difflib.SequenceMatcher(None, *plain).ratio()
+    given, known = (text.replace("-", "_").replace(".", "_") for text in (name, other))
+    return difflib.SequenceMatcher(None, given, known).ratio()

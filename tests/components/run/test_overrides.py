@@ -79,6 +79,7 @@ def test_a_text_becomes_what_the_setting_wants(path: Path, name: str, text: str,
         ("data.allowed_hosts", "[a", "valid tuple"),
         ("sample.engine", "VLLM", "'transformers' or 'vllm'"),
         ("loop.iterations", "6", "less than or equal to 5"),
+        ("dpo.label_smoothing", "0.1", "does nothing with loss sigmoid"),
         ("tracking.uri", "https://bob:hunter2@mlflow.example", "MLFLOW_TRACKING_USERNAME"),
     ],
 )
