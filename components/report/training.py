@@ -48,8 +48,8 @@ def mining(results: Results) -> list[dict[str, Any]]:
     for stage in results.stages:
         rows = results.pairs(stage)
         if rows is not None:
-            told, labelled = results.mining(stage), int(rows["source"].is_in(LABELLED_SOURCES).sum())
-            gate, pairs = told.get("gate", []), int(rows["contrast"].sum())
+            report, labelled = results.mining(stage), int(rows["source"].is_in(LABELLED_SOURCES).sum())
+            gate, pairs = report.get("gate", []), int(rows["contrast"].sum())
             found.append(
                 {
                     "stage": stage,
@@ -57,10 +57,10 @@ def mining(results: Results) -> list[dict[str, Any]]:
                     "anchors": rows.height - pairs,
                     "labelled": labelled,
                     "unlabelled": rows.height - labelled,
-                    "samples": told.get("samples", {}),
-                    "dropped": told.get("dropped_rows", {}),
-                    "precision": told.get("consensus_precision", {}),
-                    "why_empty": told.get("why_empty", ""),
+                    "samples": report.get("samples", {}),
+                    "dropped": report.get("dropped_rows", {}),
+                    "precision": report.get("consensus_precision", {}),
+                    "why_empty": report.get("why_empty", ""),
                     "gates": len(gate),
                     "closed": [row for row in gate if not row.get("open", True)],
                     "values": _values(rows),

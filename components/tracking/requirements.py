@@ -1,4 +1,4 @@
-"""The libraries that an adapter was trained with, noted beside it: whoever registers it may have none of them."""
+"""The libraries that an adapter was trained with, written beside it: the step that registers it may lack them."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -8,12 +8,12 @@ _LIBRARIES = ("attrloop", "mlflow", "torch", "torchvision", "transformers", "pef
 
 
 def write_requirements(adapter: Path) -> None:
-    """Notes what is installed here in an adapter's folder."""
+    """Writes the installed versions into an adapter's folder."""
     (adapter / _FILE).write_text("".join(f"{requirement}\n" for requirement in _installed()))
 
 
 def read_requirements(adapter: Path) -> list[str]:
-    """What an adapter's folder notes, as pip takes it; what is installed here where it notes nothing."""
+    """The requirements in an adapter's folder, as pip takes them; the installed versions where it has none."""
     file = adapter / _FILE
     return file.read_text().split() if file.exists() else _installed()
 
