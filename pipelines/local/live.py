@@ -95,7 +95,7 @@ def _line(event: Event, state: str) -> Text:
     fraction = f"{event.fraction:4.0%}" if state == "running" and event.fraction is not None else ""
     words = [f"{event.figure.name} {_number(event.figure.value)}"] if event.figure else []
     if state == "running":
-        words += [f"{event.seconds_left:,.0f} s left"] if event.seconds_left is not None else []
+        words += [f"{event.seconds_left:,.0f} s left"] if event.seconds_left else []
         words += [f"{event.rate:,.1f} {event.unit}/s"] if event.rate is not None else []
     line = Text.assemble(
         f"{event.label:<26} ",
