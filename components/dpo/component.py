@@ -7,7 +7,9 @@ from attrloop.components.base_images import TRAINER
 
 @dsl.component(base_image=TRAINER, install_kfp_package=False)
 def dpo(workspace: str, stage: str, adapter: str) -> str:
-    """Trains the next adapter on the stage's pairs: DPO and NLL on the chosen chain, with the previous adapter as start and as reference.
+    """Trains the next adapter on the stage's pairs, from the previous adapter, which is also the reference.
+
+    The loss is the one that `dpo.loss` names, and the NLL of the chosen chain.
 
     Writes `<stage>/dpo/adapter/` (a PEFT folder) and `<stage>/dpo/metrics.jsonl`.
 

@@ -1,4 +1,4 @@
-"""The losses of preference optimisation by the names they have in TRL. A new loss is a function here and its name in `LOSSES`."""
+"""The losses of preference optimisation by their TRL names. A new one is a function here, and an entry in `LOSSES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,27 +35,33 @@ Loss = Callable[[Changes, DpoConfig], torch.Tensor]  # of each pair, float [pair
 
 
 def sigmoid(changes: Changes, config: DpoConfig) -> torch.Tensor:
-    """DPO: -log sigmoid(beta * margin). Equation 7 of arXiv 2305.18290."""
+    """The loss of DPO. Equation 7 of arXiv 2305.18290.
+
+    -log sigmoid(beta * margin).
+    """
     return -logsigmoid(config.beta * changes.margin)
 
 
 def hinge(changes: Changes, config: DpoConfig) -> torch.Tensor:
-    """SLiC's hinge on the DPO margin: max(0, 1 - beta * margin). arXiv 2305.10425, as in RSO, arXiv 2309.06657."""
+    """The hinge loss of SLiC (arXiv 2305.10425) on the margin of DPO, as in RSO (arXiv 2309.06657).
+
+    max(0, 1 - beta * margin).
+    """
     return torch.relu(1 - config.beta * changes.margin)
 
 
 def ipo(changes: Changes, config: DpoConfig) -> torch.Tensor:
-    """IPO: (margin - 1 / (2 beta))^2, with changes per token. Equation 17 of arXiv 2310.12036.
+    """The loss of IPO, with changes per token. Equation 17 of arXiv 2310.12036.
 
-    The margin has an optimum, so that a pair that is won already is not pushed further. The paper writes sums over
-    tokens; its authors used means, and so does TRL.
+    (margin - 1 / (2 beta))^2. The margin has an optimum, so a pair that is won is not pushed further. The paper writes
+    sums over tokens; its authors used means, and so does TRL.
     """
     margin = changes.chosen / changes.chosen_tokens - changes.rejected / changes.rejected_tokens
     return (margin - 1 / (2 * config.beta)) ** 2
 
 
 def robust(changes: Changes, config: DpoConfig) -> torch.Tensor:
-    """Robust DPO: what the sigmoid loss would be if no pair were flipped. arXiv 2403.00409.
+    """Robust DPO: an estimate of the sigmoid loss as if no pair were flipped. arXiv 2403.00409.
 
     ((1 - e) * sigmoid(margin) - e * sigmoid(-margin)) / (1 - 2 e), where e, `dpo.label_smoothing`, is the fraction of
     pairs whose chosen chain is the worse one. May be negative. With e = 0 it is the sigmoid loss.

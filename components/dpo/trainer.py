@@ -58,7 +58,7 @@ class PairCollator:
     that have one; an anchor has none.
 
     Attributes:
-        reference: log-probabilities of the reference, float32 [pairs, 2] (chosen, rejected); zeros until they are known.
+        reference: log-probabilities of the reference, float32 [pairs, 2] (chosen, rejected); zeros until known.
     """
 
     def __init__(self, ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> None:

@@ -1,4 +1,4 @@
-"""What decodes chains, without loading it: the `Engine` protocol, how it is asked to decode, and the table of engines by name.
+"""Engines decode chains. Here are their protocol, what they are asked for, their names, and the chains of a listing.
 
 Nothing here imports torch. An engine itself lives in `model` and is loaded when a step has something to decode.
 """

@@ -49,7 +49,7 @@ class Engine(Protocol):
     """A model with an adapter that decodes chains."""
 
     def prepare(self, references: Sequence[str]) -> None:
-        """Opens images (and encodes them, if the engine caches that), so that a bad one is found before decoding starts.
+        """Opens images, and encodes them if the engine caches that, so that a bad one is found before decoding starts.
 
         Raises:
             InputError: an image that cannot be read.
@@ -61,7 +61,7 @@ class Engine(Protocol):
     def generate(
         self, batch: Sequence[Prompt], decoding: Decoding, keys: Sequence[str] | None = None
     ) -> Iterator[tuple[int, list[Generation]]]:
-        """Decodes prompts, in whatever order is fast.
+        """Decodes prompts in whatever order is fast.
 
         Args:
             batch: the prompts.

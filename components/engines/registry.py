@@ -10,7 +10,7 @@ from attrloop.components.errors import fail
 if TYPE_CHECKING:
     from attrloop.components.run.workspace import Workspace
 
-# `sample.engine` -> what opens it, called with (workspace, adapter, keep_images). The name is also that of the package it needs.
+# The name in `sample.engine`, which is also the package that the engine needs -> what opens it: see `open_engine`.
 ENGINES = {
     "transformers": "attrloop.components.model.vlm:open_engine",
     "vllm": "attrloop.components.model.vllm_engine:open_engine",

@@ -1,7 +1,7 @@
-"""Decodes several chains per prompt: the prompt is computed once and its cache shared, and each chain has random numbers of its own.
+"""Decodes several chains per prompt. The prompt is computed once, its chains share the cache, and each draws by itself.
 
-A token is drawn by inverting the distribution at a uniform number that belongs to (item, chain, position). What is drawn therefore does
-not depend on which items were decoded beside it, nor on the order, so that a shard or a resumed run gives the same chains.
+A token is drawn by inverting the distribution at a uniform number that belongs to (item, chain, position). The draw
+depends neither on the items decoded beside it nor on their order: a shard or a resumed run gives the same chains.
 """
 
 import hashlib
@@ -25,13 +25,18 @@ def uniforms(key: str, chains: int, length: int) -> torch.Tensor:
 
 
 class Choose(LogitsProcessor):
-    """Chooses each row's next token (greedily, or at its uniform number) and keeps the log-probability it has at temperature 1."""
+    """Chooses each row's next token, greedily or at its uniform number, and keeps its log-probability.
+
+    Attributes:
+        logprobs: of the chosen tokens at temperature 1, a tensor [rows] for each step.
+    """
 
     def __init__(self, numbers: torch.Tensor | None, temperature: float, top_p: float) -> None:
         self.numbers, self.temperature, self.top_p = numbers, temperature, top_p
         self.logprobs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores that leave one token possible: 0 for it, minus infinity for the others, [rows, vocabulary]."""
         scores = scores.float()
         if self.numbers is None:
             token = scores.argmax(-1, keepdim=True)
@@ -57,7 +62,8 @@ def decode(
 
     Args:
         model: the model, with or without an adapter.
-        inputs: a left-padded batch as `Vlm.batch` makes it: `input_ids` [batch, length], `attention_mask`, image tensors.
+        inputs: a left-padded batch as `Vlm.batch` makes it: `input_ids`, `attention_mask` [batch, length], image
+            tensors.
         decoding: how to decode; the batch is decoded at once, whatever `batch_size` says.
         numbers: uniform numbers [batch * chains, max_new_tokens]; None for greedy decoding.
 

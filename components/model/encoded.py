@@ -1,4 +1,4 @@
-"""Prompts as tensors: every image's own tokens in its place, and rows padded to a batch."""
+"""Prompts as tensors: each image's own tokens in their place, and rows padded to a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,17 +28,12 @@ def encode(tokens: Tokens, prompt: Prompt, images: tuple[ImageTokens, ...]) -> E
         AttrloopError: the model's chat template has no place for the images.
     """
     text = torch.tensor(tokens.prompt(prompt.text, len(images)))
-    slots = (
-        (text == tokens.tokenizer.convert_tokens_to_ids(image_placeholder(tokens.processor)))
-        .nonzero()
-        .flatten()
-        .tolist()
-    )
+    placeholder = tokens.tokenizer.convert_tokens_to_ids(image_placeholder(tokens.processor))
+    slots = (text == placeholder).nonzero().flatten().tolist()
     if len(slots) != len(images):
         name = tokens.tokenizer.name_or_path
-        raise AttrloopError(
-            f"{name}: its chat template has {len(slots)} image slots for {len(images)} images. Use another base model."
-        )
+        what = f"its chat template has {len(slots)} image slots for {len(images)} images"
+        raise AttrloopError(f"{name}: {what}. Use another base model.")
     ids, types, start = [], [], 0
     for slot, image in zip([*slots, len(text)], [*images, None], strict=True):
         ids.append(text[start:slot])
@@ -55,11 +50,12 @@ def padded(rows: Sequence[Encoded], ends: Sequence[torch.Tensor], pad: int) -> d
 
     Args:
         rows: encoded prompts.
-        ends: token ids of one completion per prompt; or nothing.
+        ends: token ids of one completion per prompt; empty for prompts alone.
         pad: the id of the padding.
 
     Returns:
-        `input_ids`, `attention_mask` [rows, length], the images' small inputs (not their features), and with completions `completion_mask` [rows, longest].
+        `input_ids`, `attention_mask` [rows, length] and the images' small inputs, but not their features. With
+        completions also `completion_mask` [rows, longest].
     """
     width, extra = max(len(row.ids) for row in rows), max((len(end) for end in ends), default=0)
     ids = torch.full((len(rows), width + extra), pad)

@@ -1,7 +1,7 @@
-"""What the frozen vision tower makes of an image: computed once, kept on disk by the image's digest, shared by every stage.
+"""The features that the frozen vision tower makes of an image: computed once, kept on disk, used by every step.
 
-An image is encoded as the token ids that stand for it in a prompt and the features that fill them. Both come from the model's own
-processor and tower, so any architecture that takes `mm_encoder_outputs` works.
+An image is encoded as the token ids that stand for it in a prompt, and the features that fill them. Both come from the
+model's own processor and tower, so any architecture that takes `mm_encoder_outputs` works.
 """
 
 import sqlite3
@@ -37,7 +37,7 @@ class ImageTokens:
 
 
 class FeatureCache:
-    """A file of encoded images by key; safe against kills and several processes. With no path it lives in memory."""
+    """A file of encoded images by key; kills and several processes do no harm. Without a path it lives in memory."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -47,6 +47,7 @@ class FeatureCache:
         self._db.execute("create table if not exists features (key text primary key, data blob)")
 
     def get(self, keys: Iterable[str]) -> dict[str, ImageTokens]:
+        """The images that are there, by key."""
         found = {}
         for chunk in _chunks(keys, 500):
             query = f"select key, data from features where key in ({','.join('?' * len(chunk))})"
@@ -59,6 +60,7 @@ class FeatureCache:
         return found
 
     def put(self, items: dict[str, ImageTokens]) -> None:
+        """Adds images by key, all or none of them."""
         with self._db:
             for key, item in items.items():
                 tensors = {"ids": item.ids, "types": item.types, "features": item.features} | {
@@ -77,20 +79,17 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def bounded(image: Image.Image, max_pixels: int) -> Image.Image:
-    """The image scaled down, if need be, to at most `max_pixels` pixels; its proportions stay."""
+    """The image, scaled down to at most `max_pixels` pixels if it has more; its proportions stay."""
     scale = (max_pixels / (image.width * image.height)) ** 0.5
-    return (
-        image
-        if scale >= 1
-        else image.resize(
-            (max(1, int(image.width * scale)), max(1, int(image.height * scale))), Image.Resampling.BICUBIC
-        )
-    )
+    if scale >= 1:
+        return image
+    width, height = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 @torch.no_grad()
 def encode_images(model: Any, processor: Any, images: list[Image.Image]) -> list[ImageTokens]:
-    """Runs processor and tower; images whose processed tensors have the same shapes pass through the tower together."""
+    """Runs processor and tower. Images whose processed tensors have the same shapes pass the tower together."""
     placeholder = image_placeholder(processor)
     inputs = [
         processor(text=[placeholder], images=[[image]], return_tensors="pt", add_special_tokens=False)
@@ -136,8 +135,8 @@ def image_placeholder(processor: Any) -> str:
 def noisy(inputs: dict[str, Any], noise: float) -> dict[str, Any]:
     """A batch with Gaussian noise on its image features, in standard deviations of each image's features.
 
-    Draws from torch's own generator, so it belongs where a step is computed: a trainer that resumes restores the generator there, while batches
-    are made ahead.
+    Draws from torch's own generator. So add it where a step is computed: there a trainer that resumes restores the
+    generator, while batches are made ahead.
     """
     if not noise or "mm_encoder_outputs" not in inputs:
         return inputs

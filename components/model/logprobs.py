@@ -8,7 +8,15 @@ from attrloop.components.model.prefix import backbone, prefill
 
 
 def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """Log-probabilities of a batch's completion tokens, float32 [rows, longest completion], 0 where padded; only those positions pass the LM head."""
+    """Log-probabilities of a batch's completion tokens. Only their positions pass the LM head.
+
+    Args:
+        model: the model, with or without an adapter.
+        inputs: a batch with completions, as `Vlm.batch` makes it.
+
+    Returns:
+        float32 [rows, longest completion], 0 where padded.
+    """
     mask = inputs["completion_mask"]
     length = mask.shape[1]
     forward = {name: value for name, value in inputs.items() if name != "completion_mask"}
@@ -20,9 +28,10 @@ def completion_logprobs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 def continuation_logprobs(
     model: Any, inputs: dict[str, Any], completions: torch.Tensor, mask: torch.Tensor, owners: torch.Tensor
 ) -> torch.Tensor:
-    """Log-probabilities of completions' tokens, each prompt computed once however many completions continue it; gradients flow.
+    """Log-probabilities of the tokens of completions, with gradients. Each prompt is computed once for all of its own.
 
     Args:
+        model: the model, with or without an adapter.
         inputs: prompts, left-padded.
         completions: token ids [rows, longest], right-padded.
         mask: bool [rows, longest], true on tokens.

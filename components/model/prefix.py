@@ -1,4 +1,4 @@
-"""A prompt computed once for all that continues it: sampled chains, or the chains of preference pairs."""
+"""A prompt computed once for everything that continues it: sampled chains, or the chains of preference pairs."""
 
 from typing import Any
 
@@ -8,16 +8,17 @@ _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
 def backbone(model: Any) -> Any:
-    """The multimodal backbone inside the wrappers of several processes, PEFT and the language-model head (where Qwen keeps its rotary offset)."""
+    """The multimodal backbone within its wrappers (data parallel, PEFT, LM head). Qwen keeps a rotary offset there."""
     model = getattr(model, "module", model)
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
     return core.model
 
 
 def prefill(model: Any, inputs: dict[str, Any], owners: torch.Tensor) -> tuple[Any, torch.Tensor]:
-    """Computes prompts, all but their last token, and hands their cache out to rows that continue them.
+    """Computes prompts, all but their last token, and gives a copy of their cache to each row that continues them.
 
     Args:
+        model: the model, with or without an adapter.
         inputs: a left-padded batch of prompts as `Vlm.batch` makes it.
         owners: the prompt that each continuing row belongs to, int64 [rows].
 

@@ -1,4 +1,4 @@
-"""What a model's processor makes of prompts, and its tokenizer of chains: the same for every engine that decodes."""
+"""How the model's processor tokenises prompts, and its tokenizer reads chains: the same for every engine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,13 +26,13 @@ class Tokens:
         self._prompts: dict[tuple[str, int], list[int]] = {}
 
     def chat(self, text: str, images: int) -> str:
-        """The prompt in the model's chat template, which ends where the model's answer begins."""
+        """The prompt in the model's chat template, up to where the model's answer begins."""
         return self.processor.apply_chat_template(
             prompts.messages(text, images), tokenize=False, add_generation_prompt=True
         )
 
     def closing(self, ends: Sequence[int]) -> int:
-        """The one of the model's end tokens that closes an answer in its chat template; the first where none does."""
+        """The end token that closes an answer in the model's chat template; the first one if none does."""
         turns = [*prompts.messages("?", 0), {"role": "assistant", "content": [{"type": "text", "text": prompts.MARK}]}]
         after = self.processor.apply_chat_template(turns, tokenize=False).rpartition(prompts.MARK)[2]
         return next(
@@ -49,13 +49,13 @@ class Tokens:
         return self._prompts[key]
 
     def whole(self, text: str, images: Sequence[Image.Image]) -> list[int]:
-        """Token ids of the prompt as the processor makes them, with each image's own tokens."""
+        """Token ids of the prompt with each image's own tokens, made by the processor."""
         return self.processor(text=[self.chat(text, len(images))], images=[list(images)], add_special_tokens=False)[
             "input_ids"
         ][0]
 
     def generation(self, ids: list[int], logprobs: list[float], finished: bool) -> Generation:
-        """A chain from its tokens and their log-probabilities, with the end token if there is one."""
+        """A chain from its tokens and their log-probabilities, both with the end token if there is one."""
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return Generation(text.strip(), logprobs, len(ids), sum(logprobs[self._answer_start(ids) :]), finished)
 

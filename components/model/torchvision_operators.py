@@ -1,7 +1,7 @@
-"""Lets torchvision be imported beside a torch build that its compiled operators do not fit (a CPU build of torch, say).
+"""Lets torchvision be imported beside a build of torch that its compiled operators do not fit, e.g. a CPU build.
 
-The processors of transformers import torchvision for their video part; its compiled operators are never called by attrloop. Import this
-module before anything of transformers.
+The processors of transformers import torchvision for video. attrloop never calls its compiled operators. This module
+has to run before transformers is imported; the package's `__init__` sees to that.
 """
 
 import importlib.util

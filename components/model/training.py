@@ -163,7 +163,7 @@ def _train(trainer: AdapterTrainer, path: str, checkpoint: str | None) -> None:
 
 
 def _last_complete(folder: Path) -> str | None:
-    """The newest checkpoint that holds what `Checkpoints` writes last, and so everything; incomplete ones are removed."""
+    """The newest checkpoint that holds what `Checkpoints` writes last. Incomplete ones are removed."""
     while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
         if (Path(last) / f"{_WINDOW}-0.json").exists():
             return last

@@ -1,4 +1,4 @@
-"""TRL's trainers, with our batches and our losses. What is private or peculiar in TRL and transformers is known here alone.
+"""TRL's trainers with our batches and our losses. Nothing else knows what is private or peculiar in TRL.
 
 tests/components/model/test_trl_contract.py checks every such assumption and says which one broke.
 """

@@ -1,6 +1,6 @@
-"""Chains decoded by vLLM: the prompts, photographs and records are those of `vlm.Vlm`, which decides no less here what a chain is.
+"""Chains decoded by vLLM, from the same prompts, photographs and adapters as with `vlm.Vlm`.
 
-vLLM has pins of its own (images/sampler), so that it is imported here alone, and only when it is asked for.
+vLLM pins other versions than training does (images/sampler). So it is imported here alone, and only when it is used.
 """
 
 import json
@@ -27,9 +27,7 @@ from attrloop.components.model.vlm import device_and_dtype
 from attrloop.components.run.config import ModelConfig
 from attrloop.components.run.workspace import Workspace
 
-_AHEAD = (
-    16  # batches handed over at once: vLLM decides how many of them it decodes together, and idles only at their end
-)
+_AHEAD = 16  # batches handed over at once: vLLM decides how many it decodes together, and idles only at their end
 _TOWER = re.compile(r"visual|vision|image")
 _OTHER = "set sample.engine: transformers"
 
@@ -47,18 +45,20 @@ class VllmEngine:
         """Starts vLLM in this process, on one device.
 
         Args:
+            config: which model.
+            images: opens the images of prompts.
             adapter: a PEFT folder; None for the base model.
-            name: the adapter's; vLLM takes adapters of one name for the same.
+            name: of the adapter. vLLM takes adapters with the same name for one.
 
         Raises:
-            InputError: vLLM is not installed, or would not do what the adapter does.
-            AttrloopError: it cannot load the model.
+            InputError: vLLM cannot do what the adapter does.
+            AttrloopError: vLLM is not installed, or cannot load the model.
         """
         rank = check_adapter(adapter) if adapter else 0
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault(
             "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
-        )  # requests are scheduled in the order of their arrival, the same each time
+        )  # requests are scheduled as they come: reproducible
         device, dtype = device_and_dtype(config.dtype)
         try:
             from vllm import LLM  # pyright: ignore[reportMissingImports]
@@ -71,8 +71,9 @@ class VllmEngine:
                 dtype=str(dtype).removeprefix("torch."),
                 mm_processor_kwargs=config.processor or None,
                 limit_mm_per_prompt={"video": 0, "audio": 0},
-                max_model_len=-1,  # as long as fits the memory
-                enable_chunked_prefill=device.type != "cpu",  # there a prompt with a seed cannot be computed in pieces
+                max_model_len=-1,  # as long as memory allows
+                enable_chunked_prefill=device.type
+                != "cpu",  # on a CPU a prompt with a seed cannot be computed in pieces
                 enable_lora=adapter is not None,
                 **({"max_lora_rank": rank} if adapter else {}),
             )
@@ -81,13 +82,11 @@ class VllmEngine:
             )  # type: ignore[no-untyped-call]
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise AttrloopError(
-                f"{config.base}: vLLM cannot be started with it ({error}). Mend this, or {_OTHER}."
+                f"{config.base}: vLLM cannot be started with it ({error}). Correct this, or {_OTHER}."
             ) from error
-        lora = (
-            LoRARequest(f"{name}-{digest(str(adapter))[:8]}", 1 + int(digest(name, str(adapter))[:7], 16), str(adapter))
-            if adapter
-            else None
-        )
+        path = str(adapter)
+        number = 1 + int(digest(name, path)[:7], 16)
+        lora = LoRARequest(f"{name}-{digest(path)[:8]}", number, path) if adapter else None
         return VllmEngine(llm, lora, Tokens(processor), config, images)
 
     def prepare(self, references: Sequence[str]) -> None:
@@ -116,9 +115,9 @@ class VllmEngine:
             (index of the prompt, its `decoding.chains` generations) as batches finish.
 
         Raises:
-            AttrloopError: a prompt that is too long, or of which vLLM makes other tokens than the model's processor.
+            AttrloopError: a prompt that is too long, or that vLLM tokenises differently from the model's processor.
         """
-        self.llm.reset_prefix_cache()  # what was decoded before must not decide how this is computed
+        self.llm.reset_prefix_cache()  # what was decoded before must not change how this is computed
         size = _AHEAD * decoding.batch_size
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
@@ -165,7 +164,7 @@ class VllmEngine:
 
 
 def _draw(decoding: Decoding, seed: int | None) -> Any:
-    """How a prompt's chains are drawn: each has its own seed, counted up from `seed`. Without a seed greedily, all alike."""
+    """How a prompt's chains are drawn: each with its own seed, counted up from `seed`; greedily if there is none."""
     from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
     limits = {"max_tokens": decoding.max_new_tokens, "logprobs": 0, "detokenize": False}
@@ -185,7 +184,7 @@ def check_adapter(folder: Path) -> int:
     """The LoRA rank that vLLM must be started with for an adapter.
 
     Raises:
-        InputError: vLLM would leave a part of it out, or has no room for it.
+        InputError: vLLM would ignore a part of it, or has no room for it.
     """
     with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
         tower = [name for name in weights.keys() if _TOWER.search(name)]  # noqa: SIM118 - not a mapping

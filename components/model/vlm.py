@@ -1,6 +1,7 @@
-"""The vision-language model: any that AutoModelForImageTextToText and AutoProcessor load, with a LoRA adapter on its language model.
+"""The vision-language model, with a LoRA adapter on its language model.
 
-The vision tower is frozen: its features are computed once per image (see features.py), and everything here feeds on them.
+Any model that AutoModelForImageTextToText and AutoProcessor load will do. Its vision tower is frozen: an image's
+features are computed once (see features.py), and everything here uses those.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,12 @@ from attrloop.components.run.workspace import Workspace
 
 
 def device_and_dtype(wanted: str) -> tuple[torch.device, torch.dtype]:
-    """The device to run on, and the dtype: `auto` is bfloat16 where the device computes it well, else float32."""
+    """The device to run on, and the dtype. `auto` is bfloat16 if the device computes it in hardware, else float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if wanted != "auto":
         return device, getattr(torch, wanted)
-    return device, torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    ) else torch.float32
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return device, torch.bfloat16 if fast else torch.float32
 
 
 class Vlm:
@@ -43,7 +43,7 @@ class Vlm:
         model: the transformers model, or the PeftModel around it.
         base: the transformers model itself.
         ends: ids of the tokens at which the model stops.
-        end: the one of them that answers are trained to end with.
+        end: the one of them that ends a trained answer.
     """
 
     def __init__(
@@ -64,12 +64,19 @@ class Vlm:
 
     @staticmethod
     def open(workspace: Workspace, adapter: str = "", trainable: bool = False, keep: bool = True) -> "Vlm":
-        """The run's model with an adapter of its workspace ("" for none); encoded images are kept on this machine's disk, or in memory alone."""
-        vlm = Vlm.load(
-            workspace.config.model,
-            workspace.images,
-            workspace.store.home / "cache" / "features.sqlite" if keep else None,
-        )
+        """The run's model, with an adapter of its workspace.
+
+        Args:
+            workspace: the run's.
+            adapter: path of the adapter in the workspace; "" for none.
+            trainable: whether the adapter will be trained.
+            keep: whether encoded images are kept on this machine's disk; else they stay in memory.
+
+        Raises:
+            AttrloopError: see `load`.
+        """
+        cache = workspace.store.home / "cache" / "features.sqlite" if keep else None
+        vlm = Vlm.load(workspace.config.model, workspace.images, cache)
         vlm.use(workspace.store.folder(adapter) if adapter else None, trainable)
         return vlm
 
@@ -117,7 +124,7 @@ class Vlm:
         self.model.eval()
 
     def merge(self) -> None:
-        """Folds the adapter into the weights, for decoding alone: a third faster. Not in bfloat16, which would round the adapter away."""
+        """Folds the adapter into the weights; decoding is a third faster. Not in bfloat16: that would round it away."""
         if self.model is not self.base and self.base.dtype == torch.float32:
             self.model = self.base = self.model.merge_and_unload()
 
@@ -140,16 +147,18 @@ class Vlm:
         try:
             self.model = get_peft_model(self.base, config)
         except ValueError as error:
-            raise AttrloopError(
-                f"model.lora_targets {self.config.lora_targets!r} matches no layer of {self.config.base}. Correct the regex."
-            ) from error
+            what = f"{self.config.lora_targets!r} matches no layer of {self.config.base}"
+            raise AttrloopError(f"model.lora_targets {what}. Correct the regex.") from error
 
     @torch.no_grad()
     def verify(self, images: int) -> None:
-        """Compares a prompt of `images` images with what processor and model make of it by themselves: cached features must change nothing.
+        """Checks that cached features change nothing: compares a prompt with what processor and model make of it.
+
+        Args:
+            images: how many images the prompt has.
 
         Raises:
-            AttrloopError: the architecture encodes images in a way that cannot be cached one by one.
+            AttrloopError: the architecture does not encode images one by one.
         """
         pictures = [Image.effect_noise((96, 96), 64).convert("RGB")] * images
         stock = self.processor(
@@ -165,37 +174,30 @@ class Vlm:
             )
             same = bool((wanted - found).abs().max() <= 0.05 * wanted.std())
         if not same:
-            kind = type(self.base).__name__
-            raise AttrloopError(
-                f"{kind} does not encode {images} image(s) independently of the prompt. Use views other than 'all', or another base model."
-            )
+            what = f"{type(self.base).__name__} does not encode {images} image(s) independently of the prompt"
+            raise AttrloopError(f"{what}. Use views other than 'all', or another base model.")
 
     def prepare(self, references: Sequence[str]) -> None:
         """Encodes images, so that a bad one is found before anything is decoded."""
         self.image_tokens(references)
 
     def forget(self) -> None:
-        """Frees the encoded images, unless they are kept on the disk."""
+        """Frees the encoded images, unless they are kept on disk."""
         if self.cache.path is None:
             self.cache = FeatureCache(None)
 
     def image_tokens(self, references: Sequence[str], batch_size: int = 64) -> dict[str, ImageTokens]:
-        """The encoded images by reference, from the cache where they are in it."""
+        """The encoded images by reference. Those that are not in the cache are encoded, `batch_size` at a time."""
         unique = list(dict.fromkeys(references))
         self.images.fetch(unique)
         keys = {reference: f"{self._key}-{self.images.digest(reference)}" for reference in unique}
         known = self.cache.get(keys.values())
         missing = list(dict.fromkeys(reference for reference in unique if keys[reference] not in known))
         for start in range(0, len(missing), batch_size):
-            part = missing[start : start + batch_size]
-            pictures = [bounded(self.images.open(reference), self.config.max_pixels) for reference in part]
-            fresh = dict(
-                zip(
-                    (keys[reference] for reference in part),
-                    encode_images(self.base, self.processor, pictures),
-                    strict=True,
-                )
-            )
+            chunk = missing[start : start + batch_size]
+            pictures = [bounded(self.images.open(reference), self.config.max_pixels) for reference in chunk]
+            encoded = encode_images(self.base, self.processor, pictures)
+            fresh = dict(zip((keys[reference] for reference in chunk), encoded, strict=True))
             self.cache.put(fresh)
             known |= fresh
         return {reference: known[keys[reference]] for reference in unique}
@@ -206,14 +208,15 @@ class Vlm:
         return [encode(self.tokens, prompt, tuple(tokens[image] for image in prompt.images)) for prompt in batch]
 
     def batch(self, rows: Sequence[Encoded], completions: Sequence[str] | None = None) -> dict[str, Any]:
-        """A batch on the model's device: prompts padded on the left, completions (each with the end token) on the right.
+        """A batch on the model's device: prompts padded on the left, completions and their end tokens on the right.
 
         Args:
             rows: encoded prompts.
             completions: one text per prompt.
 
         Returns:
-            `input_ids`, `attention_mask` [rows, length], the image inputs, and with completions `completion_mask` [rows, longest completion].
+            `input_ids`, `attention_mask` [rows, length] and the image inputs. With completions also
+            `completion_mask` [rows, longest completion].
         """
         inputs = {
             name: value.to(self.base.device)
@@ -231,7 +234,11 @@ class Vlm:
         ]
 
     def completions(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids of completions with their end token, right-padded [texts, longest], and which of them are tokens (bool)."""
+        """Token ids of completions with their end tokens, padded on the right, and which of them are tokens.
+
+        Returns:
+            int64 and bool, both [texts, longest].
+        """
         ends = self._ends(texts)
         mask = torch.arange(max(map(len, ends)))[None] < torch.tensor([len(end) for end in ends])[:, None]
         ids = torch.nn.utils.rnn.pad_sequence(ends, batch_first=True, padding_value=self.pad)
@@ -272,7 +279,7 @@ class Vlm:
 
 
 def _weights_stamp(base: str) -> str:
-    """Distinguishes the weights of a local folder from those it held before; hub models are told apart by their revision."""
+    """Tells the weights in a local folder from earlier ones there. Hub models have a revision for that."""
     return digest(
         sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(base).glob("*.safetensors"))
     )

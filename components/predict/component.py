@@ -41,7 +41,7 @@ def share_out_catalogue(workspace: str, adapter: str, workers: int) -> list:
 
 @dsl.component(base_image=SAMPLER, install_kfp_package=False)
 def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
-    """Answers every attribute of every listing by the vote of several chains; a shard that is finished is not predicted again.
+    """Answers every attribute of every listing by the vote of several chains. A finished shard is not predicted again.
 
     Writes `predictions/shard-*.parquet`.
 
@@ -62,14 +62,14 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
 def review_queue(
     workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = ""
 ) -> str:
-    """Writes the least confident predictions of every vertical and attribute as Label Studio projects, and what the predictions amount to.
+    """Writes the least confident predictions of every attribute as Label Studio projects, and a summary of all.
 
     Writes `review/queue.parquet`, `review/summary.json`, and `tasks.json` and `config.xml` of each project.
 
     Args:
         workspace: URI of the workspace.
         per_attribute: Predictions to review of each vertical and attribute.
-        image_root: URL at which Label Studio finds the folder of the listings file; "" puts local images into the tasks.
+        image_root: URL of the listings file's folder for Label Studio; "" puts local images into the tasks.
 
     Returns:
         Output: Path of the queue in the workspace.

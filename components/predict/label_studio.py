@@ -1,7 +1,7 @@
-"""Predictions as Label Studio tasks, and what people made of them as labels.
+"""Predictions as Label Studio tasks, and people's answers as labels.
 
-A project shows a listing's images, asks for one attribute, offers its closed list and has the prediction chosen already. The choices come with
-each task, so that one project serves all attributes; those that take several values need a second one.
+A task shows a listing's images, asks for one attribute, offers its closed list, and has the prediction selected. The
+choices come with each task, so one project serves all attributes that take one value, and a second the others.
 """
 
 import base64
@@ -39,14 +39,16 @@ def write_tasks(
     """Writes `<project>/tasks.json` and `<project>/config.xml`, for Label Studio's import and its labelling interface.
 
     Args:
+        ws: the workspace of the prediction.
         items: what to ask about.
         folder: a local folder.
-        image_root: where Label Studio finds the folder of the listings file, e.g. `/data/local-files/?d=photos/`; "" puts local images into the tasks
-            and leaves those of a bucket to Label Studio's cloud storage. URLs stay as they are.
-        model: the name of what made the predictions.
+        image_root: where Label Studio finds the folder of the listings file, e.g. `/data/local-files/?d=photos/`. ""
+            puts local images into the tasks; those of a bucket are left to Label Studio's cloud storage. URLs stay as
+            they are.
+        model: the name of the model that predicted.
 
     Returns:
-        The names of the projects, `one-value` and `several-values`; one without tasks is left out.
+        The names of the projects, `one-value` and `several-values`, without those that have no task.
     """
     tasks: dict[str, list[dict[str, Any]]] = {}
     for listing, prediction in items:
@@ -79,11 +81,16 @@ def _task(
         for value in attribute.values
     ]
     about = f" ({attribute.description})" if attribute.description else ""
+    title = f": {listing.title}" if listing.title else ""
     data = {
-        "listing": listing.id, "vertical": listing.vertical, "attribute": prediction.attribute, "images": images, "choices": choices,
-        "question": f"{prediction.attribute}{about} of this {listing.vertical}" + (f": {listing.title}" if listing.title else ""),
+        "listing": listing.id,
+        "vertical": listing.vertical,
+        "attribute": prediction.attribute,
+        "images": images,
+        "choices": choices,
+        "question": f"{prediction.attribute}{about} of this {listing.vertical}{title}",
         "why": prediction.rationale or "(the model gave no answer from the list)",
-    }  # fmt: skip
+    }
     if prediction.answer is None:
         return {"data": data}
     chosen = {"choices": prediction.answer.split(SEPARATOR) if attribute.many else [prediction.answer]}
@@ -93,12 +100,12 @@ def _task(
 
 @dataclass
 class Imported:
-    """What came of an export.
+    """What an export held.
 
     Attributes:
         labels: of the reviewed tasks.
         skipped: tasks without an answer.
-        disputed: tasks whose annotators chose different values; they are left out.
+        disputed: tasks whose reviewers chose different values; they give no label.
     """
 
     labels: list[Label] = field(default_factory=list)
@@ -107,9 +114,10 @@ class Imported:
 
 
 def import_labels(export: Path, config: RunConfig, output: Path) -> Imported:
-    """Turns an export of Label Studio (format JSON) into labels that `data.labels` takes, together with those that the config names already.
+    """Adds an export of Label Studio (format JSON) to the labels that the config names, in the form of `data.labels`.
 
-    A reviewed value replaces an older one of the same listing and attribute; the listing stays in the split that its labels name.
+    A reviewed value replaces an older one of the same listing and attribute. The listing stays in the split that its
+    labels name.
 
     Args:
         export: the exported file.
@@ -199,7 +207,7 @@ def _attribute(schema: Schema, data: dict[str, Any]) -> Attribute | None:
 
 
 def _answers(task: dict[str, Any]) -> Iterator[list[str]]:
-    """What each annotator chose; annotations that were skipped have no part in it."""
+    """What each reviewer chose; skipped annotations do not count."""
     for annotation in task["annotations"]:
         chosen = [item["value"]["choices"] for item in annotation["result"] if item.get("from_name") == ANSWER]
         if chosen and not annotation.get("was_cancelled"):

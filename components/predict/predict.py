@@ -21,7 +21,7 @@ from attrloop.components.run.workspace import Workspace
 def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
     """Begins the prediction and divides the catalogue between workers.
 
-    It begins here so that old predictions are gone before the workers start.
+    Old predictions are removed here, before the workers start: a worker must not remove what another has made.
 
     Args:
         workspace: URI of the workspace.

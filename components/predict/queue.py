@@ -1,4 +1,4 @@
-"""The review queue: what a person should look at first, and what the predictions amount to."""
+"""The review queue: the predictions a person should look at first, and a summary of them all."""
 
 import json
 import time
@@ -94,7 +94,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
 
 
 def summary(ws: Workspace) -> dict[str, Any]:
-    """How many predictions, how confident, how many off the list: of `all`, and by `vertical/attribute`."""
+    """Counts, mean confidence, and the fractions of unanimous and of off-list predictions: `all`, and by attribute."""
     listed = pl.col("answer").is_not_null()
     sums = [
         pl.len().alias("predictions"),

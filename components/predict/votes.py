@@ -1,4 +1,4 @@
-"""What the chains of a (listing, attribute) agree on."""
+"""What the chains of a (listing, attribute) agree on, for prediction."""
 
 import polars as pl
 from pydantic import Field
@@ -15,7 +15,7 @@ class CataloguePrediction(Record):
 
     Attributes:
         answer: canonical; None when no chain answered from the list.
-        confidence: agreement: the share of all chains that gave the answer, in [0, 1].
+        confidence: the fraction of all chains that gave the answer, in [0, 1].
         chains: how many voted.
         rationale: of the most probable chain that gave the answer; "" without one.
     """
@@ -30,13 +30,15 @@ class CataloguePrediction(Record):
 
 
 def decide(chains: pl.DataFrame) -> pl.DataFrame:
-    """Counts votes as mine_pairs does: off-list answers count against every value, and `not_visible` only wins where no chain saw anything.
+    """Counts votes: the answer of most chains wins.
+
+    Answers off the list count against every value. `not_visible` wins only if no chain saw anything.
 
     Args:
         chains: rows of `records.Chain`, with all chains of a (listing, attribute) or none.
 
     Returns:
-        Rows of `CataloguePrediction`, by listing and attribute; of two answers with as many votes the first by name.
+        Rows of `CataloguePrediction`, by listing and attribute. A tie goes to the answer that comes first by name.
     """
     samples = chains.group_by(_ITEM).agg(pl.col("vertical").first(), chains=pl.len())
     text = pl.col("text").sort_by("logprob", descending=True).first()

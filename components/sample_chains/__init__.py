@@ -1,0 +1,1 @@
+"""Samples several reasoning-and-answer chains for every attribute of every listing."""

@@ -25,9 +25,10 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list:
 
 @dsl.component(base_image=SAMPLER, install_kfp_package=False)
 def sample_chains(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
-    """Samples reasoning-and-answer chains for the unlabelled listings, and for the labelled ones of train and validation.
+    """Samples reasoning-and-answer chains for unlabelled listings and for labelled ones of train and validation.
 
-    Writes `<stage>/chains/shard-*.parquet`. A finished shard is not sampled again. Whoever makes the last one finishes the chains.
+    Writes `<stage>/chains/shard-*.parquet`. A finished shard is not sampled again. The worker that makes the last shard
+    finishes the chains.
 
     Args:
         workspace: URI of the run's workspace.

@@ -22,7 +22,7 @@ _ORDER = ("listing", "attribute", "view", "chain")  # of the rows in a shard
 def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[str]:
     """Begins the sampling of an iteration and divides it between workers.
 
-    It begins here so that old chains are gone before the workers start: otherwise one could remove what another has made.
+    Old chains are removed here, before the workers start: a worker must not remove what another has made.
 
     Args:
         workspace: URI of the run's workspace.

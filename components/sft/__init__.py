@@ -1,0 +1,1 @@
+"""Trains the first adapter on labels: a short rationale, then the answer."""
