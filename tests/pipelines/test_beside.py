@@ -179,8 +179,10 @@ def gold(config: RunConfig, path: Path) -> RunConfig:
 def test_labels_alone_need_no_loop(trained: Callable[[str], Path], tmp_path: Path) -> None:
     source = RunConfig.model_validate_json((trained("qwen2_5_vl") / "run" / "config.json").read_text())
     config = gold(source, tmp_path / "labels.jsonl")
-    assert run("annotate", config, tmp_path / "labels") == str(tmp_path / "labels")
+    overrides = '{"seed": 4, "name": "other"}'
+    assert run("annotate", config, tmp_path / "labels", overrides=overrides) == str(tmp_path / "labels")
     ws = Workspace.open(str(tmp_path / "labels"))
+    assert (ws.config.seed, ws.config.name, ws.config.loop.iterations) == (4, "other", 0)
     labels = read_labels(ws.store.file("annotate/labels.jsonl"), ws.schema, ws.listings)
     assert len(labels) == 16 and {label.split for label in labels} == {"train", "validation", "test"}
     assert {path.parent.name for path in (tmp_path / "labels").glob("*/manifest.json")} == {"preflight", "annotate"}

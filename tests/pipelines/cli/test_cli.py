@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from attrloop.components.errors import InputError
+from attrloop.pipelines.cli.main import app
+
 NO_IMAGES = {f"ATTRLOOP_{image}_IMAGE": "" for image in ("WORKER", "TRAINER", "SAMPLER")}
 HEAVY = ("torch", "transformers", "trl", "peft", "mlflow")
 # Calls the command line in this very process and then says which heavy modules it brought in.
@@ -113,6 +116,20 @@ def test_bad_input_exits_with_1_and_a_message_only(tmp_path: Path) -> None:
         done = call(*arguments, folder=tmp_path)
         assert done.returncode == 1 and done.stdout == ""
         assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "annotate", "continue", "predict", "doctor", "submit", "schedule", "demo"])
+def test_every_command_that_takes_a_config_checks_its_settings(tmp_path: Path, command: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("data: {catalogue_schema: s.yaml, listings: l.jsonl}\nmodel: {base: b}\n")
+    arguments = [command, *[str(config)] * (command != "demo"), *["--cron", "@daily"] * (command == "schedule")]
+    settings = ["--set", "sample.temperatur=1", "--set", "loop.iterations=9"]
+    with pytest.raises(InputError) as caught:
+        app([*arguments, *settings], standalone_mode=False)
+    said = str(caught.value)
+    assert "--set sample.temperatur: unknown setting. Did you mean sample.temperature?" in said
+    assert "--set loop.iterations: Input should be less than or equal to 5" in said
+    assert list(tmp_path.iterdir()) == [config]
 
 
 def test_a_report_is_only_written_for_a_run(tmp_path: Path) -> None:

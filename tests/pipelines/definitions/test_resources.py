@@ -90,7 +90,7 @@ def test_every_stage_has_parameters_of_its_own_described_and_with_a_default(loop
 
 
 def origin(compiled: Compiled, task: dict[str, Any], name: str) -> str:
-    """The pipeline's parameter that an input of a task's surroundings stands for, through every condition, loop and inner pipeline."""
+    """The pipeline's parameter behind an input of a task, through every condition, loop and inner pipeline."""
     owner = next(
         outer for outer, entry in compiled.dags() if any(task is one for one in entry["dag"]["tasks"].values())
     )
@@ -207,7 +207,12 @@ def test_the_command_line_offers_what_is_fixed_at_compilation_and_loads_no_torch
         "--key-env",
         "ANNOTATOR_KEY",
     ]
-    code = "import sys; from attrloop.pipelines.cli.main import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
+    code = """
+import sys
+from attrloop.pipelines.cli.main import app
+app(sys.argv[1:], standalone_mode=False)
+print('torch' in sys.modules)
+"""
     command = [
         sys.executable,
         "-c",

@@ -1,7 +1,7 @@
 """A Kubeflow Pipelines API server for tests: v2beta1 over REST as the official client uses it, with lasting state.
 
-It answers as the real one does (status codes, error bodies, names of fields, conflicts, what it validates); its runs go through a script of states, one
-a look, in place of pods.
+It answers as the real one does (status codes, error bodies, names of fields, conflicts, what it validates). Its runs
+start no pods: they go through a script of states, one at each look.
 """
 
 import email

@@ -87,7 +87,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The official client keeps a context file in the home folder and reads its own variables: neither must decide a test."""
+    """Keeps tests from the official client's context file in the home folder, and from its variables."""
     monkeypatch.setattr(kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "home" / "context.json"))
     for name in (
         "KF_PIPELINES_ENDPOINT",
@@ -126,8 +126,8 @@ def config(tmp_path: Path, bucket: str) -> Path:
     shop.write("listings.jsonl", json.dumps({"id": "m1", "vertical": "mug", "images": ["m1.png"]}).encode())
     path = tmp_path / "config.yaml"
     path.write_text(
-        f"name: mugs\ndata: {{catalogue_schema: {bucket}/shop/schema.yaml, listings: {bucket}/shop/listings.jsonl}}\nmodel: {{base: some/model}}\n"
-        "loop: {iterations: 1}\n"
+        f"name: mugs\ndata: {{catalogue_schema: {bucket}/shop/schema.yaml, listings: {bucket}/shop/listings.jsonl}}\n"
+        "model: {base: some/model}\nloop: {iterations: 1}\n"
     )
     return path
 

@@ -27,7 +27,7 @@ from tests.pipelines.submit.backend import API, State, application, problem
 def control(app: FastAPI, state: State) -> None:
     @app.post("/control")
     async def settings(request: Request) -> dict[str, Any]:
-        """Sets `script`, `faults`, `needs` (a header and its value, without which the answer is 401) or `multi_user`."""
+        """Sets `script`, `faults`, `needs` (a header and its value; without it the answer is 401) or `multi_user`."""
         for key, value in (await request.json()).items():
             setattr(state, key, value)
         return {}

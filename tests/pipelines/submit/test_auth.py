@@ -79,7 +79,7 @@ def test_a_service_accounts_token_is_read_again_when_it_was_renewed(
 def test_iap_gets_an_identity_token_for_the_client_id(
     server: Server, wanted: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The official client's own flow with a service account's key; only the address of Google's token endpoint is another."""
+    """The official client's own flow with a service account's key; only Google's token endpoint is replaced."""
     key = (
         rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     )

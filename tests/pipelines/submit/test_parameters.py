@@ -95,7 +95,7 @@ def test_a_pipeline_without_images_is_refused(server: Server, wanted: Wanted, tm
     ):
         with pytest.raises(
             InputError,
-            match=r"1 problem found:\n.*local\.yaml: .*ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER_IMAGE.*build/images\.env",
+            match=r"1 problem found:\n.*local\.yaml: .*ATTRLOOP_WORKER_IMAGE and ATTRLOOP_TRAINER.*build/images\.env",
         ):
             send(replace(wanted, pipeline=local))
     assert server.sent() == []
@@ -176,7 +176,8 @@ def test_the_loop_is_compiled_with_room_for_the_iterations_wanted(server: Server
 
 def test_files_of_this_machine_are_refused(wanted: Wanted, config: Path, tmp_path: Path) -> None:
     config.write_text(
-        "name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel: {base: some/model}\nloop: {iterations: 1}\n"
+        "name: mugs\ndata: {catalogue_schema: schema.yaml, listings: listings.jsonl}\n"
+        "model: {base: some/model}\nloop: {iterations: 1}\n"
     )
     assert [problem.where for problem in problems(wanted, tmp_path)] == ["data.catalogue_schema", "data.listings"]
     there = {"data.catalogue_schema": "gs://bucket/schema.yaml", "data.listings": "gs://bucket/listings.jsonl"}
