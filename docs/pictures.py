@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 TARGET = Path(__file__).parent / "images" / "report.png"
-WIDTH, HEIGHT = 1280, 796
+WIDTH, HEIGHT = 1280, 824
 COLOURS = 128  # a page of text and bars needs no more, and the file stays small
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-gpu", "disable-sync", "no-first-run")
