@@ -1,6 +1,7 @@
-"""What runs on an accelerator mixes nothing of the CPU into it, shown where there is none: fake tensors have a device and no content."""
+"""What runs on an accelerator mixes nothing of the CPU into it. Fake tensors show it: they have a device, no content."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from attrloop.components.dpo.trainer import chain_logprobs
+from attrloop.components.dpo.loss import LOSSES
+from attrloop.components.dpo.trainer import PreferenceLoss
 from attrloop.components.model.decoding import Choose, uniforms
 from attrloop.components.model.logprobs import completion_logprobs
 from attrloop.components.model.prefix import backbone, prefill
 from attrloop.components.model.vlm import Vlm
+from attrloop.components.run.config import DpoConfig
 from attrloop.components.sft.trainer import CompletionLoss
 from tests.components.model.conftest import PROMPTS
 
@@ -64,6 +67,12 @@ def sft_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     return loss
 
 
+def dpo_loss(name: str, model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    loss = PreferenceLoss(DpoConfig.model_validate({"loss": name})).measure(model, batch, lambda value, _: value).loss
+    loss.backward()
+    return loss
+
+
 def test_a_mixture_would_be_found(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
     rows = vlm.batch(vlm.encode(PROMPTS[:2]), TEXTS)
     with pytest.raises(RuntimeError, match="same device"):
@@ -80,10 +89,11 @@ def test_training(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
         "mask": mask,
         "owners": torch.zeros(2, dtype=torch.long),
     }
-    pairs = [batch | {"weight": torch.ones(1)} for batch in (shared, {"rows": rows})]
-    assert elsewhere(sft_loss, rows).device.type == ELSEWHERE
-    for batch in pairs:
-        assert [value.device.type for value in elsewhere(chain_logprobs, batch)] == [ELSEWHERE] * 2
+    row = {"weight": torch.ones(1), "reference": torch.zeros(1, 2), "paired": torch.tensor([0])}  # by number, not bool:
+    assert elsewhere(sft_loss, rows).device.type == ELSEWHERE  # of fake tensors nobody knows how many are true
+    for batch in (shared, {"rows": rows, "mask": rows["completion_mask"]}):
+        for name in LOSSES:
+            assert elsewhere(partial(dpo_loss, name), batch | row).device.type == ELSEWHERE
 
 
 def test_decoding(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
