@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 
+from attrloop.components.catalogue.kinds import with_kind
 from attrloop.components.catalogue.prompts import completion
 from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
 from attrloop.components.digests import file_digest
@@ -23,7 +24,7 @@ from attrloop.components.mine_pairs.gate import TASK, judge
 from attrloop.components.mine_pairs.rules import Rules, rules_of
 from attrloop.components.mine_pairs.summary import mean_agreement, report_of, show
 from attrloop.components.mine_pairs.support import habits
-from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote, with_kind
+from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.progress import progress

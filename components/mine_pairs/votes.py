@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from attrloop.components.catalogue.schema import abstains
+from attrloop.components.catalogue.kinds import with_kind
 from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.rules import Rules
 from attrloop.components.mine_pairs.support import calibrated, plain
@@ -98,20 +98,6 @@ def vote(
     )
     samples = samples.with_columns(sample_keys(seed, samples.select("listing", "attribute").iter_rows()))
     return chains.with_columns(pl.col("support").fill_null(0.0)), samples
-
-
-def with_kind(chains: pl.DataFrame) -> pl.DataFrame:
-    """Adds `kind`: `vote`, `abstain` (the chain does not see the attribute) or `off_list`."""
-    abstentions = [answer for answer in chains["answer"].unique() if abstains(answer)]
-    answer = pl.col("answer")
-    kind = (
-        pl.when(answer.is_null())
-        .then(pl.lit("off_list"))
-        .when(answer.is_in(abstentions))
-        .then(pl.lit("abstain"))
-        .otherwise(pl.lit("vote"))
-    )
-    return chains.with_columns(kind=kind)
 
 
 def _with_target(samples: pl.DataFrame, answers: pl.DataFrame, known: Known, rules: Rules) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""DPO: the previous adapter is where training starts and what it is compared with, the loss is the documented one, and a kill changes nothing."""
+"""DPO starts from the previous adapter, its reference; the loss is the documented one; a kill changes nothing."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def figures(ws: Workspace) -> list[dict[str, float]]:
 
 @torch.no_grad()
 def logprobs_of(ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> torch.Tensor:
-    """Log-probabilities of the chosen and the rejected chain (0 where there is none), a pair at a time by whole sequences: float32 [pairs, 2]."""
+    """Log-probabilities of chosen and rejected chains (0 if there is none), by whole sequences: float32 [pairs, 2]."""
     rows = []
     for pair in pairs:
         listing = ws.listings[pair.listing]

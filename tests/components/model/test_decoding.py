@@ -1,4 +1,4 @@
-"""Decoding: greedy is the model's own, chains belong to their key alone, and log-probabilities are those of temperature 1."""
+"""Greedy decoding is the model's own, a key decides its chains, and log-probabilities are those of temperature 1."""
 
 import pytest
 import torch

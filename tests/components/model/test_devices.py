@@ -1,4 +1,4 @@
-"""What runs on an accelerator mixes nothing of the CPU into it. Fake tensors show it: they have a device, no content."""
+"""What runs on an accelerator mixes in nothing of the CPU. Fake tensors show it: they have a device but no content."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +36,7 @@ def moved(mode: FakeTensorMode, value: Any) -> Any:
 
 
 def move(mode: FakeTensorMode, vlm: Vlm) -> None:
-    """Puts the model there; what it works out of the content of prompts (rotary positions) is left out, for there is no content."""
+    """Puts the model there, without what it derives from the content of prompts (rotary positions): there is none."""
     for module in vlm.model.modules():
         for name, weight in module.named_parameters(recurse=False):
             module._parameters[name] = torch.nn.Parameter(moved(mode, weight.detach()), weight.requires_grad)

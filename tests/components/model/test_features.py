@@ -1,4 +1,4 @@
-"""The cache of what the tower made of an image: the tower runs once per image, whoever asks, and never answers for another model or image."""
+"""The tower runs once per image, whoever asks, and the cache never answers for another model or image."""
 
 import shutil
 import sqlite3

@@ -66,8 +66,8 @@ def test_processes_that_were_asked_to_stop_end_the_task_as_one_does(tmp_path: Pa
 
 def test_when_the_task_is_asked_to_stop_every_process_has_time_to_save(tmp_path: Path) -> None:
     """The signal goes to the first process alone, as Kubernetes sends it."""
-    code = f"import sys; from {__name__} import save_when_asked as work; from attrloop.components.model.processes import spread; "
-    command = [sys.executable, "-c", f"{code}spread(work, 2, sys.argv[1])", str(tmp_path)]
+    imports = f"from {__name__} import save_when_asked as work; from attrloop.components.model.processes import spread"
+    command = [sys.executable, "-c", f"import sys; {imports}; spread(work, 2, sys.argv[1])", str(tmp_path)]
     with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as process:
         while len(list(tmp_path.glob("ready-*"))) < 2:
             assert process.poll() is None

@@ -1,4 +1,4 @@
-"""What attrloop assumes of TRL and transformers beyond their documents. If one of these fails after an upgrade, mend model/trl_trainers.py."""
+"""What attrloop assumes of TRL and transformers beyond their documents. If a test fails, change trl_trainers.py."""
 
 from collections.abc import Callable
 from importlib.metadata import version

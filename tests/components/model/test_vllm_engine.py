@@ -1,6 +1,6 @@
-"""vLLM's chains are those of the model that transformers runs: the same prompts, texts, probabilities and share of answers.
+"""vLLM's chains are those of the model that transformers runs: the same prompts, texts, probabilities and answers.
 
-What needs vLLM itself runs where it is installed: in the sampler image, or beside a CPU build (components/sample_chains/README.md).
+Tests that need vLLM run where it is installed: in the sampler image, or with a CPU build (sample_chains/README.md).
 """
 
 import importlib.util
@@ -218,5 +218,6 @@ def test_a_killed_sampling_goes_on_to_the_same_files(catalogue: Path, tmp_path: 
 
 
 def sampling(run: Path) -> subprocess.Popen[bytes]:
-    code = f"from attrloop.components.sample_chains.sample import sample; sample({json.dumps(str(run))}, {STAGE!r}, {ADAPTER!r})"
+    imports = "from attrloop.components.sample_chains.sample import sample"
+    code = f"{imports}; sample({json.dumps(str(run))}, {STAGE!r}, {ADAPTER!r})"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The VLM on three architectures: what it encodes is what processor and model make by themselves, and adapters touch the language model alone."""
+"""On three architectures: prompts are encoded as processor and model do it, and adapters leave the tower alone."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Predictions of a killed or divided run are those of an undisturbed one; answers are votes; memory does not grow with the catalogue."""
+"""A killed or divided prediction ends as an undisturbed one; answers are votes; memory does not grow."""
 
 import json
 import os
@@ -30,9 +30,8 @@ ROOT = Path(__file__).parents[3]
 
 def chain(answer: str | None, number: int = 0, logprob: float = -1.0, view: int = 0) -> Chain:
     text = f"I see {answer}. Answer: {answer}"
-    return Chain(
-        listing="m", vertical="mug", attribute="colour", view=view, chain=number, text=text, answer=answer, logprob=logprob, tokens=4
-    )  # fmt: skip
+    of = {"listing": "m", "vertical": "mug", "attribute": "colour"}
+    return Chain(**of, view=view, chain=number, text=text, answer=answer, logprob=logprob, tokens=4)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ EXPORTED = Path(__file__).with_name("label-studio-export.json")  # written by La
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Workspace:
-    """Predictions of six mugs, in two parts: the confidence of mug-k is k/10, mug-2 is off the list."""
+    """Predictions of six mugs, in two shards: the confidence of mug-k is k/10, mug-2 is off the list."""
     colour = {
         "description": "of the glaze",
         "values": ["red", {"name": "blue", "description": "azure too", "synonyms": ["azure"]}, "green", "not_visible"],
@@ -47,15 +47,20 @@ def ws(tmp_path: Path) -> Workspace:
     data = DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl"))
     ws = Workspace.create(str(tmp_path / "run"), RunConfig(data=data, model=ModelConfig(base="none")))
     stage = Artifact(ws.store, "predictions", {})
-    for number, part in enumerate((range(3, 6), range(3))):
+    for number, shard in enumerate((range(3, 6), range(3))):
         made = [
             CataloguePrediction(
-                listing=f"mug-{k}", vertical="mug", attribute=attribute, answer=None if k == 2 and attribute == "colour" else answer,
-                confidence=k / 10, chains=10, rationale=f"I see it on {k}.",
+                listing=f"mug-{k}",
+                vertical="mug",
+                attribute=attribute,
+                answer=None if k == 2 and attribute == "colour" else answer,
+                confidence=k / 10,
+                chains=10,
+                rationale=f"I see it on {k}.",
             )
-            for k in part
+            for k in shard
             for attribute, answer in (("colour", "blue"), ("decor", "dots; hearts"))
-        ]  # fmt: skip
+        ]
         to_frame(made, CataloguePrediction).write_parquet(stage.folder / f"shard-{number:05d}.parquet")
     stage.finish("predictions", {}, ["shard-00000.parquet", "shard-00001.parquet"])
     return ws

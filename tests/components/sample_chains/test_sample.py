@@ -1,4 +1,4 @@
-"""Chains of a killed run are those of an undisturbed one, shard by shard; listings that cannot be read are skipped, counted and capped."""
+"""A killed sampling ends as an undisturbed one; listings that cannot be read are skipped, counted and capped."""
 
 import json
 import shutil
@@ -96,7 +96,7 @@ def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(
 
 
 def test_sampling_begins_anew_before_it_is_shared_out(copy_of: Callable[[str], Path]) -> None:
-    """Of workers that start at once, each would clear away what the others have made, if they found chains of another adapter."""
+    """Workers that start at once and find chains of another adapter would remove what the others have made."""
     workspace = copy_of("qwen2_5_vl")
     sample(str(workspace), STAGE, ADAPTER)
     assert share_out(str(workspace), STAGE, ADAPTER, 2) == ["1/2", "2/2"] and len(shards(workspace)) == 5, (
