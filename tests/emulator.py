@@ -178,7 +178,7 @@ def move(folder: Path, bucket: str, run: str, *kept: str, **sections: object) ->
     """A copy in a bucket of a local catalogue and of some folders of a run over it; the URI of the run."""
     from attrloop.components.run.config import DataConfig
     from attrloop.components.run.workspace import Workspace
-    from attrloop.components.storage.store import open_store
+    from attrloop.components.storage.opening import open_store
 
     for file in ("schema.yaml", "listings.jsonl", *(path.name for path in folder.glob("*.png"))):
         open_store(f"{bucket}/catalogue").write(file, (folder / file).read_bytes())

@@ -6,7 +6,7 @@ from attrloop.components.results.kubeflow import ConfusionSink, MetricsSink, sho
 from attrloop.components.run import layout
 from attrloop.components.run.reporting import figure, reports
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 
 @reports("evaluate-test")

@@ -14,7 +14,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.storage import inputs
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.names import ADAPTER, CHAMPION
 from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, shown_uri
 

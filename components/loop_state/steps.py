@@ -3,7 +3,7 @@
 from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 
 def should_run(workspace: str, k: int, state: str) -> bool:

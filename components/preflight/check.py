@@ -18,7 +18,7 @@ from attrloop.components.preflight.services import check_annotator, check_tracki
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 _AGAIN = 20  # images to open when an earlier check has seen the same catalogue
 _SOMEWHERE = "runs/run"  # stands for the workspace where there is none yet

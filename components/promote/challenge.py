@@ -19,7 +19,8 @@ from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.store import MANIFEST, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import MANIFEST
 from attrloop.components.tracking.server import connect, explained, resolve_uri, runs_folder
 
 if TYPE_CHECKING:

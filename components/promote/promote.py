@@ -19,7 +19,7 @@ from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.code import actor, git_sha
 from attrloop.components.tracking.names import CHAMPION
 from attrloop.components.tracking.server import connect, explained, resolve_uri, runs_folder, shown_uri

@@ -18,7 +18,7 @@ from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
 from attrloop.components.run.reporting import reports
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.server import connect, explained, resolve_uri
 
 

@@ -40,7 +40,8 @@ from attrloop.components.run import layout
 from attrloop.components.run.events import Event, Failure, Figure
 from attrloop.components.secrets import CREDENTIALS
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.store import Store, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 
 LOCAL_INTERVAL, REMOTE_INTERVAL = 2.0, 20.0  # seconds between two writes while a step runs
 _LONGEST = 10_000  # characters of a failure's message

@@ -13,7 +13,8 @@ from attrloop.components.errors import InputError
 from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
-from attrloop.components.storage.store import Store, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 from attrloop.components.validation import problem_of
 
 

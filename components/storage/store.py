@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Protocol
 
 from attrloop.components.errors import Problem
-from attrloop.components.storage import buckets
 
 MANIFEST = "manifest.json"  # written when an artifact is finished
 INPUTS = "inputs.json"  # written when an artifact is begun: partial work is continued only from the same inputs
@@ -57,18 +56,3 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Paths of all files below a folder, sorted."""
-
-
-def open_store(uri: str | Path) -> Store:
-    """The store at a root: a local path, or the URI of a folder in a bucket.
-
-    Raises:
-        InputError: for a scheme that is not supported.
-    """
-    if not buckets.scheme(uri):
-        from attrloop.components.storage.local import LocalStore
-
-        return LocalStore(uri)
-    from attrloop.components.storage.bucket_store import BucketStore
-
-    return BucketStore(str(uri))

@@ -13,7 +13,7 @@ from attrloop.components.digests import digest
 from attrloop.components.errors import fail
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.overrides import override, resolve
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import Name
 from attrloop.pipelines.local.locks import exclusive
 from attrloop.pipelines.local.runner import run_local

@@ -13,7 +13,7 @@ from attrloop.components.errors import InputError, Problem
 from attrloop.components.run import overrides
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.storage.buckets import locate, supported
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.code import code_digest
 from attrloop.components.tracking.names import slug
 from attrloop.pipelines.definitions.cluster import Cluster, no_images

@@ -30,7 +30,8 @@ from rich.console import Console
 from attrloop.components.promote.promote import rollback
 from attrloop.components.run.config import DataConfig, RunConfig, TrackingConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.store import Store, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 from attrloop.pipelines.demo.demo import KEY_ENV
 from attrloop.pipelines.local.runner import run_pipeline
 from tests.acceptance.conftest import Done

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.storage.buckets import SCHEMES
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from tests.stores import Pod
 
 

@@ -25,7 +25,8 @@ from attrloop.components.run.state import LoopState
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft
 from attrloop.components.storage.buckets import SCHEMES, locate, open_bucket
-from attrloop.components.storage.store import Store, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 from tests.emulator import move, new_bucket, versions
 from tests.small import train_until_killed
 from tests.tracked import make_run

@@ -21,7 +21,7 @@ from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
 from attrloop.components.run.events import read_events
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.server import connect, experiment_id
 from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
 from attrloop.pipelines.local.runner import run_local

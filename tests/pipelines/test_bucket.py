@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from attrloop.components.run.config import TrackingConfig
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.cli.main import app
 from tests.emulator import move
 from tests.tracked import make_run

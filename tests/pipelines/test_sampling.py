@@ -16,7 +16,7 @@ from rich.console import Console
 
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.sample_chains.component import share_out
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.cluster import Cluster
 from attrloop.pipelines.definitions.iteration import build_sampling, uncached
 from attrloop.pipelines.definitions.resources import Resources, with_resources
@@ -31,7 +31,7 @@ sampling = build_sampling(CLUSTER)
 def then(workspace: str) -> bool:
     """Stands for what follows: whether the chains are finished when it is its turn."""
     from attrloop.components.run.artifact import read_manifest
-    from attrloop.components.storage.store import open_store
+    from attrloop.components.storage.opening import open_store
 
     return read_manifest(open_store(workspace), "iteration-1/chains") is not None
 

@@ -9,7 +9,7 @@ import pytest
 
 from attrloop.components.annotate.cache import Cache, Paid
 from attrloop.components.run.layout import ANNOTATE_CACHE
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 
 @pytest.fixture(params=["disk", "bucket"])

@@ -20,7 +20,7 @@ from attrloop.components.promote.promote import promote, rollback, settle, show
 from attrloop.components.register_adapter.register import register
 from attrloop.components.run.config import PromoteConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.server import connect
 from tests.tracked import VERTICALS, Run, answers, evaluate, make_run
 

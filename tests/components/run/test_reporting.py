@@ -19,7 +19,7 @@ from attrloop.components.run.events import Event, read_events
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import advance, figure, reporting, reports, reused
 from attrloop.components.storage.local import LocalStore
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from tests.emulator import Gateway
 
 

@@ -8,7 +8,7 @@ import pytest
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.shards import Shards, finished_shards, parse_share
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 LISTINGS = [f"mug-{k}" for k in range(11)]
 FILES = [f"shard-{k:05d}.parquet" for k in range(4)]

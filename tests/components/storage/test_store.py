@@ -21,7 +21,8 @@ from botocore.exceptions import ClientError
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.storage.buckets import SCHEMES, explained, open_bucket
-from attrloop.components.storage.store import Store, open_store
+from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 from tests.emulator import Gateway, versions
 from tests.stores import Pod, contents
 
@@ -134,7 +135,7 @@ def test_keeping_what_is_not_there_removes_nothing(bucket_pod: Pod) -> None:
 
 KEEPER = """
 import os, sys
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 store = open_store(sys.argv[1])
 folder = store.folder("checkpoint")
 for k in range(20):
@@ -273,9 +274,7 @@ def test_without_credentials_the_remedy_is_the_account_of_the_pod(scheme: str, s
     known = ("GOOGLE_", "STORAGE_", "CLOUDSDK", "AWS_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(known)}
     nowhere = {"NO_GCE_CHECK": "true", "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
-    code = (
-        "from attrloop.components.storage.store import open_store; open_store('{}://a-bucket/run').read('config.json')"
-    )
+    code = "from attrloop.components.storage.opening import open_store; open_store('{}://a-bucket/run').read('config.json')"
     done = subprocess.run(
         [sys.executable, "-c", code.format(scheme)],
         capture_output=True,
@@ -370,7 +369,7 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 
 def test_a_store_whose_library_is_missing_says_what_to_install() -> None:
-    code = "import sys; sys.modules['boto3'] = None; from attrloop.components.storage.store import open_store; {}"
+    code = "import sys; sys.modules['boto3'] = None; from attrloop.components.storage.opening import open_store; {}"
     done = subprocess.run(
         [sys.executable, "-c", code.format("open_store('s3://bucket/run')")],
         capture_output=True,
@@ -383,8 +382,8 @@ def test_a_store_whose_library_is_missing_says_what_to_install() -> None:
 def test_a_local_store_does_without_the_libraries_of_buckets() -> None:
     code = """
 import sys
-from attrloop.components.storage import buckets, inputs, store
-store.open_store(".").check()
+from attrloop.components.storage import buckets, inputs, opening
+opening.open_store(".").check()
 inputs.fetch([], 1)
 inputs.exists(".")
 sys.exit(any(name in sys.modules for name in ("google.cloud.storage", "boto3", "botocore")))

@@ -84,7 +84,7 @@ def work_once(workspace: str) -> str:
 
     from attrloop.components.run.artifact import Artifact
     from attrloop.components.run.reporting import figure, reporting, reused
-    from attrloop.components.storage.store import open_store
+    from attrloop.components.storage.opening import open_store
 
     with reporting(workspace, "mine-pairs", stage="iteration-1"):
         artifact = Artifact(open_store(workspace), "iteration-1/pairs", {"from": "nothing"})

@@ -14,7 +14,7 @@ import kfp
 import pytest
 
 from attrloop.components.base_images import PLACEHOLDER
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import Name, compile_to
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import Destination

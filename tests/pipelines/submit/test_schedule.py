@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attrloop.components.errors import AttrloopError
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import schedule
 from tests.pipelines.submit.conftest import Server, options

@@ -13,7 +13,7 @@ import yaml
 
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run.config import load_config
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import submit
 from tests.pipelines.submit.conftest import IMAGE, Server, options
