@@ -17,8 +17,9 @@ from attrloop.pipelines.submit.deliver import (
     ensure_schedule,
     ensure_version,
 )
+from attrloop.pipelines.submit.steps import steps_of
 from attrloop.pipelines.submit.submission import Submission, Wanted, plan
-from attrloop.pipelines.submit.wait import follow, steps_of
+from attrloop.pipelines.submit.wait import follow
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def submit(
             run.run_id,
             lambda: current_run(kubeflow, submission, experiment),
             steps_of(submission.file),
+            workspace=submission.arguments.get("workspace", ""),
             every=every,
             timeout=timeout,
             tell=_note,

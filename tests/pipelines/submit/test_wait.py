@@ -1,14 +1,18 @@
 """`attrloop submit --wait`, as a script sees it: what it prints, and its exit code."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attrloop.components.run import layout
+from attrloop.components.run.events import Event, Failure, Figure
+from attrloop.components.storage.store import open_store
 from attrloop.pipelines.definitions.compile import compile_to
-from attrloop.pipelines.submit.submission import Wanted
-from attrloop.pipelines.submit.wait import steps_of
+from attrloop.pipelines.submit.steps import steps_of
+from attrloop.pipelines.submit.submission import Wanted, plan
 from tests.pipelines.submit.backend import GOOD
 from tests.pipelines.submit.conftest import Server, options
 
@@ -49,6 +53,43 @@ def test_every_change_is_told_once(server: Server, wanted: Wanted) -> None:
         "sft succeeded",
         "run succeeded",
     ]
+
+
+def test_what_the_steps_write_into_the_workspace_is_told(server: Server, wanted: Wanted, tmp_path: Path) -> None:
+    began = datetime.now(UTC) + timedelta(minutes=1)  # after the run, which is created next
+
+    def event(step: str, **values: Any) -> Event:
+        return Event(**({"step": step, "began": began, "updated": began} | values))
+
+    workspace = open_store(plan(wanted, tmp_path).arguments["workspace"])
+    for number, one in enumerate(
+        (
+            event("preflight", began=began - timedelta(days=1), state="failed"),
+            event("preflight", state="reused", attempt=2, ended=began),
+            event("sft", state="done", figure=Figure(name="loss", value=0.5), ended=began),
+            event("dpo", stage="iteration-1", doing="training", done=60, total=100, unit="updates", seconds_left=40),
+            event("evaluate", stage="sft", done=1, total=100),
+            event("promote", state="failed", failure=Failure(kind="AttrloopError", message="it broke")),
+        )
+    ):
+        workspace.write(f"{layout.EVENTS}/{number}.json", one.model_dump_json().encode())
+    server.set(script=[["RUNNING", {}]] * 3 + [["SUCCEEDED", {}]])
+    _, err = server.attrloop("submit", *options(wanted), *WAIT).communicate(timeout=60)
+    assert [line[11:] for line in err.splitlines() if line[8:11] == "   "] == [
+        "preflight reused",
+        "sft done, loss 0.5",
+        "iteration-1 dpo training 50 %, 40 s left",
+        "promote failed: it broke",
+    ]
+
+
+def test_a_workspace_that_cannot_be_read_is_told_once(server: Server, wanted: Wanted) -> None:
+    places = ("--set", "workspace=gs://not-there/run", "--set", "config=gs://not-there/config.yaml")
+    server.set(script=[["RUNNING", {}]] * 3 + [["SUCCEEDED", {}]])
+    done = server.attrloop("submit", "--pipeline", str(wanted.pipeline), *places, *WAIT)
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    assert err.count("gs://not-there/run cannot be read") == 1
 
 
 def test_when_the_time_is_up_the_run_goes_on(server: Server, wanted: Wanted) -> None:
