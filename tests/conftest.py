@@ -18,6 +18,7 @@ PERSONAL = (
 )
 for _name in [name for name in os.environ if name.startswith(PERSONAL) or name.lower().endswith("_proxy")]:
     del os.environ[_name]
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # The models are tiny: threads would wait for one another, and for those of the tests beside.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -71,6 +72,16 @@ def _bucket_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTRLOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an MLflow store with nothing in it, to be copied: making one takes seconds."""
+    from attrloop.components.tracking.server import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """What acceptance tests share: a rendered catalogue, its annotator, and finished runs, each built on a shorter one."""
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +13,10 @@ from rich.console import Console
 
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.tracking.server import connect
 from attrloop.pipelines.demo.demo import KEY_ENV
 from attrloop.pipelines.demo.products import write_catalogue
 from attrloop.pipelines.demo.stand_in import serving
-from tests.acceptance.world import SIZES, copy_run, world_config
+from tests.acceptance.world import SIZES, copy_run, world_config, write_config
 
 
 @pytest.fixture(scope="session")
@@ -52,33 +53,37 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_of(world: RunConfig, compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Done]]:
-    """A finished run of the compiled pipeline: `run_of(iterations=1)`, built on the run `like` where one is given."""
+def run_of(
+    world: RunConfig, compiled: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Done]]:
+    """A finished run of the compiled pipeline: `run_of(iterations=1)`, built on the run `like` where one is given.
+
+    The workers of pytest-xdist share finished runs.
+    """
     from attrloop.pipelines.local.runner import run_pipeline
 
-    root, made = tmp_path_factory.mktemp("runs"), dict[tuple[int, float], Done]()
-    (root / "store").mkdir()
-    connect(f"sqlite:///{root}/store/mlflow.db")
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished-runs"
+    root.mkdir(exist_ok=True)
 
     def get(iterations: int, min_gain: float = -1.0, like: Done | None = None) -> Done:
-        if (iterations, min_gain) not in made:
-            folder = root / f"{iterations}-{min_gain}"
-            if like:
-                workspace = copy_run(like.workspace, folder, "register", "promote")
-            else:
-                folder.mkdir()
-                workspace = folder / "run"
-            shutil.copy(root / "store" / "mlflow.db", folder)
-            config = world.model_copy(update={"loop": world.loop.model_copy(update={"min_gain": min_gain})})
-            (folder / "config.yaml").write_text(config.model_dump_json())
-            arguments = {
-                "config": str(folder / "config.yaml"),
-                "workspace": str(workspace),
-                "overrides": json.dumps({"loop.iterations": iterations}),
-            }
-            output = run_pipeline(compiled, arguments, workspace, Console(quiet=True))
-            made[iterations, min_gain] = Done(workspace, LoopState.model_validate_json(output))
-        return made[iterations, min_gain]
+        folder = root / f"{iterations}-{min_gain}"
+        output = folder / "output.json"
+        with (root / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not output.exists():
+                if like:
+                    copy_run(like.workspace, folder, "register", "promote")
+                folder.mkdir(exist_ok=True)
+                shutil.copy(empty_store, folder)
+                config = world.model_copy(update={"loop": world.loop.model_copy(update={"min_gain": min_gain})})
+                arguments = {
+                    "config": str(write_config(config, folder / "config.yaml")),
+                    "workspace": str(folder / "run"),
+                    "overrides": json.dumps({"loop.iterations": iterations}),
+                }
+                output.write_text(run_pipeline(compiled, arguments, folder / "run", Console(quiet=True)))
+        return Done(folder / "run", LoopState.model_validate_json(output.read_text()))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_ENV, "any")

@@ -68,11 +68,6 @@ def shards(workspace: Path) -> dict[Path, int]:
     }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(run_of: Callable[..., Done]) -> Path:
-    return run_of(1).workspace
-
-
 def expect_same(workspace: Path, undisturbed: Path) -> None:
     assert pairs(workspace) == pairs(undisturbed) and pairs(workspace)
     assert metrics(workspace) == metrics(undisturbed) and len(metrics(workspace)) == 6
@@ -89,13 +84,13 @@ def expect_same(workspace: Path, undisturbed: Path) -> None:
 
 
 def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
-    world: RunConfig, undisturbed: Path, tmp_path: Path
+    world: RunConfig, run_of: Callable[..., Done], empty_store: Path, tmp_path: Path
 ) -> None:
     workspace = tmp_path / "run"
     config = write_config(
         world.model_copy(update={"loop": world.loop.model_copy(update={"iterations": 1})}), tmp_path / "config.yaml"
     )
-    shutil.copy(undisturbed.parents[1] / "store" / "mlflow.db", tmp_path)
+    shutil.copy(empty_store, tmp_path)
     done: dict[str, int] = {}
     for stage in STAGES:
         kill_in(stage, config, workspace)
@@ -111,6 +106,7 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(
     run_to_end(config, workspace)
     assert done.items() <= finished(workspace).items()
     assert sampled.items() <= shards(workspace).items(), "finished shards were sampled again"
+    undisturbed = run_of(1, like=run_of(0)).workspace
     assert replies(workspace).startswith(asked), "answers that were paid for are kept"
     assert replies(workspace).count(b"\n") <= replies(undisturbed).count(b"\n") + world.annotate.concurrency
     expect_same(workspace, undisturbed)

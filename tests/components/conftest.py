@@ -29,16 +29,6 @@ def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
     return lambda: open_store(root)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an MLflow store with nothing in it."""
-    from attrloop.components.tracking.server import connect
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
 def runs(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runs folder with an MLflow store, found because nothing else is configured."""
