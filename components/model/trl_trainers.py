@@ -63,7 +63,8 @@ class AdapterTrainer(Trainer):
     in the curve of a resumed training.
     """
 
-    _metrics: dict[str, dict[str, list[float]]]
+    objective: Objective
+    _metrics: Any  # values by name, of "train" and of "eval"
     _tr_loss: torch.Tensor
     _globalstep_last_logged: int
 

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from trl import DPOTrainer
 
 from attrloop.components.dpo.loss import LOSSES, Changes
 from attrloop.components.run.config import DpoConfig
@@ -33,6 +32,9 @@ def config_of(name: str) -> DpoConfig:
 
 def of_trl(name: str, row: int) -> float:
     """The loss of one pair by TRL's own code, on a model that gives each chain the log-probability of the table."""
+    import attrloop.components.model  # noqa: F401, I001 - makes torchvision importable
+    from trl import DPOTrainer
+
     longest = int(TOKENS[row].max())
     mask = torch.zeros(2, longest + 1, dtype=torch.long)  # one token of a prompt, then the chain
     logprobs = torch.zeros(2, longest, dtype=torch.float64)
