@@ -1,4 +1,7 @@
-"""Engines decode chains. Here are their protocol, what they are asked for, their names, and the chains of a listing.
+"""Engines decode chains.
+
+`engine` is their protocol and what they are asked for, `registry` the table of names, and `chains` decodes the chains
+of listings with whichever engine it gets.
 
 Nothing here imports torch. An engine itself lives in `model` and is loaded when a step has something to decode.
 """

@@ -31,7 +31,7 @@ def evaluate(
         confusion: Confusion matrix of the stage's weakest attribute.
         page: The run's report so far, self-contained.
     """
-    from attrloop.components.evaluate.steps import evaluate_stage
+    from attrloop.components.evaluate.stage import evaluate_stage
     from attrloop.components.report.report import write_page
     from attrloop.components.run.reporting import reporting
 

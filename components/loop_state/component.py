@@ -17,7 +17,7 @@ def should_run(workspace: str, k: int, state: str) -> bool:
     Returns:
         Output: Whether it should run.
     """
-    from attrloop.components.loop_state.steps import should_run
+    from attrloop.components.loop_state.decisions import should_run
 
     return should_run(workspace, k, state)
 
@@ -45,6 +45,6 @@ def latest_adapter(state: str) -> str:
     Returns:
         Output: Its path in the workspace.
     """
-    from attrloop.components.loop_state.steps import latest_adapter
+    from attrloop.components.loop_state.decisions import latest_adapter
 
     return latest_adapter(state)

@@ -9,7 +9,7 @@ only the keys of rows exactly on a cut are read, eight bytes each.
 
 import polars as pl
 
-from attrloop.components.mine_pairs.rules import Rules
+from attrloop.components.mine_pairs.arms import Rules
 from attrloop.components.run.config import MineConfig
 
 GROUP = ["source", "attribute", "chosen_answer", "rejected_answer"]  # over all verticals that share the attribute

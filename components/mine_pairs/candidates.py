@@ -3,8 +3,8 @@
 import polars as pl
 
 from attrloop.components.catalogue.records import Pair, polars_schema
+from attrloop.components.mine_pairs.arms import Rules
 from attrloop.components.mine_pairs.draws import derive
-from attrloop.components.mine_pairs.rules import Rules
 
 COLUMNS = {**polars_schema(Pair), "key": pl.UInt64}  # the key ranks rows of equal weight
 

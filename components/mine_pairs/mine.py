@@ -18,10 +18,10 @@ from attrloop.components.catalogue.prompts import completion
 from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
 from attrloop.components.digests import file_digest
 from attrloop.components.errors import fail
+from attrloop.components.mine_pairs.arms import Rules, rules_of
 from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
-from attrloop.components.mine_pairs.gate import TASK, judge
-from attrloop.components.mine_pairs.rules import Rules, rules_of
+from attrloop.components.mine_pairs.consensus_gate import TASK, judge
 from attrloop.components.mine_pairs.summary import mean_agreement, report_of, show
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attrloop.components.catalogue.records import LABELLED_SOURCES
-from attrloop.components.mine_pairs.gate import TASK
+from attrloop.components.mine_pairs.consensus_gate import TASK
 from attrloop.components.mine_pairs.votes import BINS, TRUSTED
 from attrloop.components.run.config import MineConfig
 

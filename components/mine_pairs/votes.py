@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from attrloop.components.catalogue.kinds import with_kind
+from attrloop.components.mine_pairs.arms import Rules
 from attrloop.components.mine_pairs.draws import sample_keys
-from attrloop.components.mine_pairs.rules import Rules
 from attrloop.components.mine_pairs.support import calibrated, plain
 from attrloop.components.run.config import MineConfig
 

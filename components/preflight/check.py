@@ -15,6 +15,7 @@ from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
 from attrloop.components.preflight.services import check_annotator, check_tracking
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
@@ -58,7 +59,7 @@ def check(workspace: str) -> None:
     started = time.monotonic()
     ws = Workspace.open(workspace)
     made_from = _made_from(ws)
-    before = read_manifest(ws.store, "preflight")
+    before = read_manifest(ws.store, layout.PREFLIGHT)
     known = before is not None and made_from is not None and before.made_from == made_from
     examination = examine(ws.config, ws.store.root, annotated=_annotated(ws), images=not known)
     Console().print(as_table(examination))
@@ -69,8 +70,8 @@ def check(workspace: str) -> None:
         ],
         "forecast": asdict(examination.forecast) if examination.forecast else None,
     }
-    artifact = Artifact(ws.store, "preflight", made_from or {"catalogue": "unreadable"})
-    ws.store.write("preflight/report.json", json.dumps(report, indent=1).encode())
+    artifact = Artifact(ws.store, layout.PREFLIGHT, made_from or {"catalogue": "unreadable"})
+    ws.store.write(layout.PREFLIGHT_REPORT, json.dumps(report, indent=1).encode())
     if examination.problems:
         raise InputError(examination.problems)
     artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])

@@ -1,4 +1,5 @@
 """The Kubeflow pipelines: the loop and those beside it (annotate, continue, predict).
 
-Also what each step asks of a cluster, and the compilation to YAML. Importing `compile` or `cluster` imports no kfp.
+`iteration` is what the loops share, `resources` gives each step its cores, memory, accelerators, nodes and secrets, and
+`compile` writes the YAML for a `cluster`. Importing `compile` or `cluster` imports no kfp.
 """

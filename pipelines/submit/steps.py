@@ -12,7 +12,7 @@ import yaml
 
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run.events import Event, EventReader
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 
 _BOOKKEEPING = ("should-run", "keep", "latest-adapter", "share-out")  # steps that take no time and tell people nothing
 _OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")

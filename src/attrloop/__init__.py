@@ -1,1 +1,1 @@
-"""attrloop: compact vision-language models that learn product attributes from a few labels and many unlabelled listings."""
+"""attrloop trains compact vision-language models to predict product attributes, from few labels and many listings."""

@@ -12,7 +12,7 @@ STAGES = (
     "sample_chains.sample",
     "mine_pairs.mine",
     "dpo.train",
-    "evaluate.steps",
+    "evaluate.stage",
     "evaluate_test.evaluate_all",
     "report.report",
     "promote.promote",

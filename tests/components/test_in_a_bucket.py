@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from attrloop.components.dpo import train as dpo
-from attrloop.components.evaluate.steps import evaluate_stage
+from attrloop.components.evaluate.stage import evaluate_stage
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.promote.promote import promote, rollback

@@ -9,8 +9,8 @@ import pytest
 
 from attrloop.components.catalogue.records import Chain, Pair, polars_schema, to_frame
 from attrloop.components.errors import InputError
+from attrloop.components.mine_pairs.arms import ARMS
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.mine_pairs.rules import ARMS
 from attrloop.components.run.config import MineConfig
 from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, finish, workspace

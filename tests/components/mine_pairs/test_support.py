@@ -8,8 +8,8 @@ import pytest
 
 from attrloop.components.catalogue.kinds import with_kind
 from attrloop.components.catalogue.records import Chain, Label, to_frame
+from attrloop.components.mine_pairs.arms import rules_of
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.mine_pairs.rules import rules_of
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, Known, vote
 from attrloop.components.run.config import MineConfig

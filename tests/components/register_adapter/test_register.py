@@ -11,7 +11,6 @@ from mlflow.entities import Run as MlflowRun
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.register_adapter.register import register
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.tracking.server import fluent
 from tests.tracked import Run, evaluate, make_run

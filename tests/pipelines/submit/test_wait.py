@@ -9,7 +9,7 @@ import pytest
 
 from attrloop.components.run import layout
 from attrloop.components.run.events import Event, Failure, Figure
-from attrloop.components.storage.store import open_store
+from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import compile_to
 from attrloop.pipelines.submit.steps import steps_of
 from attrloop.pipelines.submit.submission import Wanted, plan
