@@ -1,15 +1,12 @@
-"""Small workspaces over plain coloured pictures, and a process that trains in them until it gets a signal.
-
-    python -m tests.small STEP SIGNAL STAGE WORKSPACE...
-
-trains each (`sft`, or `iteration-1` from SFT's adapter), with SIGNAL after step STEP (0: never)
-"""
+"""Small workspaces over plain coloured pictures, and a process that trains in them until it gets a signal."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,46 +114,67 @@ def train_apart(stage: str, workspaces: list[str]) -> None:
 
 
 def _train_apart(step: int, number: signal.Signals, stage: str, workspaces: list[str], end: int) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.small", str(step), str(int(number)), stage, *workspaces]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1]) == [end] * len(workspaces), done.stderr[
-        -3000:
-    ]
+    task = {"step": step, "signal": int(number), "stage": stage, "workspaces": workspaces}
+    process = _trainer()
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps(task | {"environment": dict(os.environ)}) + "\n")
+    process.stdin.flush()
+    ends = json.loads(process.stdout.readline())
+    assert ends == [end] * len(workspaces), f"{ends}: see what was printed to stderr"
 
 
-def main(step: int, number: int, stage: str, workspaces: list[str]) -> None:
-    """Children are forked before torch has computed anything, so that what takes long, the imports, is done once."""
+@cache
+def _trainer() -> "subprocess.Popen[str]":
+    """The process that trains; it ends with this one, which closes its input."""
+    command = [sys.executable, "-m", "tests.small"]
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def main() -> None:
+    """Trains as each line of the input asks, and answers with the exit codes.
+
+    Every training has a process of its own. They are forked before torch has computed anything: the imports, which
+    take long, are done once.
+    """
     from attrloop.components.dpo import train as dpo
+    from attrloop.components.dpo import trainer  # noqa: F401
     from attrloop.components.model.training import Metrics
     from attrloop.components.sft import train as sft
 
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what trainings print is no answer
     shown = Metrics.on_step_end
+    for task in map(json.loads, sys.stdin):
 
-    def on_step_end(self: Metrics, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        shown(self, args, state, control, **kwargs)
-        if state.global_step == step:
-            os.kill(os.getpid(), number)
+        def on_step_end(self: Metrics, args: Any, state: Any, control: Any, task: Any = task, **kwargs: Any) -> None:
+            shown(self, args, state, control, **kwargs)
+            if state.global_step == task["step"]:
+                os.kill(os.getpid(), task["signal"])
 
-    Metrics.on_step_end = on_step_end  # type: ignore[method-assign]
-    ends = []
-    for workspace in workspaces:
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                sft.train(workspace) if stage == "sft" else dpo.train(workspace, stage, sft.ADAPTER)
-                code = 0
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-            finally:
-                os._exit(code)
-        status = os.waitpid(child, 0)[1]
-        ends.append(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
-    print(json.dumps(ends))
+        Metrics.on_step_end = on_step_end  # type: ignore[method-assign]
+        ends = []
+        for workspace in task["workspaces"]:
+            child = os.fork()
+            if not child:
+                os.environ |= task["environment"]
+                code = 1
+                try:
+                    if task["stage"] == "sft":
+                        sft.train(workspace)
+                    else:
+                        dpo.train(workspace, task["stage"], sft.ADAPTER)
+                    code = 0
+                except SystemExit as ended:
+                    code = int(ended.code or 0)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            status = os.waitpid(child, 0)[1]
+            ends.append(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        print(json.dumps(ends), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    main()

@@ -1,12 +1,9 @@
 """Two processes that share every batch learn what one learns, and one of them writes."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,51 +20,35 @@ from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft import trainer as sft
 from attrloop.components.sft.train import ADAPTER, training_rows
+from tests.components.model import work
 from tests.small import change_config, some_pairs
 
 
-def leave_mark(folder: str) -> None:
-    Path(folder, os.environ["RANK"]).write_text(os.environ["WORLD_SIZE"])
-
-
-def fail_in_one(folder: str) -> None:
-    if os.environ["RANK"] == "1":
-        raise AttrloopError("sft: out of device memory. Lower batch_size.")
-
-
-def stop(folder: str) -> None:
-    raise SystemExit(STOPPED)
-
-
-def save_when_asked(folder: str) -> None:
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
-    Path(folder, f"ready-{os.environ['RANK']}").touch()
-    asked.wait(60)
-    Path(folder, f"saved-{os.environ['RANK']}").touch()
-    raise SystemExit(STOPPED)
-
-
 def test_work_is_done_in_every_process(tmp_path: Path) -> None:
-    spread(leave_mark, 2, str(tmp_path))
+    spread(work.leave_mark, 2, str(tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2", "1": "2"}
 
 
 def test_the_reason_of_a_failure_comes_through(tmp_path: Path) -> None:
     with pytest.raises(AttrloopError, match=r"out of device memory\. Lower batch_size"):
-        spread(fail_in_one, 2, str(tmp_path))
+        spread(work.fail_in_one, 2, str(tmp_path))
 
 
 def test_processes_that_were_asked_to_stop_end_the_task_as_one_does(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        spread(stop, 2, str(tmp_path))
+        spread(work.stop, 2, str(tmp_path))
     assert ended.value.code == STOPPED
 
 
 def test_when_the_task_is_asked_to_stop_every_process_has_time_to_save(tmp_path: Path) -> None:
     """The signal goes to the first process alone, as Kubernetes sends it."""
-    imports = f"from {__name__} import save_when_asked as work; from attrloop.components.model.processes import spread"
-    command = [sys.executable, "-c", f"import sys; {imports}; spread(work, 2, sys.argv[1])", str(tmp_path)]
+    imports = "from attrloop.components.model.processes import spread; from tests.components.model import work"
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; {imports}; spread(work.save_when_asked, 2, sys.argv[1])",
+        str(tmp_path),
+    ]
     with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as process:
         while len(list(tmp_path.glob("ready-*"))) < 2:
             assert process.poll() is None
@@ -96,6 +77,7 @@ def trained_by(processes: int, workspace: Path, stage: str) -> tuple[list[dict[s
     return rows, load_file(output.folder / "adapter" / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["again", "dpo"])
 def test_two_processes_learn_what_one_learns(copy_of: Callable[[str], Path], tmp_path: Path, stage: str) -> None:
     one, two = copy_of("qwen2_5_vl"), tmp_path / "two"
