@@ -111,7 +111,7 @@ class ImageReader:
         """The decoded image in RGB: upright, as browsers show it, and on white where it is transparent.
 
         Raises:
-            InputError: as `data`; or the file is not an image, is truncated, has more than `max_image_pixels` pixels, or
+            InputError: as `data`; or the file is no image, is truncated, has more than `max_image_pixels` pixels, or
                 is a strip.
         """
         data = self.data(reference)

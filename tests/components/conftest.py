@@ -1,4 +1,4 @@
-"""Stores of every kind, and an MLflow store for tests that track: made once and copied, since making one takes seconds."""
+"""Stores of every kind, and what tests that track need."""
 
 import os
 import shutil

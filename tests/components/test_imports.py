@@ -1,4 +1,4 @@
-"""A stage that finds its work done should say so at once: nothing heavy is imported before there is something to compute."""
+"""A step that finds its work done says so at once: it imports nothing heavy before there is something to compute."""
 
 import subprocess
 import sys
@@ -21,6 +21,7 @@ STAGES = (
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_imported_without_torch(stage: str) -> None:
-    code = f"import sys, attrloop.components.{stage}; sys.exit(sorted({{'torch', 'transformers', 'trl'}} & set(sys.modules)) or 0)"
+    heavy = "{'torch', 'transformers', 'trl'}"
+    code = f"import sys, attrloop.components.{stage}; sys.exit(sorted({heavy} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def test_the_forecast_counts_calls_chains_and_tokens(shop):
         "sample", chains=3, max_new_tokens=10
     )
     forecast = examine(shop.config(), str(shop.folder)).forecast
-    # Of 20 listings with one attribute each, 8 are labelled (one label is given); the 2 of the test split are not sampled.
+    # 20 listings have one attribute each. 8 are labelled (one label is given). The 2 of the test split are not sampled.
     assert (forecast.wanted, forecast.calls, forecast.chains, forecast.tokens) == (7, 7, 18 * 3 * 2, 18 * 3 * 2 * 10)
     assert forecast.cost == pytest.approx(7 * 350 / 1e6)
     shop.set("annotate", max_failed=0.3).set("sample", max_listings=4)

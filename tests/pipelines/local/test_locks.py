@@ -19,7 +19,8 @@ from pathlib import Path
 from attrloop.pipelines.local.locks import exclusive
 folder = Path(sys.argv[1])
 with exclusive(folder, print):
-    subprocess.Popen([sys.executable, "-c", "import sys, time; time.sleep(2); open(sys.argv[1], 'w')", str(folder) + ".mark"])
+    code = "import sys, time; time.sleep(2); open(sys.argv[1], 'w')"
+    subprocess.Popen([sys.executable, "-c", code, str(folder) + ".mark"])
     print("started", flush=True)
     time.sleep(60)
 """

@@ -123,7 +123,7 @@ def application(state: State) -> FastAPI:
     return app
 
 
-def api_of_pipelines(app: FastAPI, state: State) -> None:
+def api_of_pipelines(app: FastAPI, state: State) -> None:  # noqa: C901 - handlers of a server
     @app.get(f"{API}/healthz")
     async def healthz() -> dict[str, Any]:
         return {"multi_user": state.multi_user}
@@ -191,7 +191,7 @@ def api_of_pipelines(app: FastAPI, state: State) -> None:
         return state.add("experiments", **body)
 
 
-def api_of_runs(app: FastAPI, state: State) -> None:
+def api_of_runs(app: FastAPI, state: State) -> None:  # noqa: C901 - handlers of a server
     @app.get(f"{API}/runs")
     async def runs(request: Request, experiment_id: str | None = None) -> Any:
         return selected(state.find("runs", experiment_id=experiment_id), "runs", request)
