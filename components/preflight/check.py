@@ -136,7 +136,7 @@ def _made_from(ws: Workspace) -> dict[str, str] | None:
 
 
 def _annotated(ws: Workspace) -> bool:
-    manifest = read_manifest(ws.store, "annotate")
+    manifest = read_manifest(ws.store, layout.ANNOTATE)
     try:
         return manifest is not None and manifest.made_from == annotated_from(ws)
     except (OSError, AttrloopError):

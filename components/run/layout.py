@@ -36,6 +36,11 @@ PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # the files of an 
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
 
 
+def submitted(key: str) -> str:
+    """The config that `attrloop submit` puts there for a run, by the run's key."""
+    return f"submitted/{key}.json"
+
+
 def training(stage: str) -> str:
     """The folder in which a stage's adapter was trained: `sft`, `start`, or `iteration-1/dpo`."""
     return f"{stage}/dpo" if stage.startswith("iteration-") else stage

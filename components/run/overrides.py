@@ -86,7 +86,7 @@ _EXAMPLE = 'Write it like {"sample.temperature": 0.7, "seed": 3}'
 
 def write_json(overrides: Mapping[str, Any]) -> str:
     """The pipeline parameter that stands for overrides; "" for none."""
-    return json.dumps(overrides, sort_keys=True, ensure_ascii=False) if overrides else ""
+    return json.dumps(overrides, sort_keys=True, ensure_ascii=False, default=str) if overrides else ""
 
 
 def resolve(config: str | Path, overrides: Mapping[str, Any] | None = None, source: str = OPTION) -> RunConfig:

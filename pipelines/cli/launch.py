@@ -11,6 +11,7 @@ from rich.console import Console
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import fail
+from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.overrides import override, resolve
 from attrloop.components.storage.opening import open_store
@@ -112,15 +113,15 @@ def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: st
     console.print(f"{config.name}: {config.data.listings} by {found}, in {place}", soft_wrap=True, highlight=False)
     review = {"review_per_attribute": per_attribute, "review_image_root": image_root}
     run_local(config, place, console, job.fresh, "predict", adapter=found, **review)
-    told = json.loads((place / "review" / "summary.json").read_text())["all"]
+    told = json.loads((place / layout.REVIEW_SUMMARY).read_text())["all"]
     fractions = (
         f"mean agreement {told['confidence']:.1%}, unanimous {told['unanimous']:.1%}, "
         f"off the list {told['off_list']:.1%}"
     )
     for name, text in (
         ("answers", f"{told['predictions']:,}; {fractions}"),
-        ("parquet", str(place / "predictions")),
-        ("review", str(place / "review")),
+        ("parquet", str(place / layout.CATALOGUE_PREDICTIONS)),
+        ("review", str(place / layout.REVIEW)),
     ):
         console.print(f"{name:<9} {text}", soft_wrap=True, highlight=False)
     print(place)
@@ -131,7 +132,7 @@ def launch_annotate(job: Launch) -> None:
     config = job.resolved()
     place = job.folder(config.model_copy(update={"name": f"{config.name}-annotate"}).run_name)
     run_local(config, place, Console(), job.fresh, "annotate")
-    print(place / "annotate" / "labels.jsonl")
+    print(place / layout.LABELS)
 
 
 def _started(job: Launch, kind: str, config: RunConfig, adapter: str) -> tuple[str, Path]:
@@ -217,17 +218,15 @@ def results(workspace: str, console: Console) -> None:
     uri = resolve_uri(Workspace.open(workspace).config, workspace)
     tracked = shown_uri(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown_uri(uri)}"
     for name, place in (
-        ("report", f"{workspace}/report.html"),
+        ("report", f"{workspace}/{layout.REPORT}"),
         ("tracking", tracked),
-        ("summary", f"{workspace}/summary.json"),
+        ("summary", f"{workspace}/{layout.SUMMARY}"),
     ):
         console.print(f"{name:<9} {place}", soft_wrap=True, highlight=False)
     print(workspace)
 
 
 def _of_a_run(workspace: str) -> str:
-    from attrloop.components.run import layout
-
     store = open_store(workspace)
     if not store.exists(layout.CONFIG):
         raise fail(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from attrloop.components.base_images import PLACEHOLDER
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.run import overrides
+from attrloop.components.run import layout, overrides
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.storage.buckets import locate, supported
 from attrloop.components.storage.opening import open_store
@@ -81,15 +81,11 @@ class Submission:
         """Puts the config where the run looks for it, unless the arguments name one that is there already."""
         if self.config and self.arguments.get("config") == _config_place(self.arguments, self.key):
             store = open_store(self.arguments["workspace"])
-            store.write(_config_file(self.key), self.config.model_dump_json(indent=1).encode())
-
-
-def _config_file(key: str) -> str:
-    return f"submitted/{key}.json"
+            store.write(layout.submitted(self.key), self.config.model_dump_json(indent=1).encode())
 
 
 def _config_place(arguments: dict[str, Any], key: str) -> str:
-    return f"{str(arguments['workspace']).rstrip('/')}/{_config_file(key)}"
+    return f"{str(arguments['workspace']).rstrip('/')}/{layout.submitted(key)}"
 
 
 def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
