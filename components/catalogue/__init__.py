@@ -3,5 +3,5 @@
 `schema.py` reads the verticals, attributes and allowed values from `schema.yaml`. `records.py` has one pydantic model
 for every kind of row that is stored or read (listing, label, chain, pair, prediction), and `rows.py` reads such rows
 from JSONL and Parquet. `images.py` opens images safely, wherever they lie. `prompts.py` writes the question about an
-attribute, and reads the answer in what a model wrote.
+attribute, and reads the answer in what a model wrote. `vote_kinds.py` says what a chain counts as in a vote.
 """

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from attrloop.components.catalogue.kinds import with_kind
+from attrloop.components.catalogue.vote_kinds import with_kind
 from attrloop.components.mine_pairs.arms import Rules
 from attrloop.components.mine_pairs.draws import sample_keys
 from attrloop.components.mine_pairs.support import calibrated, plain

@@ -3,9 +3,9 @@
 import polars as pl
 from pydantic import Field
 
-from attrloop.components.catalogue.kinds import with_kind
 from attrloop.components.catalogue.prompts import rationale_of
 from attrloop.components.catalogue.records import Record, polars_schema
+from attrloop.components.catalogue.vote_kinds import with_kind
 
 _ITEM = ["listing", "attribute"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from attrloop.components.catalogue.kinds import with_kind
 from attrloop.components.catalogue.records import Chain, Label, to_frame
+from attrloop.components.catalogue.vote_kinds import with_kind
 from attrloop.components.mine_pairs.arms import rules_of
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.mine_pairs.support import habits
