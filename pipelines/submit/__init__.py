@@ -2,5 +2,5 @@
 
 `submission` checks what is wanted against the compiled pipeline (`parameters`), `client` reaches the server (`auth`),
 `deliver` makes sure that each thing exists there once, and `wait` follows a run to its end
-(`steps`: what it says about the run's steps).
+(`step_lines`: what it says about the run's steps).
 """

@@ -17,7 +17,7 @@ from attrloop.pipelines.submit.deliver import (
     ensure_schedule,
     ensure_version,
 )
-from attrloop.pipelines.submit.steps import steps_of
+from attrloop.pipelines.submit.step_lines import steps_of
 from attrloop.pipelines.submit.submission import Submission, Wanted, plan
 from attrloop.pipelines.submit.wait import follow
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrloop.components.errors import AttrloopError
 from attrloop.pipelines.submit.client import Kubeflow
-from attrloop.pipelines.submit.steps import Steps
+from attrloop.pipelines.submit.step_lines import Steps
 
 SUCCEEDED, FAILED, STOPPED, WAITING, LOST = 0, 1, 3, 4, 5
 """Exit codes: the run succeeded, failed, was cancelled or skipped, still runs when the time is up, is lost sight of."""

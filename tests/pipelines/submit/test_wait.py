@@ -11,7 +11,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.events import Event, Failure, Figure
 from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import compile_to
-from attrloop.pipelines.submit.steps import steps_of
+from attrloop.pipelines.submit.step_lines import steps_of
 from attrloop.pipelines.submit.submission import Wanted, plan
 from tests.pipelines.submit.backend import GOOD
 from tests.pipelines.submit.conftest import Server, options
