@@ -1,9 +1,12 @@
 """A known environment for every test, and what many of them share: tiny models, a small trained run, a bucket."""
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +24,19 @@ for _name in [name for name in os.environ if name.startswith(PERSONAL) or name.l
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # The models are tiny: threads would wait for one another, and for those of the tests beside.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stack_without_sources() -> Iterator[None]:
+    """kfp asks for its caller's name on every task, and `inspect.stack` reads the source of every frame for it.
+
+    Below pytest, in a process that has imported torch, that takes seconds a compilation. The name is the same without.
+    """
+    from kfp.dsl import pipeline_task
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_task, "inspect", SimpleNamespace(stack=partial(inspect.stack, 0)))
+        yield
 
 
 @pytest.fixture(scope="session")
