@@ -11,7 +11,8 @@ from attrloop.components.annotate.cache import Cache
 from attrloop.components.annotate.fill import Filling, fill
 from attrloop.components.annotate.label import Labeller, ahead
 from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
-from attrloop.components.catalogue.records import Label, Listing, read_labels
+from attrloop.components.catalogue.readers import read_labels
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from attrloop.components.catalogue.records import Label, Listing, read_rows
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem

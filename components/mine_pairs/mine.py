@@ -14,7 +14,8 @@ import polars as pl
 from rich.console import Console
 
 from attrloop.components.catalogue.prompts import completion
-from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair, read_labels, read_rows
+from attrloop.components.catalogue.readers import read_labels, read_rows
+from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair
 from attrloop.components.catalogue.vote_kinds import with_kind
 from attrloop.components.digests import file_digest
 from attrloop.components.errors import fail

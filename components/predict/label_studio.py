@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.catalogue.records import Label, Listing, read_labels
+from attrloop.components.catalogue.readers import read_labels
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema, load_schema
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.predict.stream import listings

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attrloop.components.catalogue.records import Listing, iter_rows
+from attrloop.components.catalogue.readers import iter_rows
+from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.preflight.data import Catalogue, check_images

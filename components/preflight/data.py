@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from attrloop.components.annotate.plan import Plan, make_plan
 from attrloop.components.catalogue.images import ImageReader
-from attrloop.components.catalogue.records import UNKNOWN_LISTING, Label, Listing, read_labels, read_listings
+from attrloop.components.catalogue.readers import UNKNOWN_LISTING, read_labels, read_listings
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.finding import Finding

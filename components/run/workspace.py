@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.images import ImageReader
-from attrloop.components.catalogue.records import Label, Listing, read_labels, read_listings
+from attrloop.components.catalogue.readers import read_labels, read_listings
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError
 from attrloop.components.run import layout

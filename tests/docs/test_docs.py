@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from attrloop.components.catalogue.records import read_labels, read_listings
+from attrloop.components.catalogue.readers import read_labels, read_listings
 from attrloop.components.catalogue.schema import load_schema
 from attrloop.components.run.config import RunConfig, load_config
 from attrloop.pipelines.cli.main import app

@@ -11,7 +11,8 @@ import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 
-from attrloop.components.catalogue.records import Label, read_labels
+from attrloop.components.catalogue.readers import read_labels
+from attrloop.components.catalogue.records import Label
 from attrloop.components.fetch_adapter.fetch import fetch
 from attrloop.components.predict.predict import predict
 from attrloop.components.predict.stream import prepare

@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from attrloop.components.catalogue.images import ImageReader
-from attrloop.components.catalogue.records import Listing, read_listings
+from attrloop.components.catalogue.readers import read_listings
+from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import load_schema
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.preflight.check import problems

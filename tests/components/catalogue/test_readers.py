@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from attrloop.components.catalogue.records import Chain, Label, Listing, Pair, Prediction, Record, read_rows, to_frame
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Chain, Label, Listing, Pair, Prediction, Record, to_frame
 from attrloop.components.errors import InputError
 
 PREDICTION = {
