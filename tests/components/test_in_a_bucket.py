@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pytest
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
@@ -32,6 +33,8 @@ from tests.small import train_until_killed
 from tests.tracked import make_run
 
 STAGE = "iteration-1"
+
+pytestmark = pytest.mark.slow
 
 
 class Sink:

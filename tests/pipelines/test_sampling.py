@@ -103,6 +103,7 @@ def run(workspace: Path, workers: int) -> tuple[bytes, ...]:
     return tuple(file.read_bytes() for file in sorted((workspace / "iteration-1" / "chains").glob("shard-*.parquet")))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_tried_again_alone_and_the_chains_are_those_of_one(
     trained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

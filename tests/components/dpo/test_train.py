@@ -176,6 +176,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
     assert [row["step"] for row in figures(ws)] == [row["step"] for row in figures(undisturbed)]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(
     open_copy: Callable[..., Workspace], tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_killed_training_goes_on_to_the_same_adapter(
     assert figures(workspace) == figures(trained(architecture) / "run"), "the curve has no seam"
 
 
+@pytest.mark.slow
 def test_a_training_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, trained: Callable[[str], Path]
 ) -> None:

@@ -292,6 +292,7 @@ def test_an_engine_that_is_not_installed_is_refused_before_anything_runs(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_shipped_pipeline_stops_at_preflight_and_begins_again_when_told(tmp_path: Path) -> None:
     data = DataConfig(catalogue_schema=str(tmp_path / "absent.yaml"), listings=str(tmp_path / "absent.jsonl"))
     config = RunConfig(data=data, model=ModelConfig(base=str(tmp_path)))
