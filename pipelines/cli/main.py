@@ -1,4 +1,4 @@
-"""The commands. They import what they need when they run, so that help and compilation take no time."""
+"""The command line. Commands import what they need when they run, so that help and compilation take no time."""
 
 import sys
 from pathlib import Path
@@ -6,39 +6,24 @@ from typing import Annotated
 
 import typer
 
-from attrloop.components.base_images import PLACEHOLDER
+from attrloop.pipelines.cli import cluster
 from attrloop.pipelines.cli.options import (
     RUNS,
     Adapter,
-    Auth,
-    Compiled,
     Config,
-    Experiment,
     Folder,
     Fresh,
-    Host,
     ImageRoot,
     Iterations,
-    Namespace,
-    Revision,
-    RunAs,
     Runs,
-    RunsUri,
     Seed,
-    Sent,
     Set,
-    SetAny,
-    named_values,
     overrides,
 )
-from attrloop.pipelines.definitions.cluster import Cluster, no_images
-from attrloop.pipelines.definitions.compile import Name, compile_to
+from attrloop.pipelines.cli.reviews import reviews
 
 app = typer.Typer(
     name="attrloop", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
-reviews = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Answers that a person should look at, to Label Studio and back."
 )
 app.add_typer(reviews, name="review")
 
@@ -126,154 +111,9 @@ def predict(
     launch_predict(job, adapter, review, image_root)
 
 
-@reviews.command("export")
-def export(
-    workspace: Annotated[str, typer.Argument(help="Folder or URI of a prediction.", metavar="RUN")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("review"),
-    per_attribute: Annotated[
-        int, typer.Option(min=1, help="Answers of each vertical and attribute, least confident first.")
-    ] = 20,
-    image_root: ImageRoot = "",
-) -> None:
-    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the least certain answers."""
-    from attrloop.pipelines.cli.launch import export_review
-
-    export_review(workspace, output, per_attribute, image_root)
-
-
-@reviews.command("import")
-def import_(
-    exported: Annotated[Path, typer.Argument(help="What Label Studio exported, as JSON.", metavar="EXPORT")],
-    config: Config,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Labels to write (JSONL), for data.labels.")] = Path(
-        "labels.jsonl"
-    ),
-) -> None:
-    """Turn reviewed tasks into labels, together with the labels in the config's data.labels."""
-    from attrloop.pipelines.cli.launch import import_review
-
-    import_review(exported, config, output)
-
-
-@app.command("compile")
-def compile_(
-    *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The YAML to write.")] = Path("attribute-loop.yaml"),
-    pipeline: Annotated[Name, typer.Option(help="Which pipeline.")] = "loop",
-    max_iterations: Annotated[
-        int, typer.Option(min=0, max=5, help="How many iterations the pipeline has room for.")
-    ] = 3,
-    retries: Annotated[
-        int, typer.Option(min=0, help="New attempts for each step; each continues where the last one stopped.")
-    ] = 3,
-    timeout_hours: Annotated[
-        float, typer.Option(min=0.1, help="Hours after which a pod is stopped; a new attempt continues.")
-    ] = 24,
-    queue: Annotated[
-        str, typer.Option(help="Kueue's local queue for pods with accelerators.  [default: none]", show_default=False)
-    ] = "",
-    models_claim: Annotated[
-        str,
-        typer.Option(help="Volume claim with base models, mounted at /models.  [default: none]", show_default=False),
-    ] = "",
-    key_env: Annotated[
-        str, typer.Option(help="Environment variable of the annotator's key, and its name in the secret.")
-    ] = "OPENAI_API_KEY",
-) -> None:
-    """Write a pipeline as YAML for a cluster.
-
-    The environment variables ATTRLOOP_{WORKER,TRAINER,SAMPLER}_IMAGE name the images of its steps: see images/.
-    """
-    cluster = Cluster(
-        retries=retries, timeout_hours=timeout_hours, queue=queue, models_claim=models_claim, key_env=key_env
-    )
-    compile_to(output, pipeline, max_iterations, cluster)
-    if PLACEHOLDER in output.read_text(encoding="utf-8"):
-        typer.echo(no_images(str(output)), err=True)
-    typer.echo(output)
-
-
-@app.command()
-def submit(
-    config: Sent = "",
-    *,
-    settings: SetAny = None,
-    pipeline: Compiled = None,
-    runs: RunsUri = "",
-    host: Host = "",
-    namespace: Namespace = "",
-    auth: Auth = "",
-    experiment: Experiment = "attrloop",
-    run_as: RunAs = "",
-    revision: Revision = "",
-    data_digest: Annotated[
-        str, typer.Option(help="Digest of the data.  [default: of the files that the config names]", show_default=False)
-    ] = "",
-    key: Annotated[
-        str,
-        typer.Option(
-            help="Joins the run with the same key.  [default: digest of data, version, config, parameters]",
-            show_default=False,
-        ),
-    ] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end.")] = False,
-    timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait at most; the run goes on.", show_default=False)
-    ] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks at the run.")] = 10,
-) -> None:
-    """Run a pipeline on a cluster.
-
-    The same command again joins the run that it started, or makes another attempt if that failed.
-
-    Exit codes: 0 started (with --wait: succeeded), 1 failed or not started, 2 wrong usage, and with --wait
-    3 cancelled or skipped, 4 still running when the time was up, 5 lost sight of while it ran.
-    """
-    from attrloop.pipelines.submit.submission import Wanted
-    from attrloop.pipelines.submit.submit import Destination
-    from attrloop.pipelines.submit.submit import submit as send
-
-    wanted = Wanted(config, pipeline, named_values(settings), runs, revision, data_digest, key)
-    raise typer.Exit(send(wanted, Destination(host, namespace, auth, experiment, run_as), wait, timeout, every))
-
-
-@app.command()
-def schedule(
-    config: Sent = "",
-    *,
-    cron: Annotated[
-        str,
-        typer.Option(
-            help="When: minute, hour, day, month, weekday, e.g. '0 6 * * 1'. With six fields, the first is seconds."
-        ),
-    ],
-    name: Annotated[
-        str, typer.Option(help="Name of the recurring run.  [default: the config's]", show_default=False)
-    ] = "",
-    settings: SetAny = None,
-    pipeline: Compiled = None,
-    runs: RunsUri = "",
-    host: Host = "",
-    namespace: Namespace = "",
-    auth: Auth = "",
-    experiment: Experiment = "attrloop",
-    run_as: RunAs = "",
-    revision: Revision = "",
-) -> None:
-    """Run a pipeline on a cluster again and again.
-
-    The same command again changes nothing; a different one with the same name replaces the recurring run.
-    """
-    from attrloop.pipelines.submit.submission import Wanted
-    from attrloop.pipelines.submit.submit import Destination
-    from attrloop.pipelines.submit.submit import schedule as plan
-
-    plan(
-        Wanted(config, pipeline, named_values(settings), runs, revision),
-        Destination(host, namespace, auth, experiment, run_as),
-        cron,
-        name,
-    )
+app.command("compile")(cluster.compile_)
+app.command()(cluster.submit)
+app.command()(cluster.schedule)
 
 
 @app.command()
