@@ -15,8 +15,6 @@ ENGINES = {
     "transformers": "attrloop.components.model.vlm:open_engine",
     "vllm": "attrloop.components.model.vllm_engine:open_engine",
 }
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM makes room for
-_REMEDY = "Sample in the sampler image (images/sampler), or set sample.engine: transformers"
 
 
 def open_engine(ws: "Workspace", adapter: str, keep_images: bool = True) -> Engine:
@@ -42,21 +40,8 @@ def require(engine: str) -> None:
     Raises:
         InputError: it is not.
     """
-    if engine != "transformers" and importlib.util.find_spec(engine) is None:
-        raise fail(f"sample.engine {engine}", f"{engine} is not installed here", _REMEDY)
-
-
-def room_for(rank: int, where: str) -> int:
-    """The smallest LoRA rank that vLLM can be started with to hold one of `rank`.
-
-    Raises:
-        InputError: vLLM has no room for such a rank.
-    """
-    for room in RANKS:
-        if rank <= room:
-            return room
-    raise fail(
-        where,
-        f"vLLM holds LoRA ranks up to {RANKS[-1]}, not {rank}",
-        "Train with a smaller model.lora_rank, or set sample.engine: transformers",
-    )
+    if importlib.util.find_spec(engine) is None:
+        others = [other for other in ENGINES if importlib.util.find_spec(other)]
+        instead = f", or set sample.engine: {others[0]}" if others else ""
+        remedy = f"Install {engine}, or sample in an image that has it (images/README.md){instead}"
+        raise fail(f"sample.engine {engine}", f"{engine} is not installed here", remedy)

@@ -18,7 +18,7 @@ from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.digests import digest
 from attrloop.components.engines.engine import Decoding, Generation
-from attrloop.components.engines.registry import room_for
+from attrloop.components.engines.vllm import room_for
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.model.decoding import seed_of
 from attrloop.components.model.features import bounded

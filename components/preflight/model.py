@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.engines.registry import require, room_for
+from attrloop.components.engines.registry import require
+from attrloop.components.engines.vllm import room_for
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import ModelConfig, RunConfig
@@ -96,14 +97,14 @@ def check_engine(config: RunConfig) -> Finding:
     """The sampling engine can serve adapters of this rank; whether it is installed is known only for this machine."""
     engine = config.sample.engine
     finding = Finding("sampling engine", engine)
-    if engine != "vllm":
-        return finding
-    with finding.gathering("sample.engine vllm"):
-        room_for(config.model.lora_rank, f"model.lora_rank {config.model.lora_rank}")
+    if engine == "vllm":
+        with finding.gathering("sample.engine vllm"):
+            room_for(config.model.lora_rank, f"model.lora_rank {config.model.lora_rank}")
     try:
         require(engine)
     except InputError:
-        finding.note, finding.detail = True, "vllm; not installed here, so the sampling steps need the sampler image"
+        finding.note = True
+        finding.detail = f"{engine}; not installed here, so the sampling steps need an image that has it"
     return finding
 
 

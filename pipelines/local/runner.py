@@ -44,10 +44,11 @@ def run_local(
         The pipeline's output. The loop's is its final state (JSON).
 
     Raises:
-        InputError: another run is at work in the workspace, or the config's sampling engine is not installed.
+        InputError: another run is at work in the workspace, or the sampling engine is not installed.
         AttrloopError: a step failed; says which, why, and where its log is.
     """
-    require(config.sample.engine)
+    if name != "annotate":
+        require(config.sample.engine)
     with exclusive(workspace, console.print):
         if fresh and workspace.exists():
             aside = workspace.with_name(f"{workspace.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -10,7 +10,8 @@ from typing import get_args
 
 import pytest
 
-from attrloop.components.engines.registry import ENGINES, open_engine, room_for
+from attrloop.components.engines.registry import ENGINES, open_engine, require
+from attrloop.components.engines.vllm import room_for
 from attrloop.components.errors import InputError
 from attrloop.components.run.config import SampleConfig
 from attrloop.components.run.workspace import Workspace
@@ -32,7 +33,7 @@ def test_every_name_leads_to_something_that_opens_an_engine(name: str) -> None:
 
 
 def test_the_table_is_read_without_torch_and_no_step_loads_vllm_unasked() -> None:
-    light = "import sys, attrloop.components.engines.registry; sys.exit('torch' in sys.modules)"
+    light = "import sys\nfrom attrloop.components.engines import registry, vllm\nsys.exit('torch' in sys.modules)"
     modules = ("sample_chains.sample", "predict.predict", "preflight.check", "model.vllm_engine")
     steps = "import sys\n" + "".join(f"import attrloop.components.{name}\n" for name in modules)
     for code in (light, f"{steps}sys.exit('vllm' in sys.modules)"):
@@ -43,9 +44,16 @@ def test_the_table_is_read_without_torch_and_no_step_loads_vllm_unasked() -> Non
 def test_an_engine_that_is_not_installed_is_refused_with_the_remedy(copy_of: Callable[[str], Path]) -> None:
     workspace = copy_of("qwen2_5_vl")
     change_config(workspace, sample={"engine": "vllm"})
-    told = r"vllm is not installed here. Sample in the sampler image.*or set sample.engine: transformers"
+    told = r"vllm is not installed here. Install vllm, or sample in an image .*, or set sample.engine: transformers"
     with pytest.raises(InputError, match=told):
         open_engine(Workspace.open(str(workspace)), ADAPTER)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_no_engine_is_taken_for_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"sample.engine {name}: {name} is not installed here"):
+        require(name)
 
 
 @pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (16, 16), (100, 128), (512, 512)])

@@ -306,7 +306,7 @@ def test_a_few_bad_images_are_a_note_below_the_cap(shop):
 def test_an_engine_that_is_elsewhere_is_a_note_and_a_rank_it_cannot_hold_a_problem(shop):
     shop.set("sample", engine="vllm")
     finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "sampling engine")
-    assert finding.state == "note" and "the sampling steps need the sampler image" in finding.detail
+    assert finding.state == "note" and "the sampling steps need an image that has it" in finding.detail
     shop.set("model", lora_rank=600)
     assert "model.lora_rank 600: vLLM holds LoRA ranks up to 512, not 600" in found(shop)
     shop.set("sample", engine="transformers")
