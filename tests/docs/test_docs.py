@@ -19,6 +19,7 @@ from attrloop.pipelines.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 FETCHED = re.compile(r"<(?:script|img|iframe)[^>]*\ssrc=\"?https?:|<link[^>]*rel=\"?stylesheet[^>]*https?:")
+APART = re.compile(r"    |!\[|\||#|<")  # lines that cannot be wrapped: code, pictures, tables, headings, HTML
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,34 @@ def test_every_room_is_in_the_drawing() -> None:
         file.parent.name for folder in ("components", "pipelines") for file in ROOT.glob(f"{folder}/*/__init__.py")
     ]
     assert len(rooms) > 15 and [room for room in rooms if f">{room}<" not in drawing] == []
+
+
+def too_long(text: str) -> list[str]:
+    """The lines of prose beyond 100 columns that have a blank to break them at, outside code."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```$", "", text)
+    lines = [line for line in text.splitlines() if len(line) > 100 and not APART.match(line)]
+    masked = {line: re.sub(r"`[^`]*`|^ *(-|\d+\.) ", lambda found: "_" * len(found[0]), line) for line in lines}
+    return [line for line in lines if " " in masked[line][:101].lstrip()]
+
+
+def test_prose_wraps_at_100_columns() -> None:
+    names = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
+    assert len(names) > 20
+    assert {name: long for name in names if (long := too_long((ROOT / name).read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("word " * 20, 0),
+        ("word " * 20 + "word", 1),
+        ("- " + "[words](target.md) " * 6 + "word", 1),
+        ("- `" + "code " * 20 + "code`", 0),
+        ("| " + "cell " * 20 + " |", 0),
+        ("    " + "code " * 20 + "code", 0),
+        ("```\n" + "code " * 20 + "code\n```", 0),
+        ("```\ncode\n```\n" + "word " * 20 + "word", 1),
+    ],
+)
+def test_only_prose_counts_as_too_long(text: str, found: int) -> None:
+    assert len(too_long(text.rstrip())) == found
