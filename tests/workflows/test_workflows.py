@@ -123,6 +123,22 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
+def test_a_change_of_anything_that_is_copied_into_an_image_builds_the_images() -> None:
+    copied = {
+        source
+        for file in ROOT.glob("images/*/Containerfile")
+        for line in re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", file.read_text())
+        for source in line.split()
+    }
+    assert {"src", "components", "pyproject.toml"} <= copied
+    watched = [
+        path.removesuffix("/**")
+        for path in yaml.safe_load((WORKFLOWS / "images.yml").read_text())[True]["push"]["paths"]
+    ]
+    missing = [one for one in copied if one.split("/")[0] not in watched]
+    assert missing == ["README.md"], "which only describes the package"
+
+
 def test_the_images_workflow_leaves_what_make_images_does(tmp_path: Path) -> None:
     (step,) = (step for step in steps("images.yml") if "images.build" in step.get("run", ""))
     (upload,) = (step for step in steps("images.yml") if "upload-artifact" in step.get("uses", ""))
