@@ -140,7 +140,7 @@ class OpenAIEndpoint:
         return fail(self.config.base_url, what, remedy)
 
     def _without_key(self, text: str) -> str:
-        """What a server says, with the key blotted out; a key of few letters is none, but a word for open endpoints."""
+        """A server's text with the key replaced by `***`. Keys under 8 characters are placeholders and stay."""
         return text.replace(self._key, "***") if len(self._key) >= 8 else text
 
 
@@ -168,11 +168,12 @@ def _content(choice: Any, completion_tokens: int) -> tuple[str, str]:
     message, finish = choice["message"], choice.get("finish_reason")
     text, refusal = message.get("content"), message.get("refusal")
     text = text if isinstance(text, str) else ""
+    told = refusal if isinstance(refusal, str) else ""
     if finish == "length":
         return text, f"cut off after {completion_tokens} tokens"
     if finish == "content_filter":
         return text, "stopped by the content filter"
-    return (text, "") if text and not refusal else (refusal or text, "refused or empty")
+    return (text, "") if text and not refusal else (told or text, "refused or empty")
 
 
 def _models(response: httpx2.Response) -> list[str]:

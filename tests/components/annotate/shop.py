@@ -54,7 +54,7 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def chat(content: str | None, finish: str = "stop", refusal: str | None = None) -> str:
+def chat(content: str | None, finish: str = "stop", refusal: object = None) -> str:
     """The body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     choice = {"index": 0, "finish_reason": finish, "message": message}
