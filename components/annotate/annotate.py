@@ -10,9 +10,9 @@ from typing import Any
 from attrloop.components.annotate.cache import Cache
 from attrloop.components.annotate.fill import Filling, fill
 from attrloop.components.annotate.label import Labeller, ahead
-from attrloop.components.annotate.plan import SPLITS, Plan, made_from, make_plan
+from attrloop.components.annotate.plan import Plan, made_from, make_plan
 from attrloop.components.catalogue.readers import read_labels
-from attrloop.components.catalogue.records import Label, Listing
+from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -54,11 +54,11 @@ def annotate(workspace: str) -> None:
     check_images(ws, bad, looked_at=len({label.listing for label in plan.given}) + filling.asked + len(bad))
     labels = plan.given + filling.labels
     report = make_report(ws, plan, filling, labeller, bad)
-    write_atomic(artifact.folder / "report.json", json.dumps(report, indent=1).encode())
-    artifact.keep("report.json")
+    write_atomic(artifact.folder / layout.DETAILS, json.dumps(report, indent=1).encode())
+    artifact.keep(layout.DETAILS)
     check_train(ws, labels, labeller)
     rows = "".join(label.model_dump_json() + "\n" for label in labels)
-    write_atomic(artifact.folder / "labels.jsonl", rows.encode())
+    write_atomic(artifact.folder / layout.LABELS_FILE, rows.encode())
     counts = {
         "listings": len({label.listing for label in labels}),
         "labels": len(labels),
@@ -67,7 +67,7 @@ def annotate(workspace: str) -> None:
     }
     figure("US dollars", round(cache.spent, 4))
     # The report is about this process. Only the labels decide what other steps make.
-    artifact.finish("labels", counts | {"seconds": time.monotonic() - started}, ["labels.jsonl"])
+    artifact.finish("labels", counts | {"seconds": time.monotonic() - started}, [layout.LABELS_FILE])
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)
 
 

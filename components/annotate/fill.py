@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from attrloop.components.annotate.label import Labeller, Reply
-from attrloop.components.annotate.plan import Plan, Split
-from attrloop.components.catalogue.records import Label, Listing
+from attrloop.components.annotate.plan import Plan
+from attrloop.components.catalogue.records import Label, Listing, Split
 from attrloop.components.errors import Problem, fail
 from attrloop.components.run.progress import progress
 

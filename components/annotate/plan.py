@@ -6,18 +6,15 @@ All labels of a listing are in one split.
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from attrloop.components.catalogue.readers import read_rows
-from attrloop.components.catalogue.records import Label, Listing
+from attrloop.components.catalogue.records import SPLITS, Label, Listing, Split
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 # Where the annotator is and how fast it is asked does not change its answers, so finished labels stay valid.
 _WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries"}
 

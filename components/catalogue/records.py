@@ -4,11 +4,16 @@
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+Split = Literal["train", "validation", "test"]
+GoldSplit = Literal["test", "validation"]  # never trained on; the one that decides headlines comes first
+SPLITS: tuple[Split, ...] = get_args(Split)
+GOLD_SPLITS: tuple[GoldSplit, ...] = get_args(GoldSplit)
+LOOP_SPLITS: tuple[Split, ...] = ("train", "validation")  # what the loop learns from or decides by
 ALL_IMAGES = -1  # the view that shows all images of a listing at once
 
 
@@ -58,7 +63,7 @@ class Label(Record):
     rationale: str = ""
     source: Literal["api", "human"] = "human"
     cost: float = Field(0.0, ge=0)
-    split: Literal["train", "validation", "test"] | None = None
+    split: Split | None = None
 
 
 class Chain(Record):
@@ -139,7 +144,7 @@ class Prediction(Record):
     listing: str
     vertical: str
     attribute: str
-    split: Literal["validation", "test"]
+    split: GoldSplit
     gold: str
     answer: str | None
     confidence: float = Field(ge=0, le=1)

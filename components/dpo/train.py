@@ -51,6 +51,6 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     spread(fit, processes_for(ws.config.dpo.batch_size), ws, artifact, adapter, pairs)
     anchors = sum(pair.rejected is None for pair in pairs)
     counts = {"rows": len(pairs), "anchors": anchors, "seconds": time.monotonic() - started}
-    artifact.finish("adapter", counts, ["adapter", "metrics.jsonl"])
+    artifact.finish("adapter", counts, [layout.ADAPTER, layout.TRAINING_CURVE])
     ws.store.remove(layout.checkpoints(stage))
     return layout.adapter(stage)

@@ -27,7 +27,6 @@ from attrloop.components.storage.parquet import write_parquet
 if TYPE_CHECKING:
     from attrloop.components.model.vlm import Vlm
 
-_SHARDS = "shards"  # the folder of predictions while an evaluation is not finished
 _SHARD_BATCHES = 8  # batches of a shard: what a killed task loses at most
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin, split)
         frame = pl.read_parquet(ws.store.file(layout.predictions(split, twin)))
     else:
-        shards = Shards(artifact, len(labels), _SHARD_BATCHES * ws.config.evaluate.batch_size, "samples", _SHARDS)
+        shards = Shards(artifact, len(labels), _SHARD_BATCHES * ws.config.evaluate.batch_size, "samples", layout.SHARDS)
         title = f"evaluate {name} on {split}"
         shards.make(title, labels, lambda chunk: to_frame(_decode(ws, models.get(adapter), chunk), Prediction))
         frame = shards.read()
@@ -113,7 +112,7 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
     write_atomic(artifact.folder / layout.METRICS, evaluation.model_dump_json(indent=1).encode())
     counts = {"predictions": frame.height, "seconds": time.monotonic() - began}
     artifact.finish("evaluation", counts, [layout.PREDICTIONS, layout.METRICS])
-    ws.store.remove(f"{artifact.path}/{_SHARDS}")
+    ws.store.remove(f"{artifact.path}/{layout.SHARDS}")
     return evaluation
 
 

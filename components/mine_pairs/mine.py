@@ -15,7 +15,7 @@ from rich.console import Console
 
 from attrloop.components.catalogue.prompts import completion
 from attrloop.components.catalogue.readers import read_labels, read_rows
-from attrloop.components.catalogue.records import LABELLED_SOURCES, Label, Pair
+from attrloop.components.catalogue.records import LABELLED_SOURCES, LOOP_SPLITS, Label, Pair
 from attrloop.components.catalogue.vote_kinds import with_kind
 from attrloop.components.digests import file_digest
 from attrloop.components.errors import fail
@@ -38,7 +38,6 @@ from attrloop.components.storage.parquet import write_parquet
 
 BATCH_CHAINS = 100_000  # chains in memory at once, or one shard if it has more; no pair depends on it
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
-_WORK = "work"
 
 
 @reports("mine-pairs")
@@ -62,13 +61,13 @@ def mine(workspace: str, stage: str) -> str:
     out = Artifact(ws.store, path, _made_from(ws, stage))
     if out.manifest is not None:
         reused(path)
-        ws.store.remove(f"{path}/{_WORK}")  # still there if a kill came right after `finish`
+        ws.store.remove(f"{path}/{layout.MINING}")  # still there if a kill came right after `finish`
         return layout.pairs_file(stage)
     rules = rules_of(ws.config.mine)
     batches, tallies = _first_pass(ws, stage, out, rules)
     counts = _second_pass(ws, out, rules, batches, tallies)
-    out.finish("pairs", {**counts, "seconds": time.perf_counter() - started}, ["pairs.parquet", "report.json"])
-    ws.store.remove(f"{path}/{_WORK}")
+    out.finish("pairs", {**counts, "seconds": time.perf_counter() - started}, [layout.PAIRS_FILE, layout.DETAILS])
+    ws.store.remove(f"{path}/{layout.MINING}")
     return layout.pairs_file(stage)
 
 
@@ -94,9 +93,7 @@ def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already. Checking them against the catalogue would load all of it into memory.
     labels = [label for _, label in read_rows(ws.store.file(layout.LABELS), Label)]
     usable = [
-        (x.listing, x.attribute, x.value, completion(x.rationale, x.value))
-        for x in labels
-        if x.split in ("train", "validation")
+        (x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in LOOP_SPLITS
     ]
     splits = {label.listing: label.split for label in labels}
     truth = (
@@ -147,19 +144,19 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
     """
     shards = finished_shards(ws.store, layout.chains(stage))
     known, config = _known(ws, rules, shards), ws.config.mine
-    (out.folder / _WORK).mkdir(exist_ok=True)
+    (out.folder / layout.MINING).mkdir(exist_ok=True)
     files, tallies = [], []
     manifest = read_manifest(ws.store, layout.chains(stage))
     total = int(manifest.counts.get("chains", 0)) if manifest else 0
     with progress("mining", total or None, "chains") as bar:
         for k, (batch, size) in enumerate(_batches(shards)):
-            rows, counted = (out.folder / _WORK / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
+            rows, counted = (out.folder / layout.MINING / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
             if not counted.exists():  # it is written after the candidates
                 chains, samples = vote(pl.read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
                 write_parquet(candidates(chains, samples, rules, config.pairs_per_sample), rows)
                 write_parquet(tally(samples), counted)
-                out.keep(f"{_WORK}/{rows.name}")
-                out.keep(f"{_WORK}/{counted.name}")
+                out.keep(f"{layout.MINING}/{rows.name}")
+                out.keep(f"{layout.MINING}/{counted.name}")
             files.append(rows)
             tallies.append(pl.read_parquet(counted))
             bar.advance(size)
@@ -182,10 +179,10 @@ def _second_pass(
     cells = cells_of(rows)
     opened = cells_of(passed)
     table = cuts(passed, opened, limits(opened, config, rules))
-    target = out.folder / "pairs.parquet"
+    target = out.folder / layout.PAIRS_FILE
     write_parquet(kept(passed, table).select(list(Pair.model_fields)), target, row_group_size=BATCH_CHAINS)
     report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
-    write_atomic(out.folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False).encode())
+    write_atomic(out.folder / layout.DETAILS, json.dumps(report, indent=1, ensure_ascii=False).encode())
     figure("agreement", mean_agreement(tallies))
     show(report, Console())
     return {**report["rows"], "samples": float(tallies["count"].sum())}

@@ -17,13 +17,13 @@ from transformers.trainer_utils import get_last_checkpoint
 from attrloop.components.errors import AttrloopError
 from attrloop.components.model.processes import STOPPED
 from attrloop.components.model.trl_trainers import AdapterTrainer
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import advance, figure
 from attrloop.components.tracking.requirements import write_requirements
 
 log = logging.getLogger(__name__)
 _WINDOW = "window"  # names the file of what was measured since the last line of the metrics file
-_CHECKPOINTS = "checkpoints"
 
 
 class Metrics(TrainerCallback):
@@ -103,15 +103,15 @@ class Checkpoints(TrainerCallback):
 
     def _keep(self, step: int) -> None:
         artifact = self.artifact
-        artifact.keep("metrics.jsonl")
-        artifact.keep(f"{_CHECKPOINTS}/checkpoint-{step}")
-        folder = f"{artifact.path}/{_CHECKPOINTS}"
-        here = {path.name for path in (artifact.folder / _CHECKPOINTS).iterdir()}  # the trainer removes old ones
+        artifact.keep(layout.TRAINING_CURVE)
+        artifact.keep(f"{layout.CHECKPOINTS}/checkpoint-{step}")
+        folder = f"{artifact.path}/{layout.CHECKPOINTS}"
+        here = {path.name for path in (artifact.folder / layout.CHECKPOINTS).iterdir()}  # the trainer removes old ones
         for name in {path.removeprefix(f"{folder}/").split("/")[0] for path in artifact.store.list(folder)} - here:
             artifact.store.remove(f"{folder}/{name}")
 
     def _window(self, args: Any, state: Any) -> Path:
-        checkpoint = self.artifact.folder / _CHECKPOINTS / f"checkpoint-{state.global_step}"
+        checkpoint = self.artifact.folder / layout.CHECKPOINTS / f"checkpoint-{state.global_step}"
         return checkpoint / f"{_WINDOW}-{args.process_index}.json"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -127,12 +127,12 @@ def run_trainer(trainer: AdapterTrainer, artifact: Artifact) -> None:
         AttrloopError: out of memory, a full disk, or a loss that is not a number; says what to change.
         SystemExit: with `STOPPED`, when SIGTERM came; the checkpoint is in the store.
     """
-    folder = artifact.folder / _CHECKPOINTS
+    folder = artifact.folder / layout.CHECKPOINTS
     folder.mkdir(exist_ok=True)
     checkpoints = Checkpoints(artifact, trainer)
     trainer.add_callback(checkpoints)
     if trainer.is_world_process_zero():
-        trainer.add_callback(Metrics(artifact.folder / "metrics.jsonl", artifact.path.replace("/", " ")))
+        trainer.add_callback(Metrics(artifact.folder / layout.TRAINING_CURVE, artifact.path.replace("/", " ")))
     with trainer.accelerator.main_process_first():
         checkpoint = _last_complete(folder)
     if checkpoint:
@@ -143,8 +143,8 @@ def run_trainer(trainer: AdapterTrainer, artifact: Artifact) -> None:
         raise SystemExit(STOPPED)
     if trainer.is_world_process_zero():
         model: Any = trainer.model
-        model.save_pretrained(artifact.folder / "adapter", selected_adapters=["default"], safe_serialization=True)
-        write_requirements(artifact.folder / "adapter")
+        model.save_pretrained(artifact.folder / layout.ADAPTER, selected_adapters=["default"], safe_serialization=True)
+        write_requirements(artifact.folder / layout.ADAPTER)
 
 
 def _train(trainer: AdapterTrainer, path: str, checkpoint: str | None) -> None:

@@ -13,6 +13,7 @@ from transformers import Trainer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from attrloop.components.model.vlm import Vlm
+from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import TrainConfig
 
@@ -93,7 +94,7 @@ class AdapterTrainer(Trainer):
         super().log(logs | self.objective.alarms(means), start_time)
 
     def window(self) -> dict[str, Any]:
-        """What was measured since the last line of the metrics file, as JSON takes it."""
+        """What was measured since the last line of the metrics file, in JSON types."""
         metrics = {name: list(values) for name, values in self._metrics["train"].items()}
         return {"loss": self._tr_loss.item(), "since": self._globalstep_last_logged, "metrics": metrics}
 
@@ -163,7 +164,7 @@ def trainer_arguments(kind: type[Arguments], config: TrainConfig, artifact: Arti
     learns. One exception: several processes fill the last batch of an epoch with rows of the first.
     """
     arguments = kind(
-        output_dir=str(artifact.folder / "checkpoints"),
+        output_dir=str(artifact.folder / layout.CHECKPOINTS),
         seed=seed,
         data_seed=seed,
         learning_rate=config.learning_rate,

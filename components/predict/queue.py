@@ -53,12 +53,12 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
     made_from = {"predictions": _digest(ws.store), "per_attribute": str(per_attribute), "images": digest(image_root)}
     artifact = Artifact(ws.store, layout.REVIEW, made_from)
     if artifact.manifest is None:
-        write_atomic(artifact.folder / "summary.json", json.dumps(summary(ws), indent=1).encode())
+        write_atomic(artifact.folder / layout.SUMMARY, json.dumps(summary(ws), indent=1).encode())
         queue = select(ws, per_attribute)
-        write_parquet(queue, artifact.folder / "queue.parquet")
+        write_parquet(queue, artifact.folder / layout.QUEUE)
         files = export(ws, queue, artifact.folder, image_root)
         counts = {"items": queue.height, "seconds": time.monotonic() - started}
-        artifact.finish("review", counts, ["summary.json", "queue.parquet", *files])
+        artifact.finish("review", counts, [layout.SUMMARY, layout.QUEUE, *files])
     else:
         reused(artifact.path)
     if metrics is not None:

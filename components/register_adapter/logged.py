@@ -4,6 +4,7 @@ import json
 from math import isfinite
 from typing import Any
 
+from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.results.evaluation import METRICS, Evaluation
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
@@ -54,7 +55,7 @@ def effort(results: Results, stage: str) -> dict[str, float]:
         for key, value in manifest.counts.items():
             if key == "seconds":
                 flat[f"effort/{work}_minutes"] = value / 60
-            elif work not in layout.SPLITS:
+            elif work not in GOLD_SPLITS:
                 flat[f"effort/{work}_{key}"] = value
     return _finite(flat)
 

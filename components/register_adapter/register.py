@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.digests import digest
 from attrloop.components.register_adapter import logged, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
@@ -76,7 +77,7 @@ def workspace_key(ws: Workspace) -> str:
 
 
 def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
-    folders = [layout.evaluation(split, o.stage) for split in layout.SPLITS for o in state.outcomes]
+    folders = [layout.evaluation(split, o.stage) for split in GOLD_SPLITS for o in state.outcomes]
     folders.append(layout.trained_by(state.best.adapter))
     digests = {folder: manifest.digest for folder in folders if (manifest := read_manifest(ws.store, folder))}
     return {
@@ -191,7 +192,7 @@ class _Loop:
         self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         self.runs.measure(child, [(0, logged.metrics(self.results, stage))], model)
         self.runs.measure(child, [(0, logged.effort(self.results, stage)), *logged.curve(self.results, stage)])
-        metrics = [layout.metrics(split, stage) for split in layout.SPLITS]
+        metrics = [layout.metrics(split, stage) for split in GOLD_SPLITS]
         self._artifacts(run, [*metrics, layout.pairs_report(stage)])
         self.client.set_terminated(run, "FINISHED", end)
         return run

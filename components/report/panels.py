@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from attrloop.components.catalogue.records import SPLITS
 from attrloop.components.report import plots
 from attrloop.components.results.bootstrap import Interval
 from attrloop.components.results.comparison import Change
@@ -118,7 +119,7 @@ def watched(results: Results) -> list[tuple[str, list[str]]]:
 def labelled(results: Results) -> dict[str, Any]:
     """Listings with labels by split, those without, and what the labels cost in US dollars."""
     ws = results.ws
-    by_split = {split: ws.labels(split) for split in ("train", "validation", "test")}
+    by_split = {split: ws.labels(split) for split in SPLITS}
     counts = {split: len({label.listing for label in labels}) for split, labels in by_split.items()}
     cost = sum(label.cost for labels in by_split.values() for label in labels)
     return {**counts, "unlabelled": len(ws.listings) - sum(counts.values()), "cost": cost}

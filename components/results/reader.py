@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.errors import fail
 from attrloop.components.results.comparison import Flips, Gain, flips, paired_bootstrap
 from attrloop.components.results.evaluation import Evaluation
@@ -71,14 +72,14 @@ class Results:
                 for stage in self.stages
                 if self.ws.store.exists(path := layout.metrics(split, stage))
             }
-            for split in reversed(layout.SPLITS)
+            for split in reversed(GOLD_SPLITS)
         }
         return {split: by_stage for split, by_stage in found.items() if by_stage}
 
     @property
     def splits(self) -> list[str]:
         """The splits on which all stages can be compared, the one that decides headlines first."""
-        return [split for split in layout.SPLITS if len(self.evaluations.get(split, {})) == len(self.stages)]
+        return [split for split in GOLD_SPLITS if len(self.evaluations.get(split, {})) == len(self.stages)]
 
     @property
     def split(self) -> str:
@@ -170,7 +171,7 @@ class Results:
             "chains": layout.chains(stage),
             "pairs": layout.pairs(stage),
             "train" if training == stage else "dpo": training,
-            **{split: layout.evaluation(split, stage) for split in layout.SPLITS},
+            **{split: layout.evaluation(split, stage) for split in GOLD_SPLITS},
         }
         found = {work: read_manifest(self.ws.store, folder) for work, folder in folders.items()}
         return {work: manifest for work, manifest in found.items() if manifest}

@@ -4,24 +4,35 @@ A stage is a stage of the loop: `base`, `sft` (or `start`, for an adapter that w
 `iteration-2`, ...
 """
 
-SPLITS = ("test", "validation")  # of the gold labels; the one that decides headlines comes first
-
 CONFIG = "config.json"
 STATE = "state.json"  # the loop's latest state
 REPORT = "report.html"
 SUMMARY = "summary.json"
+KFP = "kfp"  # of a local run: what kfp.local leaves
+LOGS = "logs"  # of a local run: what the steps printed
+
+# Names within an artifact.
+ADAPTER, SETTINGS = "adapter", "settings.json"  # of an adapter's training or of its copy
+TRAINING_CURVE, CHECKPOINTS = "metrics.jsonl", "checkpoints"  # of a training
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # of an evaluation
+SHARDS = "shards"  # predictions of an evaluation that is not finished
+LABELS_FILE = "labels.jsonl"
+PAIRS_FILE = "pairs.parquet"
+MINING = "work"  # candidates and tallies of a mining that is not finished
+QUEUE = "queue.parquet"  # of a review
+DETAILS = "report.json"  # what a step did, in numbers
+RESULT = "result.json"  # what registration and promotion came to
 
 PREFLIGHT = "preflight"
-PREFLIGHT_REPORT = f"{PREFLIGHT}/report.json"
+PREFLIGHT_REPORT = f"{PREFLIGHT}/{DETAILS}"
 ANNOTATE = "annotate"
-LABELS = f"{ANNOTATE}/labels.jsonl"
-ANNOTATE_REPORT = f"{ANNOTATE}/report.json"
+LABELS = f"{ANNOTATE}/{LABELS_FILE}"
+ANNOTATE_REPORT = f"{ANNOTATE}/{DETAILS}"
 ANNOTATE_CACHE = (
     "annotate-cache"  # replies that were paid for: beside ANNOTATE, which is emptied when its inputs change
 )
 SFT = "sft"
 START = "start"  # an adapter that was trained before, brought into this run
-RESULT = "result.json"  # what registration and promotion came to
 REGISTER = "register"
 REGISTRATION = f"{REGISTER}/{RESULT}"
 PROMOTE = "promote"
@@ -29,10 +40,8 @@ PROMOTION = f"{PROMOTE}/{RESULT}"
 CATALOGUE = "catalogue"  # the check of a catalogue that is predicted
 CATALOGUE_PREDICTIONS = "predictions"  # of a whole catalogue
 REVIEW = "review"  # the predictions that a person should look at
-REVIEW_SUMMARY = f"{REVIEW}/summary.json"
+REVIEW_SUMMARY = f"{REVIEW}/{SUMMARY}"
 EVENTS = "events"  # what the steps say they do, one JSON object for each attempt of a step
-ADAPTER, SETTINGS = "adapter", "settings.json"  # in the folder of an adapter's training or of its copy
-PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # the files of an evaluation
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
 
 
@@ -58,12 +67,12 @@ def trained_by(adapter_path: str) -> str:
 
 def checkpoints(stage: str) -> str:
     """The checkpoints of a training that is not finished."""
-    return f"{training(stage)}/checkpoints"
+    return f"{training(stage)}/{CHECKPOINTS}"
 
 
 def curve(stage: str) -> str:
     """The training curve of a stage, JSONL."""
-    return f"{training(stage)}/metrics.jsonl"
+    return f"{training(stage)}/{TRAINING_CURVE}"
 
 
 def chains(stage: str) -> str:
@@ -78,12 +87,12 @@ def pairs(stage: str) -> str:
 
 def pairs_file(stage: str) -> str:
     """The Parquet file of an iteration's preference pairs."""
-    return f"{pairs(stage)}/pairs.parquet"
+    return f"{pairs(stage)}/{PAIRS_FILE}"
 
 
 def pairs_report(stage: str) -> str:
     """What an iteration's mining kept, dropped and why."""
-    return f"{pairs(stage)}/report.json"
+    return f"{pairs(stage)}/{DETAILS}"
 
 
 def evaluation(split: str, stage: str = "") -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.readers import read_labels, read_listings
-from attrloop.components.catalogue.records import Label, Listing
+from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError
 from attrloop.components.run import layout
@@ -88,5 +88,5 @@ class Workspace:
 
     def unlabelled(self) -> list[Listing]:
         """The listings without a label, in the catalogue's order."""
-        labelled = {label.listing for split in ("train", "validation", "test") for label in self.labels(split)}
+        labelled = {label.listing for split in SPLITS for label in self.labels(split)}
         return [listing for listing in self.listings.values() if listing.id not in labelled]

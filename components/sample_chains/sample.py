@@ -5,7 +5,7 @@ import time
 
 import polars as pl
 
-from attrloop.components.catalogue.records import Chain, Listing, to_frame
+from attrloop.components.catalogue.records import LOOP_SPLITS, Chain, Listing, to_frame
 from attrloop.components.engines.chains import readable, sample_listings
 from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
@@ -105,7 +105,7 @@ def listings_to_sample(ws: Workspace) -> list[Listing]:
     if bound and bound < len(unlabelled):
         chosen = set(random.Random(f"{ws.config.seed}/sample").sample([listing.id for listing in unlabelled], bound))
         unlabelled = [listing for listing in unlabelled if listing.id in chosen]
-    labelled = {label.listing for split in ("train", "validation") for label in ws.labels(split)}
+    labelled = {label.listing for split in LOOP_SPLITS for label in ws.labels(split)}
     listings = unlabelled + [listing for listing in ws.listings.values() if listing.id in labelled]
     if not listings:
         raise AttrloopError("There are no listings to sample chains for. Add unlabelled listings to the catalogue.")

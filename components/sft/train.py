@@ -46,7 +46,9 @@ def train(workspace: str) -> str:
     from attrloop.components.sft.trainer import fit  # torch: not needed if everything is reused
 
     spread(fit, processes_for(ws.config.sft.batch_size), ws, artifact, rows)
-    artifact.finish("adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, ["adapter", "metrics.jsonl"])
+    artifact.finish(
+        "adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, [layout.ADAPTER, layout.TRAINING_CURVE]
+    )
     ws.store.remove(layout.checkpoints(layout.SFT))
     return ADAPTER
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from attrloop.components.engines.registry import require
 from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.local import LocalStore
@@ -54,12 +55,12 @@ def run_local(
             aside = workspace.with_name(f"{workspace.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
             workspace.rename(aside)
             console.print(f"The earlier run was set aside as {aside}", soft_wrap=True)
-        write_atomic(workspace / "config.json", config.model_dump_json(indent=1).encode())
-        pipeline = workspace / "kfp" / f"{name}.yaml"
+        write_atomic(workspace / layout.CONFIG, config.model_dump_json(indent=1).encode())
+        pipeline = workspace / layout.KFP / f"{name}.yaml"
         compile_to(pipeline, name, max(MAX_ITERATIONS, config.loop.iterations))
         return run_pipeline(
             pipeline,
-            {"config": str(workspace / "config.json"), "workspace": str(workspace), **arguments},
+            {"config": str(workspace / layout.CONFIG), "workspace": str(workspace), **arguments},
             workspace,
             console,
         )
@@ -85,9 +86,9 @@ def run_pipeline(
     """
     from kfp import components, local
 
-    local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(workspace / "kfp"))
+    local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(workspace / layout.KFP))
     loaded = components.load_component_from_file(str(pipeline))
-    log = workspace / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
+    log = workspace / layout.LOGS / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with _environment(), log.open("w", encoding="utf-8") as file, LiveView(LocalStore(workspace), console) as shown:
         try:
