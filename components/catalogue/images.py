@@ -79,7 +79,7 @@ class ImageReader:
         return [path for path in paths if in_bucket(path)], [path for path in paths if _is_url(path)]
 
     def _path(self, reference: str) -> str:
-        """Where an image is. Fails for a place that must not be asked."""
+        """Where an image is. Raises for a host or bucket that is not allowed."""
         path = inputs.join(self.base, reference)
         if in_bucket(path):
             bucket = locate(path)[:2]

@@ -36,10 +36,10 @@ class Seen:
     """What one view of a listing led to.
 
     Attributes:
-        answer: The canonical answer; None when it is off the list.
-        confidence: Its probability, in [0, 1].
-        text: The chain.
-        tokens: Length of the chain.
+        answer: the canonical answer; None when it is off the list.
+        confidence: its probability, in [0, 1].
+        text: the chain.
+        tokens: length of the chain.
     """
 
     answer: str | None
@@ -53,7 +53,7 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Ev
 
     Args:
         workspace: URI of the run's workspace.
-        stages: Name of each stage (`base`, `sft`, `iteration-1`, ...) -> path of its adapter in the workspace, "" for
+        stages: name of each stage (`base`, `sft`, `iteration-1`, ...) -> path of its adapter in the workspace, "" for
             the base model.
         split: `validation` or `test`.
 
@@ -61,7 +61,7 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Ev
         The evaluation of each stage, by name.
 
     Raises:
-        InputError: No gold labels in this split, an adapter that is not finished, an unreadable image.
+        InputError: no gold labels in this split, an adapter that is not finished, an unreadable image.
     """
     ws = Workspace.open(workspace)
     labels = ws.labels(split)

@@ -16,15 +16,15 @@ def score(
     """Computes everything that `metrics.json` says.
 
     Args:
-        frame: Predictions of one stage on one split, one row a (listing, attribute).
-        schema: The catalogue's.
-        resamples: Bootstrap resamples behind every interval.
-        seed: Of the resampling; the same frame and seed give the same intervals.
-        stage: Name of the stage, for the record.
-        split: Name of the split, for the record.
+        frame: predictions of one stage on one split, one row a (listing, attribute).
+        schema: the catalogue's.
+        resamples: bootstrap resamples behind every interval.
+        seed: seed of the resampling; the same frame and seed give the same intervals.
+        stage: name of the stage, for the record.
+        split: name of the split, for the record.
 
     Raises:
-        InputError: The frame is empty.
+        InputError: the frame is empty.
     """
     if frame.is_empty():
         raise fail(

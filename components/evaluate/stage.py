@@ -16,11 +16,11 @@ def evaluate_stage(
 
     Args:
         workspace: URI of the run's workspace.
-        stage: Name of the stage.
-        adapter: Path of its adapter in the workspace.
-        state: The loop's state (JSON) before the stage; "" for the first one.
-        metrics: Where the stage's accuracies and rates are shown.
-        confusion: Where the confusion matrix of its weakest attribute is shown.
+        stage: name of the stage.
+        adapter: path of its adapter in the workspace.
+        state: the loop's state (JSON) before the stage; "" for the first one.
+        metrics: where the stage's accuracies and rates are shown.
+        confusion: where the confusion matrix of its weakest attribute is shown.
 
     Returns:
         The loop's state (JSON) with the new stage; it says whether the loop stops.

@@ -15,12 +15,12 @@ def evaluate_all(workspace: str, state: str, metrics: MetricsSink, confusion: Co
 
     Args:
         workspace: URI of the run's workspace; writes `evaluate/test/<stage>/`.
-        state: The loop's final state (JSON).
-        metrics: Where the best stage's accuracies and rates are shown.
-        confusion: Where the confusion matrix of its weakest attribute is shown.
+        state: the loop's final state (JSON).
+        metrics: where the best stage's accuracies and rates are shown.
+        confusion: where the confusion matrix of its weakest attribute is shown.
 
     Raises:
-        InputError: No gold labels on test, an adapter that is not finished, an unreadable image.
+        InputError: no gold labels on test, an adapter that is not finished, an unreadable image.
     """
     loop = LoopState.model_validate_json(state)
     found = evaluate(workspace, {outcome.stage: outcome.adapter for outcome in loop.outcomes}, "test")

@@ -27,14 +27,14 @@ def fetch(workspace: str, adapter: str = "") -> str:
 
     Args:
         workspace: URI of the run's workspace; writes `start/`, and `model` and `prompt` in `config.json`.
-        adapter: See `component.fetch_adapter`.
+        adapter: see `component.fetch_adapter`.
 
     Returns:
         The adapter's path in the workspace.
 
     Raises:
-        InputError: There is no such adapter, or the workspace belongs to a run that trained one itself.
-        AttrloopError: The registry is down, or attrloop did not register the model.
+        InputError: there is no such adapter, or the workspace belongs to a run that trained one itself.
+        AttrloopError: the registry is down, or attrloop did not register the model.
     """
     ws = Workspace.open(workspace)
     if read_manifest(ws.store, layout.SFT) is not None:

@@ -28,8 +28,8 @@ class Origin:
 
     Attributes:
         name: `models:/NAME/VERSION`, or the URI of the adapter's folder.
-        folder: A local copy of it, to read from.
-        settings: The fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
+        folder: a local copy of it, to read from.
+        settings: the fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
     """
 
     name: str
@@ -41,13 +41,13 @@ def pinned(config: RunConfig, root: str, adapter: str) -> str:
     """The adapter by a lasting name: an alias becomes the version that carries it now.
 
     Args:
-        config: Says which model "" means, and where the registry is.
+        config: says which model "" means, and where the registry is.
         root: URI of the workspace that needs the adapter.
-        adapter: See `component.fetch_adapter`.
+        adapter: see `component.fetch_adapter`.
 
     Raises:
-        InputError: It is not an adapter's name.
-        AttrloopError: There is no such alias, or the registry is down.
+        InputError: it is not an adapter's name.
+        AttrloopError: there is no such alias, or the registry is down.
     """
     adapter = adapter or f"{REGISTRY}{config.tracking.model_name}@{CHAMPION}"
     if not adapter.startswith(REGISTRY):
@@ -78,8 +78,8 @@ def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
     """The adapter with a lasting name (`pinned`), for as long as the context lasts.
 
     Raises:
-        InputError: The folder is neither a run's nor an adapter's.
-        AttrloopError: There is no such version, attrloop did not register it, or the registry is down.
+        InputError: the folder is neither a run's nor an adapter's.
+        AttrloopError: there is no such version, attrloop did not register it, or the registry is down.
     """
     if name.startswith(REGISTRY):
         with registered(resolve_uri(config, root), name) as origin:
@@ -93,7 +93,7 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
     """A registered adapter, downloaded for as long as the context lasts.
 
     Args:
-        uri: Of the tracking store.
+        uri: URI of the tracking store.
         model: `models:/NAME/VERSION`.
 
     Raises:

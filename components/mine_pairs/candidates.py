@@ -44,7 +44,7 @@ def candidates(chains: pl.DataFrame, samples: pl.DataFrame, rules: Rules, per_sa
 
 
 def _of(chains: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """The chains of some samples, with what the sample knows and a seeded draw of their own."""
+    """The chains of some samples, with the sample's columns and one seeded random number each."""
     wanted = samples.select("sample", "target", "target_support", "completion", "key")
     joined = chains.join(wanted, on="sample", how="inner")
     return joined.with_columns(draw=derive(pl.col("key"), pl.col("view"), pl.col("chain")))

@@ -8,7 +8,7 @@ the model makes everywhere then counts as a vote for the truth.
 
 import polars as pl
 
-_SPREAD, _TRUST = 0.5, 3.0  # prior counts: of every answer to every value, and added to that for the value itself
+_SPREAD, _TRUST = 0.5, 3.0  # prior counts: for every answer, and the extra count for the right one
 
 
 def habits(chains: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

@@ -130,7 +130,7 @@ def supervised_trainer(
         vlm: the model, with the adapter to train.
         artifact: the folder in which checkpoints are kept.
         config: rates and sizes.
-        seed: of the order of rows, and of whatever else is random in training.
+        seed: the seed of the order of rows, and of whatever else is random in training.
         rows: how many rows there are to train on.
         collate: makes a batch of `[{"row": 3}, {"row": 0}, ...]`.
         objective: what is minimised.

@@ -38,7 +38,7 @@ def evaluate_champion(workspace: str, state_json: str) -> None:
 
     Args:
         workspace: URI of the run's workspace; writes `evaluate/test/champion-<version>`.
-        state_json: The loop's final `LoopState`.
+        state_json: the loop's final `LoopState`.
     """
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
     uri, name = resolve_uri(ws.config, ws.store.root), ws.config.tracking.model_name
@@ -57,10 +57,10 @@ class Challenge:
     """A run whose best stage challenges the champion.
 
     Attributes:
-        ws: The run's workspace.
-        state: The loop's final state.
-        client: Of the tracking store.
-        uri: Of the tracking store.
+        ws: the run's workspace.
+        state: the loop's final state.
+        client: an MLflow client.
+        uri: URI of the tracking store.
     """
 
     ws: Workspace
@@ -72,7 +72,7 @@ class Challenge:
         """The predictions of the best stage on test.
 
         Raises:
-            InputError: There are none.
+            InputError: there are none.
         """
         return self._predictions(self.state.best.stage)
 
@@ -80,12 +80,12 @@ class Challenge:
         """Who has to be beaten, for the record, and its predictions on test.
 
         Args:
-            version: Of the champion. None where there is none: then supervised training has to be beaten, or the base
-                model where supervised training is the candidate.
+            version: the champion's version. None: the candidate must beat SFT, or the base model if SFT is the
+                candidate.
 
         Raises:
-            InputError: There are no predictions of the stage.
-            AttrloopError: See `champion`.
+            InputError: there are no predictions of the stage.
+            AttrloopError: see `champion`.
         """
         if version is None:
             stage = self.state.reference.stage
@@ -99,7 +99,7 @@ class Challenge:
         image bounds and prompt that it was registered with, over this run's schema and gold.
 
         Raises:
-            AttrloopError: It is no longer registered, or it has to decode and this image has no torch.
+            AttrloopError: it is no longer registered, or it has to decode and this image has no torch.
         """
         name = self.ws.config.tracking.model_name
         if not exists(self.client, name, version):

@@ -25,9 +25,9 @@ def champion(client: "MlflowClient", name: str, head: Entry | None) -> str | Non
     """The champion's version.
 
     Args:
-        client: Of the tracking store.
-        name: Of the registered model.
-        head: The latest entry of the ledger. Without one, the alias counts: it was set by hand, or from elsewhere.
+        client: an MLflow client.
+        name: name of the registered model.
+        head: the latest entry of the ledger. Without one, the alias counts: it was set by hand, or from elsewhere.
     """
     return head.after if head else alias(client, name)
 

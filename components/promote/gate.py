@@ -29,18 +29,18 @@ def judge(
     champion, because among many verticals one always falls by chance.
 
     Args:
-        candidate: Predictions (the columns of `records.Prediction`) of the candidate on test.
-        champion: Predictions of the model that it would replace, on the same samples.
-        against: What `champion` is, for the record.
-        verticals: All that need gold: those of the schema.
-        config: The thresholds.
-        seed: Of the resampling.
+        candidate: predictions (the columns of `records.Prediction`) of the candidate on test.
+        champion: predictions of the model that it would replace, on the same samples.
+        against: what `champion` is, for the record.
+        verticals: all that need gold: those of the schema.
+        config: the thresholds.
+        seed: seed of the resampling.
 
     Returns:
         The verdict with all reasons, not only the first.
 
     Raises:
-        InputError: The two sets disagree on gold values or have no sample in common.
+        InputError: the two sets disagree on gold values or have no sample in common.
     """
     names = list(verticals)
     gold = dict(candidate.group_by("vertical").len().iter_rows())

@@ -16,12 +16,12 @@ class Verdict(BaseModel):
     """What the gate says about a candidate.
 
     Attributes:
-        passed: Whether it becomes champion.
-        reason: Every rule that was broken, or that none was.
-        against: What the candidate was compared with: `version <n>`, or a stage of its own run where there is no
+        passed: whether it becomes champion.
+        reason: every rule that was broken, or that none was.
+        against: what the candidate was compared with: `version <n>`, or a stage of its own run where there is no
             champion.
-        macro: Change of the macro accuracy; None where there was too little gold to compare.
-        verticals: Change of each vertical's accuracy.
+        macro: change of the macro accuracy; None where there was too little gold to compare.
+        verticals: change of each vertical's accuracy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,18 +36,18 @@ class Entry(BaseModel):
     """One decision.
 
     Attributes:
-        seq: From 1, without gaps.
-        model: Name of the registered model.
-        action: What was done.
-        version: The model version that was judged, or that was rolled back to.
-        before: The champion before; None for none. `from` in the file.
-        after: The champion after; equal to `before` when the candidate was refused. `to` in the file.
-        reason: Why, for people.
-        verdict: The gate's; None for a rollback.
-        gate: Digest of the gate's settings and of the data that it judged on; "" for a rollback.
-        data_digest: Digest of the data; "" for a rollback.
-        git_sha: Commit of the code; "" where it is unknown.
-        actor: The person or account.
+        seq: from 1, without gaps.
+        model: name of the registered model.
+        action: what was done.
+        version: the model version that was judged, or that was rolled back to.
+        before: the champion before; None for none. `from` in the file.
+        after: the champion after; equal to `before` when the candidate was refused. `to` in the file.
+        reason: why, for people.
+        verdict: the gate's; None for a rollback.
+        gate: digest of the gate's settings and of the data that it judged on; "" for a rollback.
+        data_digest: digest of the data; "" for a rollback.
+        git_sha: commit of the code; "" where it is unknown.
+        actor: the person or account.
         time: UTC, ISO 8601.
     """
 

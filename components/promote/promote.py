@@ -40,14 +40,14 @@ def promote(workspace: str, state_json: str) -> str:
     Args:
         workspace: URI of the run's workspace; reads `register/result.json` and the predictions on test, writes
             `promote/result.json`. The ledger is in the runs folder, the workspace's parent.
-        state_json: The loop's final `LoopState`.
+        state_json: the loop's final `LoopState`.
 
     Returns:
         `promoted`; `first` when there was no champion and the candidate became it; or `refused`.
 
     Raises:
-        InputError: Nothing is registered, or there are no predictions on test.
-        AttrloopError: The tracking server is down, or does not hold the version.
+        InputError: nothing is registered, or there are no predictions on test.
+        AttrloopError: the tracking server is down, or does not hold the version.
     """
     began = time.monotonic()
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
@@ -88,12 +88,12 @@ def rollback(workspace: str, to: str = "", reason: str = "", who: str = "") -> E
 
     Args:
         workspace: URI of any workspace in the runs folder; its config names the model and the tracking server.
-        to: Number of a registered version; "" for the one that the present champion replaced.
-        reason: Why, for the record.
-        who: The person; "" for the system's user.
+        to: number of a registered version; "" for the one that the present champion replaced.
+        reason: why, for the record.
+        who: the person; "" for the system's user.
 
     Raises:
-        AttrloopError: There is nothing to go back to, no such version, or the tracking server is down.
+        AttrloopError: there is nothing to go back to, no such version, or the tracking server is down.
     """
     ws = Workspace.open(workspace)
     uri = resolve_uri(ws.config, ws.store.root)
@@ -137,12 +137,12 @@ def settle(
     A promoter whose entry comes second has judged against a champion that may be gone, and judges again.
 
     Args:
-        ledger: Of the model.
-        client: Of the tracking store.
-        version: The candidate.
-        gate: Digest of what decides the verdict besides the two models. A version is judged once by the same gate.
-        verdict_on: Judges the candidate against a champion's version, None for none.
-        data_digest: Digest of the data, for the record.
+        ledger: the model's ledger.
+        client: an MLflow client.
+        version: the candidate.
+        gate: digest of what decides the verdict besides the two models. A version is judged once by the same gate.
+        verdict_on: judges the candidate against a champion's version, None for none.
+        data_digest: digest of the data, for the record.
     """
     while True:
         entries = ledger.entries()

@@ -44,7 +44,7 @@ class RequestImages(ImageReader):
         """The encoded image of a row.
 
         Raises:
-            InputError: It cannot be read, is not valid base64, or is too large.
+            InputError: it cannot be read, is not valid base64, or is too large.
         """
         value = self.values[reference]
         head, _, body = value.partition(",") if value.startswith("data:") else ("", "", value)
@@ -92,16 +92,16 @@ class AttributeModel(PythonModel):
         """Predicts row by row.
 
         Args:
-            context: Of the loaded model.
-            model_input: Columns `image` (path or base64), `vertical`, `attribute`, and optionally `title`.
-            params: There are none.
+            context: what MLflow says of the loaded model.
+            model_input: columns `image` (path or base64), `vertical`, `attribute`, and optionally `title`.
+            params: there are none.
 
         Returns:
             In the order of the rows: `answer` (canonical; None when it is off the list), `confidence` (the answer's
             probability, in [0, 1]) and `rationale` (what the model says it saw).
 
         Raises:
-            InputError: An unknown vertical or attribute, or an image that cannot be read.
+            InputError: an unknown vertical or attribute, or an image that cannot be read.
         """
         from attrloop.components.model.features import FeatureCache
 

@@ -41,14 +41,14 @@ def register(workspace: str, state_json: str) -> str:
 
     Args:
         workspace: URI of the run's workspace; reads its adapters and evaluations, writes `register/result.json`.
-        state_json: The loop's final `LoopState`.
+        state_json: the loop's final `LoopState`.
 
     Returns:
         The number of the model version.
 
     Raises:
-        InputError: A stage was not evaluated, or an adapter folder holds no safetensors.
-        AttrloopError: The tracking server is down.
+        InputError: a stage was not evaluated, or an adapter folder holds no safetensors.
+        AttrloopError: the tracking server is down.
     """
     began = time.monotonic()
     results = Results.of(workspace, state_json)
@@ -94,7 +94,7 @@ class _Loop:
     """A finished loop on its way into MLflow; every method continues what an earlier attempt left.
 
     Attributes:
-        inputs: Digest of what is registered: another loop of the same workspace has another one.
+        inputs: digest of what is registered: another loop of the same workspace has another one.
     """
 
     results: Results

@@ -28,11 +28,11 @@ class Runs:
     """The runs of one loop.
 
     Attributes:
-        client: Of the tracking store.
-        experiment: Id of their experiment.
-        keys: Tags that identify the loop: its workspace with its config, and what it made. A loop that made something
+        client: an MLflow client.
+        experiment: id of their experiment.
+        keys: tags that identify the loop: its workspace with its config, and what it made. A loop that made something
             else has other metrics, and needs other runs: MLflow would keep the old values beside the new ones.
-        tags: Further tags of all runs.
+        tags: further tags of all runs.
     """
 
     client: "MlflowClient"
@@ -50,7 +50,7 @@ class Runs:
         """The loop's run: the one from an earlier call, or the one that an orchestrator created, or a new one.
 
         Args:
-            name: Of a new run.
+            name: name of a new run.
             uri: URI of the tracking store, to know whether it holds the orchestrator's run.
             start: Unix time of a new run in milliseconds.
         """
@@ -94,9 +94,9 @@ class Runs:
         """Writes metrics by step. Their time is the run's start, so that writing them again adds nothing.
 
         Args:
-            run: The run that they describe.
+            run: the run that they describe.
             points: (step, metrics).
-            model_id: The logged model that they also describe.
+            model_id: the logged model that they also describe.
         """
         rows = [
             Metric(key, value, run.info.start_time, step, model_id=model_id)

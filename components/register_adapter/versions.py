@@ -31,11 +31,11 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
     """Id of the logged model of an adapter, which is uploaded unless a complete one exists.
 
     Args:
-        client: Of the tracking store.
+        client: an MLflow client.
         uri: URI of the tracking store.
-        run: Id of the run that it comes from.
-        folder: The PEFT folder.
-        config: See `model_config`.
+        run: id of the run that it comes from.
+        folder: the PEFT folder.
+        config: see `model_config`.
     """
     import mlflow
     from mlflow.entities import LoggedModelStatus

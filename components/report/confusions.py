@@ -15,9 +15,9 @@ class Heat:
     """One stage's confusion matrix as the page shows it.
 
     Attributes:
-        stage: Its name.
-        accuracy: Of the attribute, in [0, 1].
-        columns: The answers; the last one is off-list.
+        stage: its name.
+        accuracy: the attribute's accuracy, in [0, 1].
+        columns: the answers; the last one is off-list.
         rows: (gold value, cells); a cell is None for a count of 0.
     """
 

@@ -24,15 +24,15 @@ class Example:
     """One question about one gold listing.
 
     Attributes:
-        kind: A key of `KINDS`.
-        listing: Its id.
-        vertical: Of the listing.
-        attribute: What is asked.
-        gold: The right answer.
-        image: A data URI; "" when the image can no longer be read.
+        kind: a key of `KINDS`.
+        listing: its id.
+        vertical: the listing's vertical.
+        attribute: what is asked.
+        gold: the right answer.
+        image: a data URI; "" when the image can no longer be read.
         answers: (stage, answer or "off-list", whether it is right), in the order of the stages.
-        text: The reasoning of the best stage.
-        confidence: Of the best stage, in [0, 1].
+        text: the reasoning of the best stage.
+        confidence: the best stage's confidence, in [0, 1].
     """
 
     kind: str

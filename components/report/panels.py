@@ -28,9 +28,9 @@ class Row:
     """One line of the table of verticals.
 
     Attributes:
-        name: The vertical; `macro` for the last row, the mean over verticals.
-        cells: One for each stage.
-        gain: Of the best stage over the reference.
+        name: the vertical; `macro` for the last row, the mean over verticals.
+        cells: one for each stage.
+        gain: the gain of the best stage over the reference.
         verdict: `same`, or `up` or `down`, with ` sure` where the interval excludes zero.
     """
 

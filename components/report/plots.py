@@ -33,15 +33,15 @@ class Canvas:
     """An SVG with a plotting area and linear axes.
 
     Attributes:
-        width: In pixels.
-        height: In pixels.
-        x: Low and high of the data across.
-        y: Low and high of the data upwards.
-        left: Margin in pixels.
-        right: Margin in pixels.
-        top: Margin in pixels.
-        bottom: Margin in pixels.
-        parts: The elements so far.
+        width: in pixels.
+        height: in pixels.
+        x: low and high of the data across.
+        y: low and high of the data upwards.
+        left: margin in pixels.
+        right: margin in pixels.
+        top: margin in pixels.
+        bottom: margin in pixels.
+        parts: the elements so far.
     """
 
     width: int
@@ -122,9 +122,9 @@ def stage_lines(stages: Sequence[str], scores: dict[str, dict[str, tuple[float, 
     """Macro accuracy from stage to stage, one line for each split, with intervals.
 
     Args:
-        stages: All stages, in order.
-        scores: Split -> stage -> (accuracy, low, high), each in [0, 1].
-        best: The stage that gets a star.
+        stages: all stages, in order.
+        scores: split -> stage -> (accuracy, low, high), each in [0, 1].
+        best: the stage that gets a star.
     """
     bounds = [bound for by_stage in scores.values() for bound in by_stage.values()]
     ticks = _ticks(max(0.0, min(b[1] for b in bounds) - 0.02), min(1.0, max(b[2] for b in bounds) + 0.02))
@@ -173,8 +173,8 @@ def dumbbells(rows: Sequence[tuple[str, dict[str, float]]], before: str, after: 
 
     Args:
         rows: (vertical, stage -> accuracy in [0, 1]).
-        before: The stage that the line starts from.
-        after: The stage that it ends at.
+        before: the stage that the line starts from.
+        after: the stage that it ends at.
     """
     ordered = sorted(rows, key=lambda row: row[1][after] - row[1][before])
     values = [value for _, by_stage in rows for value in by_stage.values()]
@@ -213,9 +213,9 @@ def diagonal(series: Mapping[str, Sequence[tuple[float, float, float]]], across:
     Discs grow with their samples.
 
     Args:
-        series: Stage -> (predicted, accuracy, count) points; the first two in [0, 1].
-        across: Title of the x axis.
-        up: Title of the y axis.
+        series: stage -> (predicted, accuracy, count) points; the first two in [0, 1].
+        across: title of the x axis.
+        up: title of the y axis.
     """
     canvas = Canvas(400, 340, (0, 1), (0, 1), left=52, bottom=46)
     for k, stage in enumerate(series):
@@ -241,8 +241,8 @@ def curves(series: Mapping[str, Sequence[Point]], inks: dict[str, str]) -> str:
     """Lines over training steps, each with its name at its end.
 
     Args:
-        series: Name -> (step, value) points.
-        inks: Name -> colour.
+        series: name -> (step, value) points.
+        inks: name -> colour.
     """
     points = [point for line in series.values() for point in line]
     ticks = _ticks(min(y for _, y in points), max(y for _, y in points), 4)

@@ -28,12 +28,12 @@ def write_report(workspace: str, state: str, page_file: str) -> None:
 
     Args:
         workspace: URI of the run's workspace.
-        state: The loop's final state (JSON).
-        page_file: Local path of the copy.
+        state: the loop's final state (JSON).
+        page_file: local path of the copy.
 
     Raises:
-        InputError: A stage was not evaluated on validation.
-        AttrloopError: The tracking server is down.
+        InputError: a stage was not evaluated on validation.
+        AttrloopError: the tracking server is down.
     """
     write_page(workspace, state, page_file)
     attach(workspace)
@@ -43,7 +43,7 @@ def write_page(workspace: str, state: str, page_file: str) -> None:
     """Writes the report so far, and a local copy of the page.
 
     Raises:
-        InputError: A stage was not evaluated on validation.
+        InputError: a stage was not evaluated on validation.
     """
     report(workspace, state)
     Path(page_file).write_bytes(open_store(workspace).read(layout.REPORT))
@@ -54,13 +54,13 @@ def report(workspace: str, state: str = "") -> str:
 
     Args:
         workspace: URI of the run's workspace; the run may have been stopped early.
-        state: The loop's state (JSON); "" for the one that the workspace keeps.
+        state: the loop's state (JSON); "" for the one that the workspace keeps.
 
     Returns:
         Path or URI of the page.
 
     Raises:
-        InputError: A stage was not evaluated on validation.
+        InputError: a stage was not evaluated on validation.
     """
     results = Results.of(workspace, state)
     results.require("validation")
@@ -74,7 +74,7 @@ def attach(workspace: str) -> None:
     """Adds report and summary, which are written after registration, to the artifacts of the tracked run.
 
     Raises:
-        AttrloopError: The tracking server is down.
+        AttrloopError: the tracking server is down.
     """
     ws = Workspace.open(workspace)
     if not ws.store.exists(layout.REGISTRATION):

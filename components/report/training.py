@@ -30,10 +30,10 @@ class Curve:
     """A stage's training curve.
 
     Attributes:
-        stage: Its name.
-        what: What the plot shows, with its unit.
-        plot: The plot.
-        alarm: Whether the chosen chains lost more log-probability than they should.
+        stage: its name.
+        what: what the plot shows, with its unit.
+        plot: the plot.
+        alarm: whether the chosen chains lost more log-probability than they should.
     """
 
     stage: str

@@ -19,10 +19,10 @@ def resampled_means(frame: pl.DataFrame, value: pl.Expr, resamples: int, seed: l
     """The mean of a value in each resample of the listings.
 
     Args:
-        frame: One row a sample; column `listing`.
-        value: What is averaged, an integer of each row.
-        resamples: How many resamples.
-        seed: Of the resampling.
+        frame: one row a sample; column `listing`.
+        value: what is averaged, an integer of each row.
+        resamples: how many resamples.
+        seed: seed of the resampling.
 
     Returns:
         Shape (resamples,).

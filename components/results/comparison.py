@@ -15,10 +15,10 @@ class Change(BaseModel):
     """The difference of two accuracies, in [-1, 1], with its bootstrap interval.
 
     Attributes:
-        delta: The second accuracy minus the first.
-        low: Lower bound of the interval.
-        high: Upper bound of the interval.
-        count: Gold samples behind it.
+        delta: the second accuracy minus the first.
+        low: lower bound of the interval.
+        high: upper bound of the interval.
+        count: gold samples behind it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,8 +32,8 @@ class Gain(BaseModel):
     """How much better the second of two models is.
 
     Attributes:
-        macro: Of the mean over verticals.
-        verticals: Of each vertical.
+        macro: the change of the mean over verticals.
+        verticals: the change of each vertical.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,9 +45,9 @@ class FlipCount(BaseModel):
     """Samples that changed between two models.
 
     Attributes:
-        wrong_to_right: How many the second model got right and the first one did not.
-        right_to_wrong: How many the first model got right and the second one did not.
-        count: All samples.
+        wrong_to_right: how many the second model got right and the first one did not.
+        right_to_wrong: how many the first model got right and the second one did not.
+        count: all samples.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,7 +78,7 @@ def flips(before: pl.DataFrame, after: pl.DataFrame) -> Flips:
     """Counts the samples that became right and wrong, among those that both frames hold.
 
     Raises:
-        InputError: The two have no sample in common, or disagree on its gold value.
+        InputError: the two have no sample in common, or disagree on its gold value.
     """
     paired = _paired(before, after)
     by_vertical = {str(key[0]): part for key, part in sorted(paired.group_by("vertical"))}
@@ -102,14 +102,14 @@ def paired_bootstrap(
     """How much better `after` is than `before` on their common samples, by paired bootstrap over listings.
 
     Args:
-        before: Predictions of the present model: the champion, or an earlier stage.
-        after: Predictions of the model that would replace it, on the same gold.
-        resamples: How often the listings of each vertical are drawn.
-        seed: Of the resampling.
-        confidence: Of the two-sided intervals, in (0, 1).
+        before: predictions of the present model: the champion, or an earlier stage.
+        after: predictions of the model that would replace it, on the same gold.
+        resamples: how often the listings of each vertical are drawn.
+        seed: seed of the resampling.
+        confidence: confidence of the two-sided intervals, in (0, 1).
 
     Raises:
-        InputError: The two have no sample in common, or disagree on its gold value.
+        InputError: the two have no sample in common, or disagree on its gold value.
     """
     delta = pl.col("after") - pl.col("before")
     draws, verticals = [], {}

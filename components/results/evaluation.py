@@ -23,11 +23,11 @@ class AttributeScores(BaseModel):
     """How well one attribute of a vertical was answered.
 
     Attributes:
-        accuracy: The fraction of right answers.
-        interval: Of the accuracy.
-        macro_f1: See `metrics.macro_f1`, in [0, 1].
-        count: Gold samples.
-        confusion: Gold value by answer.
+        accuracy: the fraction of right answers.
+        interval: the accuracy's interval.
+        macro_f1: see `metrics.macro_f1`, in [0, 1].
+        count: gold samples.
+        confusion: gold value by answer.
     """
 
     accuracy: float
@@ -41,13 +41,13 @@ class VerticalScores(BaseModel):
     """How well a vertical was answered.
 
     Attributes:
-        accuracy: The fraction of right answers over all samples of the vertical.
-        interval: Of the accuracy.
-        macro_f1: Mean over the attributes, in [0, 1].
-        count: Gold samples.
-        answer_entropy: Of the answers, mean over the attributes, in bits.
-        gold_entropy: Of the gold values, mean over the attributes, in bits.
-        attributes: By name.
+        accuracy: the fraction of right answers over all samples of the vertical.
+        interval: the accuracy's interval.
+        macro_f1: mean over the attributes, in [0, 1].
+        count: gold samples.
+        answer_entropy: entropy of the answers, mean over the attributes, in bits.
+        gold_entropy: entropy of the gold values, mean over the attributes, in bits.
+        attributes: by name.
     """
 
     accuracy: float
@@ -64,11 +64,11 @@ class Metric:
     """How one number of an evaluation is computed, named and shown. MLflow shows all of them.
 
     Attributes:
-        label: Its name for people.
-        shown: Its format, with the unit where it has one.
-        measure: Computes it from the predictions and the scores of each vertical.
-        kubeflow: Whether Kubeflow's pages show it.
-        report: Whether the report shows it among what is watched beside accuracy.
+        label: its name for people.
+        shown: its format, with the unit where it has one.
+        measure: computes it from the predictions and the scores of each vertical.
+        kubeflow: whether Kubeflow's pages show it.
+        report: whether the report shows it among what is watched beside accuracy.
     """
 
     label: str
@@ -95,10 +95,10 @@ class Evaluation(BaseModel):
     Attributes:
         stage: `base`, `sft`, `iteration-1`, ...
         split: `validation` or `test`.
-        count: Gold samples.
-        macro_accuracy_interval: Low and high, at a confidence of 95%.
-        reliability: Ten bins of the confidence, without empty ones.
-        verticals: By name.
+        count: gold samples.
+        macro_accuracy_interval: low and high, at a confidence of 95%.
+        reliability: ten bins of the confidence, without empty ones.
+        verticals: by name.
     """
 
     stage: str = ""

@@ -17,8 +17,8 @@ class Confusion(BaseModel):
     """Counts by gold value (row) and answer (column).
 
     Attributes:
-        values: Names of the rows and of the columns; the last one is off-list.
-        matrix: Shape (values, values); the off-list row is empty.
+        values: names of the rows and of the columns; the last one is off-list.
+        matrix: shape (values, values); the off-list row is empty.
     """
 
     values: list[str]
@@ -39,10 +39,10 @@ class ReliabilityBin(BaseModel):
     """On-list answers of similar confidence.
 
     Attributes:
-        low: Lower bound of the bin, in [0, 1].
-        count: How many answers.
-        confidence: Their mean confidence, in [0, 1].
-        accuracy: The fraction of them that is right.
+        low: lower bound of the bin, in [0, 1].
+        count: how many answers.
+        confidence: their mean confidence, in [0, 1].
+        accuracy: the fraction of them that is right.
     """
 
     low: float

@@ -25,8 +25,8 @@ class Results:
     """What a run came to.
 
     Attributes:
-        ws: The run's workspace.
-        state: The loop's outcomes in order, on validation.
+        ws: the run's workspace.
+        state: the loop's outcomes in order, on validation.
     """
 
     ws: Workspace
@@ -38,10 +38,10 @@ class Results:
 
         Args:
             workspace: URI of the run's workspace.
-            state_json: The loop's state; "" for the latest one that the workspace keeps.
+            state_json: the loop's state; "" for the latest one that the workspace keeps.
 
         Raises:
-            InputError: No trained stage was evaluated yet.
+            InputError: no trained stage was evaluated yet.
         """
         ws = Workspace.open(workspace)
         if not state_json and ws.store.exists(layout.STATE):
@@ -86,7 +86,7 @@ class Results:
         """The split of the headlines: test once every stage was evaluated on it, validation until then.
 
         Raises:
-            InputError: No split was evaluated for all stages.
+            InputError: no split was evaluated for all stages.
         """
         if not self.splits:
             self.require("validation")
@@ -96,7 +96,7 @@ class Results:
         """Checks that every stage was evaluated on a split.
 
         Raises:
-            InputError: A stage was not.
+            InputError: a stage was not.
         """
         for stage in self.stages:
             if stage not in self.evaluations.get(split, {}):

@@ -12,7 +12,7 @@ def adapter_files(folder: Path) -> list[Path]:
     """The files of a PEFT folder that are registered and copied.
 
     Raises:
-        InputError: The folder holds no safetensors.
+        InputError: the folder holds no safetensors.
     """
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix in _SAFE)
     if not any(file.suffix == ".safetensors" for file in files):

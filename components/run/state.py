@@ -8,8 +8,8 @@ class Outcome(BaseModel):
 
     Attributes:
         stage: `base`, `sft`, `iteration-1`, ...
-        adapter: Path of its adapter in the workspace; "" for the base model.
-        macro: Macro accuracy on validation (mean over verticals), in [0, 1].
+        adapter: path of its adapter in the workspace; "" for the base model.
+        macro: macro accuracy on validation (mean over verticals), in [0, 1].
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,8 +22,8 @@ class LoopState(BaseModel):
     """What an iteration needs to know, and whether it should run at all.
 
     Attributes:
-        outcomes: Of the stages so far, in order.
-        stop: Whether the loop ends here.
+        outcomes: outcomes of the stages so far, in order.
+        stop: whether the loop ends here.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +54,7 @@ class LoopState(BaseModel):
         """The state after another iteration.
 
         Args:
-            outcome: How the iteration did.
-            min_gain: The loop stops when the gain over the best stage so far is smaller.
+            outcome: how the iteration did.
+            min_gain: the loop stops when the gain over the best stage so far is smaller.
         """
         return LoopState(outcomes=(*self.outcomes, outcome), stop=outcome.macro - self.best.macro < min_gain)

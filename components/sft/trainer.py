@@ -55,5 +55,5 @@ class CompletionLoss:
         return Measured(-completion_logprobs(model, noisy(batch, self.noise)).sum() / tokens)
 
     def alarms(self, means: dict[str, float]) -> dict[str, float]:
-        """None."""
+        """SFT has no alarms."""
         return {}

@@ -48,7 +48,11 @@ class Fault(NamedTuple):
     absent: bool = False
 
     def error(self, uri: str) -> AttrloopError:
-        """The error to raise. It is an `InputError` only when something is absent: no other fault is one listing's."""
+        """The error to raise.
+
+        It is an `InputError` only when something is absent. Other faults are not caused by a single listing, so the run
+        must stop.
+        """
         problem = Problem(uri, self.what, self.remedy)
         return InputError([problem]) if self.absent else AttrloopError(str(problem))
 

@@ -69,7 +69,7 @@ def check(url: str, hosts: Collection[str]) -> None:
 
 
 def fetch(urls: Iterable[str], most: int) -> None:
-    """Brings files of at most `most` bytes into the cache. What is wrong with the others `read` tells."""
+    """Brings files of at most `most` bytes into the cache. `read` reports what is wrong with the others."""
 
     def bring(url: str) -> None:
         with suppress(InputError):

@@ -37,12 +37,12 @@ def resolve_uri(config: RunConfig, root: str) -> str:
     either, a database file in the runs folder.
 
     Args:
-        config: The run's config.
+        config: the run's config.
         root: URI of the workspace.
 
     Raises:
-        InputError: The server's address holds a user or password, which MLflow would print with every run.
-        AttrloopError: Neither is set, and a remote workspace has no place for a database file.
+        InputError: the server's address holds a user or password, which MLflow would print with every run.
+        AttrloopError: neither is set, and a remote workspace has no place for a database file.
     """
     uri = config.tracking.uri or os.environ.get(_URI, "")
     if uri.startswith("http") and shown_uri(uri) != uri:
@@ -70,7 +70,7 @@ def clean_credentials(uri: str) -> None:
     MLflow reads the environment itself, and would show a credential that cannot be sent in its error.
 
     Raises:
-        InputError: See `secret`.
+        InputError: see `secret`.
     """
     if uri.startswith("http"):
         os.environ.update({name: secret(name, encoded=name != _SECRETS[0]) for name in _SECRETS if name in os.environ})
@@ -81,7 +81,7 @@ def explained(uri: str) -> Iterator[None]:
     """Turns errors of MLflow inside the context into an `AttrloopError` that names the tracking store.
 
     Raises:
-        InputError: See `clean_credentials`.
+        InputError: see `clean_credentials`.
     """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
@@ -103,8 +103,8 @@ def connect(uri: str) -> "MlflowClient":
     An embedded database that does not exist is created, which takes some seconds.
 
     Raises:
-        InputError: See `clean_credentials`.
-        AttrloopError: The server does not answer within seconds, or MLflow does not support the URI.
+        InputError: see `clean_credentials`.
+        AttrloopError: the server does not answer within seconds, or MLflow does not support the URI.
     """
     from mlflow import MlflowClient
 
@@ -157,7 +157,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     Artifacts of an embedded database lie beside it.
 
     Raises:
-        AttrloopError: An experiment of this name was deleted.
+        AttrloopError: an experiment of this name was deleted.
     """
     from mlflow.exceptions import MlflowException
 

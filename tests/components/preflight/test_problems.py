@@ -192,7 +192,7 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         lambda shop: shop.set("annotate", base_url="nonsense"),
         "nonsense: the endpoint is out of reach",
     ),
-    "a tracking server that is away": (
+    "a tracking server that is down": (
         lambda shop: shop.set("tracking", uri="http://127.0.0.1:9"),
         "tracking.uri http://127.0.0.1:9: the tracking server is out of reach",
     ),
@@ -241,7 +241,7 @@ def test_all_problems_are_told_at_once(shop):
         "an unknown vertical",
         "a truncated image",
         "no key",
-        "a tracking server that is away",
+        "a tracking server that is down",
         "a LoRA regex that matches nothing",
     ):
         SPOILED[kind][0](shop)

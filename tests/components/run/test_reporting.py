@@ -179,7 +179,7 @@ PROBLEMS = [Problem("a.jsonl:3", "not a value", "Use solid"), Problem("b.jsonl:4
         (InputError(PROBLEMS), "InputError", f"2 problems found:\n  - {PROBLEMS[0]}\n  - {PROBLEMS[1]}", "Use solid"),
         (AttrloopError("out of memory. Lower batch_size."), "AttrloopError", "out of memory. Lower batch_size.", ""),
         (KeyError("nothing"), "KeyError", "KeyError: 'nothing'", ""),
-        (OSError("http://me:pw@host/ is away"), "OSError", "OSError: http://***host/ is away", ""),
+        (OSError("http://me:pw@host/ is down"), "OSError", "OSError: http://***host/ is down", ""),
         (KeyboardInterrupt(), "KeyboardInterrupt", "it was stopped", ""),
         (SystemExit(143), "SystemExit", "it was stopped", ""),
     ],
