@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from attrloop.components.errors import fail
 from attrloop.components.predict.label_studio import write_tasks
 from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction
+from attrloop.components.results.kubeflow import MetricsSink
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.reporting import reports, reused
@@ -23,13 +24,6 @@ from attrloop.components.storage.parquet import write_parquet
 from attrloop.components.storage.store import Store
 
 _TASK = ["vertical", "attribute"]
-
-
-class MetricsSink(Protocol):
-    """Where single numbers are shown, e.g. KFP's `Metrics`."""
-
-    def log_metric(self, metric: str, value: float) -> None:
-        """Shows a number by its name."""
 
 
 @reports("review-queue")

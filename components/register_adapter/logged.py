@@ -45,7 +45,7 @@ def metrics(results: Results, stage: str) -> dict[str, float]:
 
 def _accuracies(section: str, evaluation: Evaluation) -> dict[str, float]:
     short = slugs(evaluation.verticals)
-    return {f"{section}/{short[name]}": scores.accuracy for name, scores in evaluation.verticals.items()}
+    return {f"{section}/{short[name]}": accuracy for name, accuracy in evaluation.accuracies.items()}
 
 
 def effort(results: Results, stage: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from attrloop.components.report import panels, plots, training
 from attrloop.components.report.confusions import confusions
 from attrloop.components.report.gallery import KINDS, examples
+from attrloop.components.results.evaluation import METRICS
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
 from attrloop.components.run.reporting import reports
@@ -98,8 +99,8 @@ def summary(results: Results) -> dict[str, Any]:
         accuracies: dict[str, Any] = {"validation": None, "test": None}
         for split, by_stage in results.evaluations.items():
             if found := by_stage.get(stage):
-                verticals = {vertical: scores.accuracy for vertical, scores in found.verticals.items()}
-                accuracies[split] = {"macro": found.macro_accuracy, "verticals": verticals}
+                figures = {metric.summary: found.number(name) for name, metric in METRICS.items() if metric.summary}
+                accuracies[split] = {**figures, "verticals": found.accuracies}
         minutes = round(results.seconds(stage) / 60, 3)
         stages.append({"name": stage, **accuracies, "pairs": pairs, "anchors": anchors, "minutes": minutes})
     number = results.registration.get("model_version")

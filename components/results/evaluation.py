@@ -69,6 +69,7 @@ class Metric:
         measure: computes it from the predictions and the scores of each vertical.
         kubeflow: whether Kubeflow's pages show it.
         report: whether the report shows it among what is watched beside accuracy.
+        summary: its name in `summary.json`, whose schema must allow it; "" to leave it out.
     """
 
     label: str
@@ -76,6 +77,7 @@ class Metric:
     measure: Callable[[pl.DataFrame, dict[str, VerticalScores]], float]
     kubeflow: bool = False
     report: bool = False
+    summary: str = ""
 
 
 def _each(measure: Callable[[pl.DataFrame], float]) -> Callable[[pl.DataFrame, dict[str, VerticalScores]], float]:
@@ -104,7 +106,9 @@ class Evaluation(BaseModel):
     stage: str = ""
     split: str = ""
     count: int
-    macro_accuracy: Annotated[float, Metric("macro accuracy", "{:.1%}", _mean("accuracy"), kubeflow=True, report=True)]
+    macro_accuracy: Annotated[
+        float, Metric("macro accuracy", "{:.1%}", _mean("accuracy"), kubeflow=True, report=True, summary="macro")
+    ]
     macro_accuracy_interval: Interval
     macro_f1: Annotated[float, Metric("macro F1", "{:.2f}", _mean("macro_f1"), report=True)]
     coverage_at_95_precision: Annotated[
@@ -126,6 +130,11 @@ class Evaluation(BaseModel):
     gold_entropy: Annotated[float, Metric("gold entropy, bits", "{:.2f}", _mean("gold_entropy"))]
     reliability: list[ReliabilityBin]
     verticals: dict[str, VerticalScores]
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy by vertical."""
+        return {name: scores.accuracy for name, scores in self.verticals.items()}
 
     def number(self, name: str) -> float | None:
         """A metric by its name; None where this evaluation lacks it, or it is not finite."""

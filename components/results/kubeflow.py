@@ -9,7 +9,7 @@ class MetricsSink(Protocol):
     """Where single numbers are shown, e.g. KFP's `Metrics`."""
 
     def log_metric(self, metric: str, value: float) -> None:
-        """Shows a number."""
+        """Shows a number by its name."""
 
 
 class ConfusionSink(Protocol):
@@ -27,7 +27,7 @@ def show(evaluation: Evaluation, metrics: MetricsSink, confusion: ConfusionSink)
     Values that are missing or not finite are left out: KFP cannot store them.
     """
     numbers = {name: evaluation.number(name) for name, metric in METRICS.items() if metric.kubeflow}
-    numbers |= {f"accuracy/{vertical}": scores.accuracy for vertical, scores in evaluation.verticals.items()}
+    numbers |= {f"accuracy/{vertical}": accuracy for vertical, accuracy in evaluation.accuracies.items()}
     for name, value in numbers.items():
         if value is not None:
             metrics.log_metric(name, value)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,8 @@ from attrloop.components.errors import InputError
 from attrloop.components.register_adapter.register import register
 from attrloop.components.report import confusions, panels
 from attrloop.components.report.gallery import examples
-from attrloop.components.report.report import headline, print_table, report, write_report
+from attrloop.components.report.report import headline, print_table, report, summary, write_report
+from attrloop.components.results.evaluation import METRICS
 from attrloop.components.results.reader import Results
 from attrloop.components.run.state import LoopState, Outcome
 from tests.tracked import make_run
@@ -50,6 +52,13 @@ def test_summary_follows_its_published_schema_and_repeats_the_metrics(reported: 
     metrics = json.loads(reported.ws.store.read("evaluate/test/sft/metrics.json"))
     assert found["stages"][1]["test"]["macro"] == metrics["macro_accuracy"]
     assert found["stages"][1]["test"]["verticals"]["mug"] == metrics["verticals"]["mug"]["accuracy"]
+
+
+def test_the_summary_shows_every_metric_that_names_itself_for_it(reported: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(METRICS, "off_list_rate", replace(METRICS["off_list_rate"], summary="off_list"))
+    sft = summary(Results.of(reported.uri))["stages"][1]
+    metrics = json.loads(reported.ws.store.read("evaluate/test/sft/metrics.json"))
+    assert sft["test"]["off_list"] == metrics["off_list_rate"] and sft["test"]["macro"] == metrics["macro_accuracy"]
 
 
 def test_the_summary_of_a_run_that_started_from_an_adapter_follows_the_schema_too(tmp_path: Path):
