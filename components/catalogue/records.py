@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Split = Literal["train", "validation", "test"]
 GoldSplit = Literal["test", "validation"]  # never trained on; the one that decides headlines comes first
 SPLITS: tuple[Split, ...] = get_args(Split)
-GOLD_SPLITS: tuple[GoldSplit, ...] = get_args(GoldSplit)
+GOLD_SPLITS: tuple[str, ...] = get_args(GoldSplit)
 LOOP_SPLITS: tuple[Split, ...] = ("train", "validation")  # what the loop learns from or decides by
 ALL_IMAGES = -1  # the view that shows all images of a listing at once
 

@@ -120,6 +120,6 @@ def labelled(results: Results) -> dict[str, Any]:
     """Listings with labels by split, those without, and what the labels cost in US dollars."""
     ws = results.ws
     by_split = {split: ws.labels(split) for split in SPLITS}
-    counts = {split: len({label.listing for label in labels}) for split, labels in by_split.items()}
+    counts: dict[str, int] = {split: len({label.listing for label in labels}) for split, labels in by_split.items()}
     cost = sum(label.cost for labels in by_split.values() for label in labels)
     return {**counts, "unlabelled": len(ws.listings) - sum(counts.values()), "cost": cost}
