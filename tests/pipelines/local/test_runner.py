@@ -290,6 +290,8 @@ def test_an_engine_that_is_not_installed_is_refused_before_anything_runs(tmp_pat
     with pytest.raises(InputError, match="vllm is not installed here"):
         run_local(config, tmp_path / "run", Console())
     assert not (tmp_path / "run").exists()
+    with pytest.raises(AttrloopError, match="preflight failed"):  # which is of no concern to a run that only labels
+        run_local(config, tmp_path / "run", Console(), name="annotate")
 
 
 @pytest.mark.slow
