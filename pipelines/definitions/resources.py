@@ -17,7 +17,7 @@ MODELS = "/models"  # where the volume of base models is mounted
 # Size of /dev/shm, part of the pod's memory. Kubernetes gives 64 MiB, too little for processes that exchange tensors.
 _SHARED_MEMORY = "8Gi"
 _L4, _A100 = ({"cloud.google.com/compute-class": f"attrloop-{name}"} for name in ("l4", "a100"))
-STAGES = {  # nodes, cores, memory: the reasons are in docs/gpu-pools.md
+STEPS = {  # nodes, cores, memory: the reasons are in docs/gpu-pools.md
     "sft": (_A100, "8", "48Gi"),
     "sample": (_L4, "6", "24Gi"),
     "dpo": (_A100, "8", "48Gi"),
@@ -43,8 +43,8 @@ class Parameter:
     about: str
 
 
-def parameters(stages: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, Parameter]:
-    """The parameters by name of a pipeline that has these stages and uses these secrets.
+def parameters(steps: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, Parameter]:
+    """The parameters by name of a pipeline that has these steps and uses these secrets.
 
     Kubeflow sorts parameters by name, so names of what belongs together begin alike.
     """
@@ -56,17 +56,17 @@ def parameters(stages: tuple[str, ...], secrets: tuple[str, ...]) -> dict[str, P
             "nvidia.com/gpu", "Kubernetes resource name of the accelerator; the nodes decide which model it is."
         ),
     }
-    for stage in stages:
-        nodes, cores, memory = STAGES[stage]
-        shared = "; they share each batch" if stage in ("sft", "dpo") else "; only one is used"
-        found[f"gpu_{stage}_count"] = Parameter("1", f"Accelerators of a pod of {stage}{shared}.")
-        found[f"gpu_{stage}_cpu"] = Parameter(cores, f"Cores of a pod of {stage}.")
-        found[f"gpu_{stage}_memory"] = Parameter(memory, f"Memory of a pod of {stage}, including /dev/shm.")
+    for step in steps:
+        nodes, cores, memory = STEPS[step]
+        shared = "; they share each batch" if step in ("sft", "dpo") else "; only one is used"
+        found[f"gpu_{step}_count"] = Parameter("1", f"Accelerators of a pod of {step}{shared}.")
+        found[f"gpu_{step}_cpu"] = Parameter(cores, f"Cores of a pod of {step}.")
+        found[f"gpu_{step}_memory"] = Parameter(memory, f"Memory of a pod of {step}, including /dev/shm.")
         about = (
-            f"Node selector (JSON) of {stage}: a compute class or node pool; add cloud.google.com/gke-spot: 'true' for "
+            f"Node selector (JSON) of {step}: a compute class or node pool; add cloud.google.com/gke-spot: 'true' for "
             "spot nodes; {} for any node."
         )
-        found[f"gpu_{stage}_nodes"] = Parameter(nodes, about)
+        found[f"gpu_{step}_nodes"] = Parameter(nodes, about)
     return found | {
         f"secret_{name}": Parameter(name, f"Name of the Kubernetes secret with {_SECRETS[name]}; it may be missing.")
         for name in secrets
@@ -89,18 +89,18 @@ class Resources:
         """The parameters that an inner pipeline takes, to call it with."""
         return {name: value for name, value in self.values.items() if name in pipeline.component_spec.inputs}
 
-    def gpu(self, stage: str, *tasks: Any, tracking: bool = False) -> None:
-        """Gives tasks the accelerators of a stage.
+    def gpu(self, step: str, *tasks: Any, tracking: bool = False) -> None:
+        """Gives tasks the accelerators of a step.
 
         Args:
-            stage: a key of `STAGES`.
+            step: a key of `STEPS`.
             tasks: the tasks.
             tracking: whether they get MLflow's secret.
         """
         values, cluster = self.values, self.cluster
-        count, nodes = values[f"gpu_{stage}_count"], values[f"gpu_{stage}_nodes"]
+        count, nodes = values[f"gpu_{step}_count"], values[f"gpu_{step}_nodes"]
         for task in tasks:
-            self._sized(task, values[f"gpu_{stage}_cpu"], values[f"gpu_{stage}_memory"], values["gpu_type"], count)
+            self._sized(task, values[f"gpu_{step}_cpu"], values[f"gpu_{step}_memory"], values["gpu_type"], count)
             self._retried(task)
             task.set_accelerator_type(values["gpu_type"]).set_accelerator_limit(count)
             kubernetes.add_node_selector_json(task, nodes)
@@ -164,9 +164,9 @@ class Resources:
 
 
 def with_resources(
-    cluster: Cluster, *stages: str, secrets: tuple[str, ...] = ("hub",)
+    cluster: Cluster, *steps: str, secrets: tuple[str, ...] = ("hub",)
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a pipeline's function the parameters of stages and secrets; it receives them together as `resources`.
+    """Gives a pipeline's function the parameters of steps and secrets; it receives them together as `resources`.
 
     KFP wants every parameter in the signature and described in the docstring; both are added here:
 
@@ -176,7 +176,7 @@ def with_resources(
 
     `resources` must be the last parameter, and `Returns:` the last section of the docstring.
     """
-    added = parameters(stages, secrets)
+    added = parameters(steps, secrets)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(function)

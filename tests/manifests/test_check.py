@@ -11,7 +11,7 @@ import pytest
 
 from attrloop.components.run.config import AnnotateConfig, TrackingConfig
 from attrloop.components.tracking.names import CHAMPION
-from attrloop.pipelines.definitions.resources import MODELS, STAGES, parameters
+from attrloop.pipelines.definitions.resources import MODELS, STEPS, parameters
 from manifests.check.__main__ import main
 from manifests.check.build import ROOT, Document, containers, schema_problems
 from manifests.check.settings import FORMS
@@ -272,8 +272,8 @@ def test_every_secret_that_the_operator_looks_for_is_in_the_guide(overlays: dict
 
 
 def test_what_pipelines_name_by_default_exists(overlays: dict[str, list[Document]]) -> None:
-    stages, secrets = tuple(STAGES), ("annotation",)
-    defaults = {name: parameter.default for name, parameter in parameters(stages, secrets).items()}
+    steps, secrets = tuple(STEPS), ("annotation",)
+    defaults = {name: parameter.default for name, parameter in parameters(steps, secrets).items()}
     made = {(one["kind"], one["metadata"]["name"]) for one in overlays["gke"]}
-    classes = {("ComputeClass", defaults[f"gpu_{stage}_nodes"]["cloud.google.com/compute-class"]) for stage in stages}
+    classes = {("ComputeClass", defaults[f"gpu_{step}_nodes"]["cloud.google.com/compute-class"]) for step in steps}
     assert classes | {("ExternalSecret", defaults["secret_annotation"])} <= made

@@ -13,7 +13,7 @@ import yaml
 
 from attrloop.pipelines.definitions.cluster import LOCAL, Cluster
 from attrloop.pipelines.definitions.compile import NAMES, Name, compile_to
-from attrloop.pipelines.definitions.resources import STAGES
+from attrloop.pipelines.definitions.resources import STEPS
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times as fast
 CLUSTER = Cluster(
@@ -70,9 +70,9 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     return Compiled("loop", tmp_path_factory.mktemp("compiled"), CLUSTER)
 
 
-def test_every_stage_has_parameters_of_its_own_described_and_with_a_default(loop: Compiled) -> None:
+def test_every_step_has_parameters_of_its_own_described_and_with_a_default(loop: Compiled) -> None:
     wanted = {
-        f"gpu_{stage}_{what}" for stage in STAGES if stage != "predict" for what in ("count", "cpu", "memory", "nodes")
+        f"gpu_{step}_{what}" for step in STEPS if step != "predict" for what in ("count", "cpu", "memory", "nodes")
     }
     wanted |= {
         "gpu_type",
@@ -112,7 +112,7 @@ def reads(compiled: Compiled, task: dict[str, Any], placeholder: str) -> str:
     return origin(compiled, task, task["inputs"]["parameters"][found[1]]["componentInputParameter"])
 
 
-def test_accelerators_memory_and_nodes_come_from_the_parameters_of_the_stage(compiled: Compiled) -> None:
+def test_accelerators_memory_and_nodes_come_from_the_parameters_of_the_step(compiled: Compiled) -> None:
     """Also inside conditions and loops, into which KFP does not hand them by itself."""
     seen = set()
     for name, task, container, platform in compiled.steps():
@@ -120,19 +120,19 @@ def test_accelerators_memory_and_nodes_come_from_the_parameters_of_the_stage(com
             assert "accelerator" not in container.get("resources", {}), name
             continue
         seen.add(name)
-        stage, resources = POOLS[name], container["resources"]
+        step, resources = POOLS[name], container["resources"]
         for key, value in (
             ("resourceCpuLimit", "cpu"),
             ("resourceCpuRequest", "cpu"),
             ("resourceMemoryLimit", "memory"),
             ("resourceMemoryRequest", "memory"),
         ):
-            assert reads(compiled, task, resources[key]) == f"gpu_{stage}_{value}"
-        assert reads(compiled, task, resources["accelerator"]["resourceCount"]) == f"gpu_{stage}_count"
+            assert reads(compiled, task, resources[key]) == f"gpu_{step}_{value}"
+        assert reads(compiled, task, resources["accelerator"]["resourceCount"]) == f"gpu_{step}_count"
         assert reads(compiled, task, resources["accelerator"]["resourceType"]) == "gpu_type"
         assert (
             origin(compiled, task, platform["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"])
-            == f"gpu_{stage}_nodes"
+            == f"gpu_{step}_nodes"
         )
         assert [
             origin(compiled, task, one["tolerationJson"]["componentInputParameter"]) for one in platform["tolerations"]
