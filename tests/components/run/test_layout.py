@@ -9,7 +9,8 @@ from attrloop.components.run import layout
 
 ROOT = Path(__file__).parents[3]
 NAMES = {value for key, value in vars(layout).items() if key.isupper() and "." in value}
-OTHERS = {"components/preflight/model.py": "config.json", "pipelines/cli/reviews.py": "labels.jsonl"}  # not a workspace's
+# Files of other folders than a workspace
+OTHERS = {"components/preflight/model.py": "config.json", "pipelines/cli/reviews.py": "labels.jsonl"}
 MODULES = [
     str(path.relative_to(ROOT))
     for folder in ("components", "pipelines/local", "pipelines/cli", "pipelines/submit")
