@@ -9,12 +9,12 @@ import yaml
 from PIL import Image, ImageDraw
 
 from attrloop.components.catalogue.records import Chain, Label, Listing, Prediction, to_frame
-from attrloop.components.evaluate.score import score
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
+from tests.predictions import answered, write_evaluation
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c", "yellow": "#ec3"}
 SHAPES = ["round", "square", "tall"]
@@ -93,29 +93,12 @@ def predictions(stage: str, ask: list[Label], ws: Workspace) -> list[Prediction]
         answer = label.value if right else None if rng.random() < 0.06 else rng.choice(others)
         confidence = min(1.0, max(0.05, (0.75 if right else 0.5) + 0.25 * (rng.random() - 0.4)))
         text = f"I see a {answer or 'thing'} {vertical} in the photograph. Answer: {answer or 'purple'}"
-        row = {
-            "listing": label.listing,
-            "vertical": vertical,
-            "attribute": label.attribute,
-            "split": label.split,
-            "gold": label.value,
-        }
-        made.append(
-            Prediction.model_validate(
-                {**row, "answer": answer, "confidence": confidence, "text": text, "tokens": len(text.split())}
-            )
-        )
+        made.append(answered(label, ws, answer, confidence, text))
     return made
 
 
 def evaluation(ws: Workspace, stage: str, split: str, ask: list[Label]) -> float:
-    frame = to_frame(predictions(stage, ask, ws), Prediction)
-    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {})
-    frame.write_parquet(folder.folder / "predictions.parquet")
-    found = score(frame, ws.schema, resamples=200, seed=0, stage=stage, split=split)
-    (folder.folder / "metrics.json").write_text(found.model_dump_json())
-    folder.finish("evaluation", {"seconds": 6.0}, ["predictions.parquet", "metrics.json"])
-    return found.macro_accuracy
+    return write_evaluation(ws, stage, split, predictions(stage, ask, ws), resamples=200, made_from={})
 
 
 def iteration(ws: Workspace, stage: str, truth: dict[tuple[str, str], str]) -> None:
@@ -184,3 +167,23 @@ def build(folder: Path, verticals: int = 3, per_vertical: int = 30, gold: int = 
         )
     )
     return Run(ws.store.root, ws, state)
+
+
+def with_adapter(folder: Path, base: Path, batch_size: int) -> Workspace:
+    """Labels of two verticals, four gold samples each on either split, and an adapter `sft` of a real model."""
+    listings, truth = catalogue(folder, 2, 6)
+    config = RunConfig(
+        data=DataConfig(catalogue_schema=str(folder / "schema.yaml"), listings=str(folder / "listings.jsonl")),
+        model=ModelConfig(base=str(base), max_pixels=64 * 64),
+        evaluate=EvaluateConfig(batch_size=batch_size, max_new_tokens=5, bootstrap=50),
+    )
+    ws = Workspace.create(str(folder / "run"), config)
+    labels(ws, listings, truth, 2)
+    from attrloop.components.model.vlm import Vlm  # torch
+
+    vlm = Vlm.open(ws)
+    vlm.add_adapter(0)
+    artifact = Artifact(ws.store, "sft", {})
+    vlm.model.save_pretrained(artifact.folder / "adapter")
+    artifact.finish("adapter", {"seconds": 1.0}, ["adapter"])
+    return ws

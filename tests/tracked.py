@@ -14,13 +14,13 @@ import yaml
 from PIL import Image
 from safetensors.numpy import save_file
 
-from attrloop.components.catalogue.records import Label, Listing, Prediction, to_frame
-from attrloop.components.evaluate.score import score
+from attrloop.components.catalogue.records import Label, Listing, Prediction
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
+from tests.predictions import answered, write_evaluation
 
 VERTICALS = ("Café mug", "desk lamp", "rug")
 VALUES = ("red", "green", "blue")
@@ -125,27 +125,11 @@ def answers(labels: list[Label], ws: Workspace, fraction: float | dict[str, floa
         chance = fraction[vertical] if isinstance(fraction, dict) else fraction
         right = random.Random(f"{label.listing}{label.attribute}{seed}").random() < chance
         answer = label.value if right else next(value for value in VALUES if value != label.value)
-        row = {
-            "listing": label.listing,
-            "vertical": vertical,
-            "attribute": label.attribute,
-            "split": label.split,
-            "gold": label.value,
-        }
-        made.append(
-            Prediction.model_validate(
-                {**row, "answer": answer, "confidence": 0.9 if right else 0.5, "text": f"Answer: {answer}", "tokens": 3}
-            )
-        )
+        made.append(answered(label, ws, answer, 0.9 if right else 0.5, f"Answer: {answer}"))
     return made
 
 
 def evaluate(ws: Workspace, stage: str, split: str, labels: list[Label], fraction: float, seed: int) -> float:
     """Writes predictions and metrics of a stage; returns its macro accuracy."""
-    frame = to_frame(answers([label for label in labels if label.split == split], ws, fraction, seed), Prediction)
-    folder = Artifact(ws.store, f"evaluate/{split}/{stage}", {"fraction": str(fraction)})
-    frame.write_parquet(folder.folder / "predictions.parquet")
-    found = score(frame, ws.schema, resamples=50, seed=0, stage=stage, split=split)
-    (folder.folder / "metrics.json").write_text(found.model_dump_json())
-    folder.finish("evaluation", {"seconds": 6.0}, ["predictions.parquet", "metrics.json"])
-    return found.macro_accuracy
+    rows = answers([label for label in labels if label.split == split], ws, fraction, seed)
+    return write_evaluation(ws, stage, split, rows, resamples=50, made_from={"fraction": str(fraction)})

@@ -1,7 +1,6 @@
 """Evaluation with a tiny real Qwen2.5-VL: what it answers is noise, how it is counted, kept and reused is not."""
 
 import json
-from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from attrloop.components.evaluate import evaluate as module
 from attrloop.components.evaluate.evaluate import Seen, evaluate, majority
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.artifact import Artifact, read_manifest
-from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
+from tests.evaluated import with_adapter
 from tests.tiny import qwen2_5_vl
 
 
@@ -26,20 +25,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ws(tmp_path: Path, base: Path, world: Callable[[Path, RunConfig], Workspace]) -> Workspace:
+def ws(tmp_path: Path, base: Path) -> Workspace:
     """Two verticals with four gold samples each on validation and on test, and a finished `sft` with an adapter."""
-    config = RunConfig(
-        data=DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl")),
-        model=ModelConfig(base=str(base), max_pixels=64 * 64),
-        evaluate=EvaluateConfig(batch_size=1, max_new_tokens=5, bootstrap=50),
-    )
-    ws = world(tmp_path, config)
-    vlm = Vlm.open(ws)
-    vlm.add_adapter(0)
-    stage = Artifact(ws.store, "sft", {})
-    vlm.model.save_pretrained(stage.folder / "adapter")
-    stage.finish("adapter", {"seconds": 1.0}, ["adapter"])
-    return ws
+    return with_adapter(tmp_path, base, batch_size=1)
 
 
 @pytest.fixture

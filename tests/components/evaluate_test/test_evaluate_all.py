@@ -6,12 +6,9 @@ import pytest
 from kfp import dsl
 
 from attrloop.components.evaluate_test.evaluate_all import evaluate_all
-from attrloop.components.model.vlm import Vlm
-from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
-from tests.evaluated import catalogue, labels
+from tests.evaluated import with_adapter
 from tests.tiny import qwen2_5_vl
 
 
@@ -20,20 +17,7 @@ def ws(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     """A run with a tiny real model, labels and a finished adapter, beside an MLflow store without a champion."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    listings, truth = catalogue(tmp_path, 2, 6)
-    config = RunConfig(
-        data=DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl")),
-        model=ModelConfig(base=str(qwen2_5_vl(tmp_path / "base")), max_pixels=64 * 64),
-        evaluate=EvaluateConfig(batch_size=4, max_new_tokens=5, bootstrap=50),
-    )
-    ws = Workspace.create(str(tmp_path / "run"), config)
-    labels(ws, listings, truth, 2)
-    vlm = Vlm.open(ws)
-    vlm.add_adapter(0)
-    artifact = Artifact(ws.store, "sft", {})
-    vlm.model.save_pretrained(artifact.folder / "adapter")
-    artifact.finish("adapter", {"seconds": 1.0}, ["adapter"])
-    return ws
+    return with_adapter(tmp_path, qwen2_5_vl(tmp_path / "base"), batch_size=4)
 
 
 def test_every_stage_is_evaluated_on_test_and_the_best_one_is_shown(ws: Workspace) -> None:
