@@ -23,7 +23,7 @@ from attrloop.components.run.workspace import Workspace
 _SHOWN = 50  # faults after which reading stops
 
 
-@reports("prepare-prediction")
+@reports("prepare-prediction", creates=True)
 def prepare(config: str, workspace: str, overrides: str = "") -> str:
     """Writes the config of a prediction into its workspace and checks the whole catalogue, before a model is loaded.
 

@@ -4,7 +4,7 @@ from attrloop.components.run import overrides as settings
 from attrloop.components.run.reporting import reports
 
 
-@reports("preflight")
+@reports("preflight", creates=True)
 def prepare(config: str, workspace: str, overrides: str = "", labels_only: bool = False) -> str:
     """Writes a run's config into its workspace and runs every check.
 

@@ -1,7 +1,7 @@
-"""What a run's steps say they do: one small JSON object for each attempt of a step, in `events/` of the workspace.
+"""What the steps of a run do and did: one small JSON object for each attempt of a step, in `events/` of the workspace.
 
-`reporting` writes them. Anyone may read them, also from outside while a run is on a cluster. They inform and decide
-nothing: no step reads one.
+`reporting` writes them. Anyone may read them, also from outside while a run is on a cluster. They only inform: no step
+reads one.
 """
 
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ LOST_AFTER = 90.0  # seconds without a write after which a running step is taken
 
 
 class Figure(BaseModel):
-    """The figure that matters in a step: its loss, its accuracy, its cost in US dollars, the version it registered."""
+    """The most important figure of a step, e.g. its loss, its accuracy, its cost in US dollars."""
 
     name: str
     value: int | float | str
@@ -28,7 +28,7 @@ class Failure(BaseModel):
     Attributes:
         kind: the exception's class, e.g. `InputError`.
         message: what went wrong, with every problem of an `InputError`, but without a traceback.
-        remedy: what to do, one line for each remedy; "" where nobody knows.
+        remedy: what to do, one line for each remedy; "" if unknown.
     """
 
     kind: str
@@ -37,24 +37,24 @@ class Failure(BaseModel):
 
 
 class Event(BaseModel):
-    """One attempt of a step. Readers take fields that they do not know as they come.
+    """One attempt of a step. Readers ignore fields that they do not know.
 
     Attributes:
         step: the step's name in the pipeline, e.g. `sample-chains`.
         stage: the stage of the loop that it works on, e.g. `iteration-1`; "" for a step that serves the whole run.
-        share: the worker's slice of the work, e.g. `2/4`; "" where one worker does it all.
-        attempt: how often this step was begun in this workspace, from 1.
+        share: the worker's slice of the work, e.g. `2/4`; "" where one worker does everything.
+        attempt: counts how often this step began in this workspace, from 1.
         state: `running`, `done`, `reused` (there was nothing left to do) or `failed`. A step that was killed stays
             `running`: see `lost`.
         doing: what `done` and `total` count, e.g. `training`; a step may do several things in turn.
         done: how much of it is done, in units.
-        total: how much there is to do; None when nobody knows.
+        total: how much there is to do; None if unknown.
         unit: e.g. `listings`.
-        rate: units a second, lately; None until it can be told.
-        seconds_left: of what is being done; None until it can be told.
-        figure: the figure that matters; None until there is one.
+        rate: recent units per second; None until known.
+        seconds_left: until `doing` is done; None until known.
+        figure: the most important figure; None until there is one.
         began: UTC.
-        updated: when this record was written, UTC; a step that runs writes it again and again.
+        updated: when this record was last written, UTC; a running step writes it regularly.
         ended: UTC; None while it runs.
         failure: why it failed; None unless `state` is `failed`.
     """
@@ -85,26 +85,31 @@ class Event(BaseModel):
 
     @property
     def fraction(self) -> float | None:
-        """How far the step is with what it does, in [0, 1]; None when nobody knows."""
+        """How much of `doing` is done, in [0, 1]; None if unknown."""
         return min(self.done / self.total, 1.0) if self.total else None
 
     @property
     def seconds(self) -> float:
-        """How long the step took, or has been running for."""
+        """How long the step took, or how long it has been running."""
         return ((self.ended or datetime.now(UTC)) - self.began).total_seconds()
 
     @property
     def lost(self) -> bool:
         """Whether the step was most likely killed: it did not end, and its last sign of life is old."""
-        return self.state == "running" and (datetime.now(UTC) - self.updated).total_seconds() > LOST_AFTER
+        return self.state == "running" and self.silence > LOST_AFTER
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life: since this record was written."""
+        return (datetime.now(UTC) - self.updated).total_seconds()
 
 
 class EventReader:
-    """Reads a workspace's events again and again; an event that has ended is read once.
+    """Reads a workspace's events repeatedly; an event that has ended is read once.
 
     Args:
         store: the workspace's.
-        new_only: leaves out the events that are there already.
+        new_only: leaves out the events that exist already.
     """
 
     def __init__(self, store: Store, new_only: bool = False) -> None:
@@ -116,7 +121,7 @@ class EventReader:
         """The events in the order in which they began.
 
         Raises:
-            AttrloopError: the store is out of reach.
+            AttrloopError: the store cannot be reached.
         """
         found = []
         for path in self._store.list(layout.EVENTS):  # a path starts with the time at which the event began
@@ -133,6 +138,6 @@ def read_events(store: Store) -> list[Event]:
     """The events of a workspace, in the order in which they began; to poll, keep an `EventReader`.
 
     Raises:
-        AttrloopError: the store is out of reach.
+        AttrloopError: the store cannot be reached.
     """
     return EventReader(store).read()

@@ -1,4 +1,4 @@
-"""Progress of long work: told to the step's event, and shown as a bar on a terminal, as plain lines elsewhere."""
+"""Progress of long work: written to the step's event, and shown as a bar on a terminal, as plain lines elsewhere."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
 
     Args:
         title: what is done.
-        total: how much there is to do; None when nobody knows.
+        total: how much there is to do; None if unknown.
         unit: what `total` counts, e.g. `listings`.
     """
     columns = (
@@ -49,11 +49,11 @@ class Ticker:
     def __init__(self, bar: Progress, task: TaskID, unit: str) -> None:
         self._bar, self._task, self._unit = bar, task, unit
         self._told = time.monotonic()
-        self._report = reporting.current()  # here, since threads that the step starts have none
+        self._report = reporting.current()  # here, because threads that the step starts have none
         self._tell()
 
     def advance(self, count: int = 1) -> None:
-        """Counts work that is done; where the output is no terminal, prints it every two seconds and at the end."""
+        """Counts work that is done; if the output is not a terminal, prints a line every two seconds and at the end."""
         self._bar.advance(self._task, count)
         task = self._bar.tasks[0]
         if task.speed:

@@ -24,7 +24,9 @@ class CountingStore(LocalStore):
 
 @pytest.fixture
 def store(tmp_path: Path) -> CountingStore:
-    return CountingStore(tmp_path / "run")
+    made = CountingStore(tmp_path / "run")
+    made.write(layout.CONFIG, b"{}")
+    return made
 
 
 def work(store: LocalStore, step: str, stage: str = "", share: str = "") -> None:

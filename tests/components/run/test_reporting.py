@@ -1,10 +1,11 @@
-"""How a step feeds its event: at next to no cost, and never to its harm."""
+"""How a step updates its event: at almost no cost, and without any harm to the step."""
 
 import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.errors import AttrloopError, InputError, Problem
+from attrloop.components.run import layout
 from attrloop.components.run import reporting as module
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.events import Event, read_events
@@ -33,6 +35,13 @@ class CountingStore(LocalStore):
     def write(self, path: str, data: bytes) -> None:
         self.written.append(Event.model_validate_json(data))
         super().write(path, data)
+
+
+@pytest.fixture(autouse=True)
+def workspaces(tmp_path: Path) -> None:
+    """`tmp_path` and its folder `run` are workspaces."""
+    for folder in (tmp_path, tmp_path / "run"):
+        LocalStore(folder).write(layout.CONFIG, b"{}")
 
 
 @pytest.fixture
@@ -118,12 +127,13 @@ def test_rate_and_time_left_are_those_of_what_is_being_done(store: CountingStore
 
 
 def test_few_objects_are_written_to_a_bucket(faulty: Gateway, bucket: str) -> None:
+    open_store(f"{bucket}/runs/one").write(layout.CONFIG, b"{}")
     faulty.seen.clear()
     with reporting(f"{bucket}/runs/one", "sample-chains", stage="iteration-1", share="2/4"):
         for k in range(1000):
             advance("chains", k, 1000, "listings")
         time.sleep(2.5)  # on a disk it would have been written in between
-    assert [method for method, _ in faulty.seen] == ["GET", "POST", "POST"]
+    assert [method for method, _ in faulty.seen] == ["GET", "GET", "POST", "POST"]
     (event,) = read_events(open_store(f"{bucket}/runs/one"))
     assert event.state == "done" and event.done == 999 and event.label == "iteration-1 sample-chains 2/4"
 
@@ -214,13 +224,98 @@ def test_a_store_that_fails_later_harms_nothing(store: CountingStore, tmp_path: 
     assert [event.state for event in read_events(open_store(tmp_path / "gone"))] == ["running"]
 
 
+class SlowStore(LocalStore):
+    """A local store whose writes wait until `up` is set."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.up = threading.Event()
+
+    def write(self, path: str, data: bytes) -> None:
+        self.up.wait()
+        super().write(path, data)
+
+
+def test_a_slow_store_delays_a_step_by_a_few_seconds_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEAD_START", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    store, begun = SlowStore(tmp_path), time.monotonic()
+    with reporting(store, "sft"):
+        assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 5
+    assert read_events(store) == []
+    store.up.set()
+    wait_for(lambda: any(event.ended for event in read_events(store)))
+    time.sleep(0.2)  # no late write may replace the last one
+    assert [event.state for event in read_events(store)] == ["done"]
+
+
+def test_a_step_waits_for_its_last_event_where_the_store_is_up(tmp_path: Path) -> None:
+    class Store(LocalStore):
+        def write(self, path: str, data: bytes) -> None:
+            time.sleep(0.3)
+            super().write(path, data)
+
+    with reporting(Store(tmp_path), "sft"):
+        pass
+    assert [event.state for event in read_events(open_store(tmp_path))] == ["done"]
+
+
+def test_an_event_does_not_create_a_workspace(tmp_path: Path) -> None:
+    train(str(tmp_path / "typo"), "iteration-1")
+    with pytest.raises(ValueError):
+        train(str(tmp_path / "typo"), "iteration-1", error=ValueError("no such file"))
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_step_that_creates_the_workspace_is_reported(tmp_path: Path) -> None:
+    with reporting(str(tmp_path / "new"), "preflight", creates=True):
+        pass
+    assert [event.state for event in read_events(open_store(tmp_path / "new"))] == ["done"]
+
+
+def test_no_event_is_written_into_a_bucket_itself(bucket: str) -> None:
+    root = "/".join(bucket.split("/")[:3])
+    before = open_store(root).list(layout.EVENTS)
+    with reporting(root, "preflight", creates=True):
+        pass
+    assert open_store(root).list(layout.EVENTS) == before
+
+
+def test_bookkeeping_is_seen_only_when_it_fails(tmp_path: Path) -> None:
+    @reports("share-out", only_failure=True)
+    def share_out(workspace: str, stage: str, workers: int) -> float:
+        return 1 / workers
+
+    assert share_out(str(tmp_path), "iteration-1", 2) == 0.5
+    assert read_events(open_store(tmp_path)) == []
+    with pytest.raises(ZeroDivisionError):
+        share_out(str(tmp_path), "iteration-1", 0)
+    (event,) = read_events(open_store(tmp_path))
+    assert (event.label, event.state) == ("iteration-1 share-out", "failed")
+
+
+def test_figures_of_a_training_are_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = list[bytes]()
+    monkeypatch.setattr(module, "write_atomic", lambda _, data: written.append(data))
+    monkeypatch.setattr(module, "_RELAY_INTERVAL", 60.0)
+    monkeypatch.setenv("ATTRLOOP_EVENT", str(tmp_path / "relay.json"))
+    monkeypatch.setenv("RANK", "0")
+    for k in range(100):
+        figure("loss", float(k))
+    assert len(written) <= 1
+    advance("training", 4, 4, "steps")
+    assert b"99.0" in written[-1] and b'"done": 4' in written[-1]
+
+
 def test_outside_a_step_nothing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with progress("things", 1, "things") as bar:
         bar.advance()
     figure("loss", 1.0)
     reused("everything")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 KILLED = """
