@@ -13,11 +13,12 @@ from attrloop.components.predict.stream import check, listings
 from attrloop.components.predict.votes import decide
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
-from attrloop.components.run.reporting import reports, reused
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
 
 
+@reports("share-out", only_failure=True)
 def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
     """Begins the prediction and divides the catalogue between workers.
 
@@ -59,15 +60,19 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
         reused(artifact.path)
         return artifact.path
     engine: Engine | None = None  # not needed if everything is reused
+    predicted = answered = 0
 
     def answers(part: list[Listing]) -> pl.DataFrame:
-        nonlocal engine
+        nonlocal engine, predicted, answered
         engine = engine or open_engine(ws, adapter, keep_images=False)
         chains = list(sample_listings(ws, engine, readable(engine, part), layout.CATALOGUE_PREDICTIONS))
         # No image is seen again: neither memory nor disk grows with the catalogue.
         engine.forget()
         ws.images.forget(image for listing in part for image in listing.images)
-        return decide(to_frame(chains, Chain))
+        found = decide(to_frame(chains, Chain))
+        predicted, answered = predicted + found.height, answered + found["answer"].count()
+        figure("answered", round(answered / max(predicted, 1), 4))  # the fraction with an answer from the list
+        return found
 
     shards = _shards(ws, artifact)
     shards.make("predict", listings(ws.config.data.listings, ws.schema), answers, share)

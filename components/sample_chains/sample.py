@@ -12,13 +12,14 @@ from attrloop.components.engines.registry import open_engine
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
-from attrloop.components.run.reporting import reports, reused
+from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
 
 _ORDER = ("listing", "attribute", "view", "chain")  # of the rows in a shard
 
 
+@reports("share-out", only_failure=True)
 def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[str]:
     """Begins the sampling of an iteration and divides it between workers.
 
@@ -67,12 +68,15 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     listings = listings_to_sample(ws)
     shards = _shards(ws, artifact, listings)
     engine: Engine | None = None  # not needed if everything is reused
+    sampled = answered = 0
 
     def chains(part: list[Listing]) -> pl.DataFrame:
-        nonlocal engine
+        nonlocal engine, sampled, answered
         engine = engine or open_engine(ws, adapter)
         rows = list(sample_listings(ws, engine, readable(engine, part), stage))
         engine.forget()
+        sampled, answered = sampled + len(rows), answered + sum(row.answer is not None for row in rows)
+        figure("answered", round(answered / max(sampled, 1), 4))  # the fraction of chains with an answer from the list
         return to_frame(sorted(rows, key=lambda row: [getattr(row, name) for name in _ORDER]), Chain)
 
     shards.make(f"{stage} chains", listings, chains, share)

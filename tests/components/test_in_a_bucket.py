@@ -109,7 +109,7 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
         assert sample(uri, STAGE, sft.ADAPTER) == f"{STAGE}/chains" and dpo.train(uri, STAGE, sft.ADAPTER) == adapter
         assert [(event.label, event.state, event.figure and event.figure.name) for event in read_events(there)] == [
             ("sft evaluate", "done", "macro accuracy"),
-            (f"{STAGE} sample-chains", "done", None),
+            (f"{STAGE} sample-chains", "done", "answered"),
             (f"{STAGE} mine-pairs", "done", "agreement"),
             (f"{STAGE} dpo", "done", "loss"),
             (f"{STAGE} evaluate", "done", "macro accuracy"),

@@ -21,6 +21,7 @@ from attrloop.components.predict.stream import check, prepare
 from attrloop.components.predict.votes import CataloguePrediction, decide
 from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.events import read_events
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from tests.small import COLOURS, change_config
@@ -101,6 +102,11 @@ def test_every_listing_of_the_catalogue_is_answered_in_its_order(start: Path) ->
         manifest.counts["skipped"],
         manifest.counts["shards"],
     ) == (20, 0, 5)
+    event = read_events(ws.store)[-1]
+    assert event.figure and (event.figure.name, event.figure.value) == (
+        "answered",
+        made["answer"].count() / made.height,
+    )
 
 
 _KILLED = """

@@ -12,9 +12,11 @@ from attrloop.components.engines.chains import chains_per_view
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.events import Figure, read_events
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import sample, share_out
 from attrloop.components.sft.train import ADAPTER
+from attrloop.components.storage.opening import open_store
 from tests.small import change_config
 from tests.tiny import ARCHITECTURES
 
@@ -51,6 +53,9 @@ def test_every_listing_that_is_no_test_gold_gets_its_chains_over_its_views(
         and manifest.counts["skipped"] == 0
         and manifest.counts["shards"] == 5
     )
+    event = read_events(open_store(workspace))[-1]
+    answered = 1 - made["answer"].null_count() / made.height
+    assert event.figure and event.figure == Figure(name="answered", value=round(answered, 4))
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
@@ -93,6 +98,22 @@ def test_any_number_of_workers_makes_the_same_files_and_the_same_pairs(
         assert one and other and one.digest == other.digest
         pairs = [Workspace.open(str(run)).store.file(mine(str(run), STAGE)).read_bytes() for run in (many, alone)]
         assert pairs[0] == pairs[1]
+
+
+def test_sharing_out_is_reported_only_when_it_fails(copy_of: Callable[[str], Path]) -> None:
+    workspace = copy_of("qwen2_5_vl")
+    before = len(read_events(open_store(workspace)))
+    share_out(str(workspace), STAGE, ADAPTER, 2)
+    (workspace / "annotate" / "labels.jsonl").unlink()
+    with pytest.raises(InputError, match="no such file"):
+        share_out(str(workspace), STAGE, ADAPTER, 2)
+    assert [event.label for event in read_events(open_store(workspace))[before:]] == [f"{STAGE} share-out"]
+
+
+def test_a_workspace_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        sample(str(tmp_path / "typo"), STAGE, ADAPTER)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_sampling_begins_anew_before_it_is_shared_out(copy_of: Callable[[str], Path]) -> None:
