@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line for each step, from the events that the steps leave in the workspace."""
+"""The view of a running pipeline: one line for each step, from the events that the steps write into the workspace."""
 
 import threading
 from contextlib import suppress
@@ -21,18 +21,18 @@ _TRACEBACK = "Traceback (most recent call last):\n"
 
 
 class LiveView:
-    """Prints a line when a step ends; on a terminal it shows the steps that run below these lines.
+    """Prints a line when a step ends; on a terminal, the running steps are shown below these lines.
 
-    A step without an event is not shown: it keeps the loop's books and takes no time.
+    A step without an event (such as should-run) is not shown.
 
     Args:
-        store: the run's workspace; events that are there already belong to earlier runs.
+        store: the run's workspace; events that exist already belong to earlier runs.
         console: where to show the steps.
     """
 
     def __init__(self, store: Store, console: Console) -> None:
         self._reader, self._console = EventReader(store, new_only=True), console
-        console.file = console.file  # else rich would follow the redirection of standard output into the log
+        console.file = console.file  # otherwise rich follows the redirection of standard output into the log
         self._events: list[Event] = []
         self._told: set[tuple[str, int]] = set()  # label and attempt
         self._over = threading.Event()
@@ -42,10 +42,10 @@ class LiveView:
         )
 
     def __enter__(self) -> "LiveView":
-        """Starts to show the run."""
+        """Starts the view."""
         if self._console.is_terminal:
             self._live.start()
-            self._console.show_cursor(True)  # hidden, it would stay so when the run is killed
+            self._console.show_cursor(True)  # a hidden cursor would stay hidden when the run is killed
         self._watcher.start()
         return self
 
@@ -55,35 +55,39 @@ class LiveView:
         self._watcher.join()
         self._look()
         for event in self._events:
-            self._tell(event, "stopped")  # what has not ended by now was killed
+            self._tell(event, "stopped")  # a step that has not ended by now was killed
         if self._console.is_terminal:
             self._live.stop()
 
     def failed(self) -> Event | None:
-        """The step at which the run broke off, still `running` if it was killed; None where that step has no event."""
+        """The step that made the run fail, still `running` if it was killed; None if that step has no event.
+
+        Steps may run at the same time, so this is not always the step that began last.
+        """
         self._look()
-        last = self._events[-1] if self._events else None
-        return last if last and last.state in ("failed", "running") else None
+        last = {event.label: event for event in self._events}  # of each step only the last attempt counts
+        found = sorted((e for e in last.values() if e.state in ("failed", "running")), key=lambda e: e.began)
+        return next((e for e in reversed(found) if e.state == "failed"), found[-1] if found else None)
 
     def _watch(self) -> None:
         while not self._over.wait(_EVERY):
             self._look()
 
     def _look(self) -> None:
-        with suppress(AttrloopError, OSError, ValueError):  # the next look may find what this one could not read
+        with suppress(AttrloopError, OSError, ValueError):  # the next look may succeed
             self._events = self._reader.read()
         latest = {event.label: event.attempt for event in self._events}
         for event in self._events:
             if event.ended:
                 self._tell(event, event.state)
-            elif event.attempt < latest[event.label]:  # it was killed, and is tried again
+            elif event.attempt < latest[event.label]:  # it was killed, and a new attempt has begun
                 self._tell(event, "stopped")
 
     def _tell(self, event: Event, state: str) -> None:
         if (event.label, event.attempt) not in self._told:
             self._told.add((event.label, event.attempt))
-            self._live.refresh()  # it is not to be seen as running below the line that says how it ended
-            cut = self._console.is_terminal  # a file takes lines of any length
+            self._live.refresh()  # redraw first, or the step still shows as running
+            cut = self._console.is_terminal  # in a file, lines may have any length
             self._console.print(_line(event, state), no_wrap=True, overflow="ellipsis" if cut else "ignore", crop=cut)
 
     def _running(self) -> Group:
@@ -91,10 +95,12 @@ class LiveView:
 
 
 def _line(event: Event, state: str) -> Text:
-    """A step as one line; a narrow terminal cuts its end off."""
+    """A step as one line; a narrow terminal cuts off its end."""
     fraction = f"{event.fraction:4.0%}" if state == "running" and event.fraction is not None else ""
     words = [f"{event.figure.name} {_number(event.figure.value)}"] if event.figure else []
-    if state == "running":
+    if state == "running" and event.lost:
+        words = [f"no sign of life for {event.silence:,.0f} s"]
+    elif state == "running":
         words += [f"{event.seconds_left:,.0f} s left"] if event.seconds_left else []
         words += [f"{event.rate:,.1f} {event.unit}/s"] if event.rate is not None else []
     line = Text.assemble(
@@ -114,7 +120,7 @@ def _number(value: float | str) -> str:
 
 
 def last_words(log: Path) -> str:
-    """How the step that ran last ended, from kfp.local's log: for a step that could not say so in an event."""
+    """How the step that ran last ended, from kfp.local's log: for a step without an event that says so."""
     printed = log.read_text(encoding="utf-8").rpartition(_STEP)[2].splitlines()
     text = "\n".join(line.removeprefix(_INDENT) for line in printed if line.startswith(_INDENT))
     _, traceback, rest = text.rpartition(_TRACEBACK)

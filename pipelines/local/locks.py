@@ -1,4 +1,4 @@
-"""One run at a time in a workspace, also after a run was killed."""
+"""Allows one run at a time in a workspace, also after a run was killed."""
 
 import fcntl
 import os
@@ -12,17 +12,17 @@ from attrloop.components.errors import fail
 
 @contextmanager
 def exclusive(workspace: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Holds a workspace for one run.
+    """Locks a workspace for one run.
 
-    Every process that is started meanwhile inherits the lock as its standard input. A step that outlives its killed run
-    therefore keeps the lock until it ends, and a later run waits for it: two processes never write one artifact.
+    Every process that the run starts inherits the lock as its standard input. A step that outlives its killed run
+    therefore keeps the lock until it ends, and a later run waits for it: two processes never write the same artifact.
 
     Args:
-        workspace: the run's folder; the lock lies beside it.
-        tell: called with a message when there is something to wait for.
+        workspace: the run's folder; the lock file is beside it.
+        tell: called with a message if it has to wait.
 
     Raises:
-        InputError: another run is at work there.
+        InputError: another run uses the workspace.
     """
     workspace.parent.mkdir(parents=True, exist_ok=True)
     with (workspace.parent / f".{workspace.name}.lock").open("a+") as file:
@@ -52,7 +52,7 @@ def _acquire(descriptor: int, workspace: Path, tell: Callable[[str], None]) -> N
                     "Wait until it has ended, or choose another --runs folder",
                 ) from None
         if not told:
-            tell("A step of an earlier run that was killed is still at work; waiting until it ends")
+            tell("A step of an earlier, killed run is still at work; waiting until it ends")
             told = True
         time.sleep(0.3)
 

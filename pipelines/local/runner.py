@@ -31,13 +31,13 @@ _FAILED_TASK = re.compile(r"Inner task failed: [^']*'([\w-]+)'")
 def run_local(
     config: RunConfig, workspace: Path, console: Console, fresh: bool = False, name: Name = "loop", **arguments: Any
 ) -> str:
-    """Runs the loop, or another pipeline; what an earlier run in the same workspace finished is reused.
+    """Runs the loop, or another pipeline; reuses what an earlier run in the same workspace finished.
 
     Args:
         config: the run's config.
-        workspace: the folder that holds everything the run makes.
-        console: where progress is shown; what the steps print goes to `<workspace>/logs/`.
-        fresh: sets an earlier run's folder aside and begins again.
+        workspace: the folder for everything that the run makes.
+        console: where progress is shown; the output of the steps goes to `<workspace>/logs/`.
+        fresh: renames an earlier run's folder and begins again.
         name: which pipeline.
         arguments: further parameters of the pipeline.
 
@@ -45,7 +45,7 @@ def run_local(
         The pipeline's output. The loop's is its final state (JSON).
 
     Raises:
-        InputError: another run is at work in the workspace, or the sampling engine is not installed.
+        InputError: another run uses the workspace, or the sampling engine is not installed.
         AttrloopError: a step failed; says which, why, and where its log is.
     """
     if name != "annotate":
@@ -122,24 +122,24 @@ class _Log(io.TextIOBase):
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """Sets what the steps' processes need, for the time of the run.
+    """Sets the environment of the steps' processes while the run lasts.
 
-    They print without delay, and have a temporary folder of their own: kfp.local leaves one behind for every step.
+    They print without delay, and have their own temporary folder, because kfp.local leaves one behind for every step.
     """
     if " " in sys.executable:
         raise fail(
             sys.executable,
-            "the local runner cannot start a Python whose path holds a space",
-            "Put the virtual environment elsewhere",
+            "the local runner cannot start a Python whose path contains a space",
+            "Move the virtual environment",
         )
     with (
         tempfile.TemporaryDirectory(prefix="attrloop-", ignore_cleanup_errors=True) as folder,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # that accelerator settings have no effect here
+        warnings.simplefilter("ignore")  # accelerator settings have no effect here
         before = {name: os.environ.get(name) for name in ("PYTHONUNBUFFERED", "TMPDIR", "GOMP_SPINCOUNT")}
         os.environ.update(PYTHONUNBUFFERED="1", TMPDIR=folder)
-        # Threads that wait spin briefly, then sleep: on shared cores spinning stalls the others.
+        # Waiting threads spin only briefly, then sleep: on shared cores, spinning slows down other processes.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         try:
             yield

@@ -16,6 +16,7 @@ from kfp import compiler, dsl
 from rich.console import Console
 
 from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.run import layout
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, SampleConfig
 from attrloop.pipelines.local.runner import run_local, run_pipeline
 
@@ -116,6 +117,12 @@ def work_slowly(workspace: str) -> str:
                 break
             time.sleep(0.1)
     return ""
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path) -> None:
+    """`tmp_path` is a workspace."""
+    (tmp_path / layout.CONFIG).write_text("{}")
 
 
 def compiled(step: Callable[..., dsl.PipelineTask], folder: Path) -> Path:
