@@ -200,7 +200,7 @@ def roll_back(workspace: str, to: str, reason: str) -> None:
         reason: why, for the record.
 
     Raises:
-        AttrloopError: not a run, nothing to go back to, no such version, the tracking server is away.
+        AttrloopError: not a run, nothing to go back to, no such version, the tracking server is down.
     """
     from attrloop.components.promote.promote import rollback
 

@@ -63,7 +63,7 @@ class _Client(kfp.Client):
 
 
 class Kubeflow:
-    """A server. Requests are repeated with growing pauses while it is away (dropped connections, 429, 502 to 504).
+    """A server. Requests are repeated with growing pauses while it is down (dropped connections, 429, 502 to 504).
 
     Args:
         host: URL of the server; "" to let the official client find one (KF_PIPELINES_ENDPOINT, the cluster it runs in,

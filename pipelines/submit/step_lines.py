@@ -1,7 +1,7 @@
-"""What people are told about the steps of a run on a cluster.
+"""The lines that `attrloop submit --wait` prints about the steps of a run on a cluster.
 
-Kubeflow knows when a step starts and ends; how far it is, its figures and why it failed are in the events that steps
-write into the run's workspace.
+Kubeflow knows when a step starts and ends. Its progress, its figure and why it failed are in the events that
+steps write into the run's workspace.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,12 @@ from attrloop.components.errors import AttrloopError
 from attrloop.components.run.events import Event, EventReader
 from attrloop.components.storage.opening import open_store
 
-_BOOKKEEPING = ("should-run", "keep", "latest-adapter", "share-out")  # steps that take no time and tell people nothing
+_BOOKKEEPING = (
+    "should-run",
+    "keep",
+    "latest-adapter",
+    "share-out",
+)  # steps that take no time and mean nothing to people
 _OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
@@ -32,11 +37,11 @@ def steps_of(pipeline: Path) -> frozenset[str]:
 
 
 class Steps:
-    """Tells each change of a run's steps once.
+    """Prints each change of a run's steps once.
 
     Args:
-        names: the steps to tell about, by Kubeflow's names.
-        workspace: URI of the run's workspace; "" to tell only what Kubeflow knows.
+        names: the steps to report, by Kubeflow's names.
+        workspace: URI of the run's workspace; "" to report only what Kubeflow knows.
         tell: gets each line.
     """
 
@@ -47,10 +52,10 @@ class Steps:
         self._told: dict[tuple[str, int], tuple[str, int]] = {}
 
     def look(self, run: Any) -> None:
-        """Tells what is new.
+        """Prints what is new.
 
         Args:
-            run: as Kubeflow describes it.
+            run: Kubeflow's record of the run.
         """
         tasks = (run.run_details.task_details or []) if run.run_details else []
         for task in tasks:
@@ -59,10 +64,12 @@ class Steps:
                 timed = task.end_time and task.start_time and task.state in _OVER
                 took = f" after {task.end_time - task.start_time}" if timed else ""
                 self._tell(f"{task.display_name} {task.state.lower()}{took}")
-        for event in self._events():
-            # What began before the run belongs to an earlier run in the same workspace.
+        events = self._events()
+        latest = {event.label: event.attempt for event in events}
+        for event in events:
+            # An event from before the run belongs to an earlier run in the same workspace.
             if not run.created_at or event.began >= run.created_at:
-                self._tell_event(event)
+                self._tell_event(event, lost=event.lost and event.attempt == latest[event.label])
 
     def _events(self) -> list[Event]:
         if not self._workspace:
@@ -71,15 +78,16 @@ class Steps:
             self._reader = self._reader or EventReader(open_store(self._workspace))
             return self._reader.read()
         except (AttrloopError, OSError, ValueError) as error:
-            self._tell(f"what the steps say is not shown, because {self._workspace} cannot be read: {error}")
+            self._tell(f"the progress of steps is not shown, because {self._workspace} cannot be read: {error}")
             self._workspace = ""
             return []
 
-    def _tell_event(self, event: Event) -> None:
+    def _tell_event(self, event: Event, lost: bool) -> None:
         key, quarters = (event.label, event.attempt), int((event.fraction or 0) * 4)
-        new = (event.state, quarters if event.state == "running" else 0)
+        new = ("lost" if lost else event.state, quarters if event.state == "running" else 0)
         if new != self._told.get(key) and new != ("running", 0):
-            self._tell(f"{event.label} {_words(event, quarters)}")
+            words = f"no sign of life for {event.silence:,.0f} s" if lost else _words(event, quarters)
+            self._tell(f"{event.label} {words}")
         self._told[key] = new
 
 

@@ -175,7 +175,7 @@ def _compile(iterations: int, file: Path) -> Path:
 
 
 def _folder(compiled: Compiled, config: RunConfig, values: dict[str, Any]) -> str:
-    """Name of the workspace: as `attrloop run` names the loop's; another pipeline's is named by its adapter too."""
+    """The workspace's name, as `attrloop run` names the loop's; for other pipelines it also depends on the adapter."""
     if compiled.name == _LOOP:
         return config.run_name
     return f"{config.name}-{compiled.name}-{digest(config.run_name, values.get('adapter', ''))[:8]}"

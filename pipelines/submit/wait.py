@@ -1,4 +1,4 @@
-"""Follows a run on a cluster: what it does, how it ends, and the exit code for that."""
+"""Follows a run on a cluster: reports what it does and how it ends, and returns the exit code."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from attrloop.pipelines.submit.client import Kubeflow
 from attrloop.pipelines.submit.step_lines import Steps
 
 SUCCEEDED, FAILED, STOPPED, WAITING, LOST = 0, 1, 3, 4, 5
-"""Exit codes: the run succeeded, failed, was cancelled or skipped, still runs when the time is up, is lost sight of."""
+"""Exit codes: the run succeeded, failed, was cancelled or skipped, still runs at the timeout, can no longer be seen."""
 
 ENDS = {"SUCCEEDED": SUCCEEDED, "FAILED": FAILED, "CANCELED": STOPPED, "SKIPPED": STOPPED}
 
@@ -26,17 +26,17 @@ def follow(
     timeout: float | None = None,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """Waits for the end of a run, and tells every change of its state and of its steps.
+    """Waits for the end of a run, and reports every change of its state and of its steps.
 
     Args:
-        kubeflow: where it runs.
+        kubeflow: the server on which it runs.
         run_id: the run.
-        current: finds the run of the same submission that counts, if one is alive. If two submitters started one run
-            each, it may be the other one.
-        steps: names of the steps to tell about.
-        workspace: URI of the run's workspace, whose events say what steps do; "" for what Kubeflow knows alone.
+        current: finds the run of the same submission that counts, if one is alive. If two submitters each started a
+            run, it may be the other one.
+        steps: names of the steps to report.
+        workspace: URI of the run's workspace, whose events show what steps do; "" to report only what Kubeflow knows.
         every: seconds between looks.
-        timeout: seconds to wait at most; None for no limit.
+        timeout: the longest wait in seconds; None for no limit.
         tell: gets each line.
 
     Returns:

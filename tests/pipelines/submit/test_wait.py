@@ -1,17 +1,19 @@
 """`attrloop submit --wait`, as a script sees it: what it prints, and its exit code."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from attrloop.components.run import layout
-from attrloop.components.run.events import Event, Failure, Figure
+from attrloop.components.run.events import LOST_AFTER, Event, Failure, Figure
 from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import compile_to
-from attrloop.pipelines.submit.step_lines import steps_of
+from attrloop.pipelines.submit.step_lines import Steps, steps_of
 from attrloop.pipelines.submit.submission import Wanted, plan
 from tests.pipelines.submit.backend import GOOD
 from tests.pipelines.submit.conftest import Server, options
@@ -81,6 +83,27 @@ def test_what_the_steps_write_into_the_workspace_is_told(server: Server, wanted:
         "iteration-1 dpo training 50 %, 40 s left",
         "promote failed: it broke",
     ]
+
+
+def test_a_step_without_a_sign_of_life_is_told_once(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old, told, workspace = now - timedelta(seconds=LOST_AFTER + 5), list[str](), open_store(tmp_path)
+
+    def write(number: int, **values: Any) -> None:
+        event = Event(**({"step": "dpo", "stage": "iteration-1", "began": old, "updated": old} | values))
+        workspace.write(layout.event(f"{number}"), event.model_dump_json().encode())
+
+    steps = Steps(frozenset(), str(tmp_path), told.append)
+    run = SimpleNamespace(run_details=None, created_at=None)
+    write(0, step="sft")
+    write(1, step="sft", attempt=2, updated=now)  # the killed attempt before it is of no interest
+    write(2)
+    for _ in range(3):
+        steps.look(run)
+    assert len(told) == 1 and re.fullmatch(r"iteration-1 dpo no sign of life for 9\d s", told[0])
+    write(2, updated=now, doing="training", done=1, total=2)
+    steps.look(run)
+    assert told[1:] == ["iteration-1 dpo training 50 %"]
 
 
 def test_a_workspace_that_cannot_be_read_is_told_once(server: Server, wanted: Wanted) -> None:
