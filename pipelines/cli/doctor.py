@@ -1,4 +1,4 @@
-"""`attrloop doctor`: whether this machine is ready, and if not, what to do."""
+"""`attrloop doctor`: whether this machine is ready for runs, and what to do if it is not."""
 
 import importlib.metadata
 import os
@@ -18,19 +18,20 @@ from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.overrides import resolve
 
+PYTHONS = ((3, 11),)  # those that pyproject.toml allows
 PACKAGES = ("attrloop", "kfp", "mlflow", "torch", "torchvision", "transformers", "trl", "peft", "polars", "openai")
 LEAST_DISK = 5  # GB: a run of the demo takes far less; a hub model and its runs take more
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One result.
 
     Attributes:
-        what: its name.
+        what: the name of what was checked.
         state: `ok`, `note` (fine for some uses), or `fault`.
         found: what was found.
-        remedy: what to do; "" when there is nothing to do.
+        remedy: what to do; "" if nothing.
     """
 
     what: str
@@ -40,14 +41,14 @@ class Check:
 
 
 def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> bool:
-    """Looks at the machine and prints what it finds; with a run config, everything that preflight checks follows.
+    """Checks the machine and prints what it finds; with a run config, the checks of preflight follow.
 
     Args:
         config: the run config (YAML).
         overrides: settings that replace the config's, by dotted name.
 
     Returns:
-        Whether no fault was found.
+        True if no fault was found.
 
     Raises:
         InputError: the config is faulty, or preflight found problems.
@@ -80,12 +81,12 @@ def _preflight(config: RunConfig) -> None:
 
 
 def _checks(key: str) -> Iterator[Check]:
-    supported = (3, 11) <= sys.version_info < (3, 13)
+    supported = sys.version_info[:2] in PYTHONS
     yield Check(
         "Python",
         "ok" if supported else "fault",
         platform.python_version(),
-        "" if supported else "Use Python 3.11 or 3.12",
+        "" if supported else f"Use Python {' or '.join(f'{major}.{minor}' for major, minor in PYTHONS)}",
     )
     for package in PACKAGES:
         yield _package(package)

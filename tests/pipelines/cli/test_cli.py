@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from attrloop.components.errors import InputError
+from attrloop.pipelines.cli.doctor import PYTHONS
 from attrloop.pipelines.cli.main import app
 
+ROOT = Path(__file__).parents[3]
 NO_IMAGES = {f"ATTRLOOP_{image}_IMAGE": "" for image in ("WORKER", "TRAINER", "SAMPLER")}
 HEAVY = ("torch", "transformers", "trl", "peft", "mlflow")
 # Calls the command line in this very process and then says which heavy modules it brought in.
@@ -136,6 +140,11 @@ def test_a_report_is_only_written_for_a_run(tmp_path: Path) -> None:
     done = call("report", ".", folder=tmp_path)
     assert done.returncode == 1 and "not the folder of a run" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_asks_for_the_pythons_that_the_project_allows() -> None:
+    required = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    assert tuple((3, minor) for minor in range(30) if required.contains(f"3.{minor}")) == PYTHONS
 
 
 def test_doctor_names_keys_and_never_shows_them(tmp_path: Path) -> None:
