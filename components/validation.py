@@ -1,4 +1,4 @@
-"""Reads what people write in YAML into pydantic models; every fault is reported with file, line and key."""
+"""Reads YAML that people write into pydantic models; reports every fault with file, line and key."""
 
 from typing import Any, TypeVar
 
@@ -9,7 +9,11 @@ from attrloop.components.errors import InputError, Problem, fail
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_NO_LIST = "not a list"
+_FAULTS = {"extra_forbidden": "unknown key", "tuple_type": _NO_LIST, "list_type": _NO_LIST}
 _REMEDIES = {
+    "tuple_type": "Write a list: [a, b]",
+    "list_type": "Write a list: [a, b]",
     "extra_forbidden": "Remove it or correct its spelling",
     "missing": "Add it",
     "too_short": "List more entries",
@@ -22,10 +26,10 @@ def validate_yaml(model: type[Model], text: str, name: str) -> Model:
     Args:
         model: the model.
         text: the YAML.
-        name: what errors call the text: its file.
+        name: of the text in error messages: its file.
 
     Raises:
-        InputError: with a problem for each fault, which names `name`, the line and the key.
+        InputError: with a problem for each fault, with `name`, the line and the key.
     """
     try:
         raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
@@ -47,17 +51,19 @@ def problem_of(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
 
     Args:
         fault: one of `ValidationError.errors()`.
-        tree: the document; None for the first line of anything.
-        name: what to call the document: its file.
+        tree: the document; None to name the first line.
+        name: of the document in the problem: its file.
     """
     key = ".".join(str(part) for part in fault["loc"]) or "the document"
-    what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+    what = _FAULTS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
     remedy = _REMEDIES.get(fault["type"], "Correct this entry")
+    if what == _NO_LIST and isinstance(fault["input"], str | int | float):
+        remedy = f"Write [{str(fault['input']).strip('[] ')}]"
     return Problem(f"{name}:{_line_of(tree, fault['loc'])} ({key})", what, remedy)
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
-    """The line (from 1) of the deepest node on `location`'s path that the document has."""
+    """The line (from 1) of the deepest node on the path `location` that the document has."""
     line = 1
     for step in location:
         if isinstance(node, yaml.MappingNode):
