@@ -66,7 +66,7 @@ class Annotator(Protocol):
         """
 
     def close(self) -> None:
-        """Lets go of connections; nothing is asked afterwards."""
+        """Closes connections; nothing is asked afterwards."""
 
 
 def excerpt(text: str) -> str:

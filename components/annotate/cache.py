@@ -144,7 +144,7 @@ class Cache:
                 self._kept = time.monotonic()
 
     def forget(self, row: Paid) -> None:
-        """Has the next run send this request again."""
+        """Makes the next run send this request again."""
         self.add(Paid(key=row.key, listing=row.listing, forgotten=True))
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ def question(listing: Listing, name: str, attribute: Attribute, title: bool, met
 
 
 def messages(text: str, images: int) -> list[dict[str, Any]]:
-    """A prompt as chat messages with places for so many images, for the processor's chat template."""
+    """A prompt as chat messages with a place for each image, for the processor's chat template."""
     return [{"role": "user", "content": [{"type": "image"}] * images + [{"type": "text", "text": text}]}]
 
 

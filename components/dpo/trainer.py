@@ -171,7 +171,7 @@ class PreferenceLoss:
         return Measured(preference.sum() / len(weight) + self.config.nll * likelihood.mean(), figures)
 
     def alarms(self, means: dict[str, float]) -> dict[str, float]:
-        """Tells when the chosen chains lose likelihood ('displacement')."""
+        """Warns when the chosen chains lose likelihood ('displacement')."""
         if "logps/chosen_change" not in means:
             return {}
         fallen = means["logps/chosen_change"] < _FALLEN

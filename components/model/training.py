@@ -46,7 +46,7 @@ class Metrics(TrainerCallback):
         advance("training", state.global_step, state.max_steps, "steps")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Appends a line; the trainer's own summary of a run is left out, for its timings differ every time."""
+        """Appends a line; the trainer's own summary of a run is left out, because its timings differ every time."""
         if not logs or "loss" not in logs:
             return
         figure("loss", round(float(logs["loss"]), 4))

@@ -113,7 +113,7 @@ class Vlm:
         return Vlm(model, processor, config, images, cache)
 
     def use(self, adapter: Path | None, trainable: bool = False) -> None:
-        """Puts an adapter (a PEFT folder) in place of the present one; None leaves the base model."""
+        """Replaces the present adapter with another one (a PEFT folder); None leaves the base model."""
         from peft import PeftModel
 
         if self.model is not self.base:

@@ -95,7 +95,7 @@ def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:
 
 
 def listings(path: str | Path, schema: Schema) -> Iterator[Listing]:
-    """The listings of a file, one after the other.
+    """The listings of a file, one at a time.
 
     Raises:
         InputError: at the first bad row.

@@ -77,20 +77,10 @@ def check(workspace: str) -> None:
     artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])
 
 
-def problems(config: RunConfig, workspace: str = _SOMEWHERE) -> list[Problem]:
-    """All problems of a config, before there is a workspace; nothing is written.
-
-    Args:
-        config: the run's config.
-        workspace: URI where the run's workspace will be; it decides which disk is checked.
-    """
-    return examine(config, workspace).problems
-
-
 def examine(
     config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = False, images: bool = True
 ) -> Examination:
-    """Runs every check.
+    """Runs every check; nothing is written.
 
     Args:
         config: the run's config.

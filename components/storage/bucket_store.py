@@ -134,7 +134,7 @@ class BucketStore(Store):
             return self._bucket.look(self._key(path))
 
     def _stored(self, path: str) -> dict[str, ObjectInfo]:
-        """Every object below a folder, by path. Consoles make empty objects that stand for folders: not these."""
+        """Every object below a folder, by path. Empty objects that consoles make for folders are left out."""
         folder = self._key(f"{path.rstrip('/')}/" if path else "")
         with explained(self._bucket, self._uri(path)):
             listed = [(key, found) for key, found in self._bucket.list(folder) if not key.endswith("/")]

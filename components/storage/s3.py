@@ -171,7 +171,7 @@ def _client(process: int, endpoint: str) -> "S3Client":
 
 
 def _copy(get: "Callable[[], GetObjectOutputTypeDef]", file: IO[bytes]) -> None:
-    """Writes what `get` answers with to a file; tries again when the answer breaks off, as boto3 does not."""
+    """Writes the body of a `get` to a file, and tries again when it breaks off, which boto3 does not do."""
     for left in reversed(range(_ATTEMPTS)):
         body = get()["Body"]
         file.seek(0)

@@ -40,7 +40,7 @@ class _Found(NamedTuple):
 
 
 class _Later(InputError):
-    """A failure that may pass: another try may be made after `seconds`."""
+    """A failure that may be temporary: try again after `seconds`."""
 
     def __init__(self, problem: Problem, seconds: float = 0.0) -> None:
         super().__init__([problem])
@@ -164,7 +164,7 @@ def _client(process: int) -> httpx2.Client:
 
 
 def _asked_for(retry_after: str) -> float:
-    """Seconds to wait; the header has their number or a date."""
+    """Seconds to wait, from a header that holds seconds or a date."""
     if retry_after.isdecimal():
         return float(retry_after)
     with suppress(TypeError, ValueError):

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from attrloop.components.errors import InputError
-from attrloop.components.preflight.check import examine, problems
+from attrloop.components.preflight.check import examine
 from attrloop.components.run.config import load_config
 
 
 def found(shop, workspace: str = "") -> str:
-    return "\n".join(map(str, problems(shop.config(), workspace or str(shop.folder.parent / "run"))))
+    return "\n".join(map(str, examine(shop.config(), workspace or str(shop.folder.parent / "run")).problems))
 
 
 def test_a_faultless_run_has_no_problems(shop):

@@ -15,7 +15,7 @@ from attrloop.components.catalogue.readers import read_listings
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import load_schema
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.preflight.check import problems
+from attrloop.components.preflight.check import examine
 from attrloop.components.run.config import DataConfig, LoopConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
@@ -245,7 +245,9 @@ def config(uri: str) -> RunConfig:
 
 def of_data(uri: str, workspace: str) -> str:
     """The problems of data and workspace."""
-    return "\n".join(text for text in map(str, problems(config(uri), workspace)) if f"{locate(uri).scheme}://" in text)
+    return "\n".join(
+        text for text in map(str, examine(config(uri), workspace).problems) if f"{locate(uri).scheme}://" in text
+    )
 
 
 def test_preflight_reads_a_bucket(uri: str, bucket: str) -> None:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from attrloop.components.annotate.annotate import annotate
-from attrloop.components.preflight.check import problems
+from attrloop.components.preflight.check import examine
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
 from attrloop.pipelines.demo.products import Sizes, write_catalogue
@@ -23,7 +23,7 @@ def test_the_stand_in_labels_the_rendered_catalogue_from_its_pixels(tmp_path, mo
     with serving(tmp_path / "catalogue", error_rate=0) as url:
         settings = {"base_url": url, "model": "demo-annotator", "key_env": "DEMO_KEY", "image_side": 64} | counts
         config = RunConfig.model_validate({"data": paths, "model": {"base": str(tmp_path)}, "annotate": settings})
-        assert ["config.json" in problem.what for problem in problems(config, str(tmp_path / "run"))] == [True]
+        assert ["config.json" in problem.what for problem in examine(config, str(tmp_path / "run")).problems] == [True]
         Workspace.create(str(tmp_path / "run"), config)
         annotate(str(tmp_path / "run"))
     workspace = Workspace.open(str(tmp_path / "run"))
