@@ -1,4 +1,4 @@
-"""A run: its config, its workspace, and how its steps say what they do.
+"""A run: its config, its workspace, and how its steps report.
 
 `config` is the record of every setting, and `overrides` replaces single ones. `layout` spells every path in a
 workspace, `workspace` opens one, and an `artifact` is a folder in it that one step fills once (`adapter_files`: the

@@ -16,7 +16,7 @@ from attrloop.components.storage.store import INPUTS, MANIFEST, Store
 
 
 class Manifest(BaseModel):
-    """What a finished artifact says of itself.
+    """The record of a finished artifact.
 
     Attributes:
         schema_version: of this record.
@@ -44,7 +44,7 @@ class Artifact:
             ...write files below artifact.folder...
             artifact.finish("pairs", {"pairs": n}, ["pairs.parquet"])
 
-    What was made from other inputs is removed when the artifact is opened.
+    Opening an artifact removes what was made from other inputs.
 
     Args:
         store: of the workspace.
@@ -63,7 +63,7 @@ class Artifact:
         if self.manifest is not None and self.manifest.made_from != made_from:
             self.manifest = None
             store.remove(path)
-        # `create` lets one pod win: of several that begin at once, none removes what another has done.
+        # With `create` one pod wins: if several begin at once, none removes the work of another.
         if (
             self.manifest is None
             and not store.create(f"{path}/{INPUTS}", inputs)

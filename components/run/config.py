@@ -22,7 +22,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "mine.truth")
 """The settings that are paths of files."""
 
-# Where a secret belongs that was found in a field; every record of a run shows its config.
+# Where a secret that was found in a field belongs instead; every record of a run shows its config.
 _INSTEAD = {
     "uri": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a database's MLFLOW_TRACKING_URI,",
     "base_url": "the variable that key_env names",

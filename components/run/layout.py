@@ -21,7 +21,7 @@ PAIRS_FILE = "pairs.parquet"
 MINING = "work"  # candidates and tallies of a mining that is not finished
 QUEUE = "queue.parquet"  # of a review
 DETAILS = "report.json"  # what a step did, in numbers
-RESULT = "result.json"  # what registration and promotion came to
+RESULT = "result.json"  # the outcome of registration or promotion
 
 PREFLIGHT = "preflight"
 PREFLIGHT_REPORT = f"{PREFLIGHT}/{DETAILS}"
@@ -41,7 +41,7 @@ CATALOGUE = "catalogue"  # the check of a catalogue that is predicted
 CATALOGUE_PREDICTIONS = "predictions"  # of a whole catalogue
 REVIEW = "review"  # the predictions that a person should look at
 REVIEW_SUMMARY = f"{REVIEW}/{SUMMARY}"
-EVENTS = "events"  # what the steps say they do, one JSON object for each attempt of a step
+EVENTS = "events"  # what the steps do and did, one JSON object for each attempt of a step
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
 
 

@@ -39,18 +39,18 @@ def _fields() -> dict[str, FieldInfo]:
 
 
 SETTINGS = _fields()
-"""What is known of every setting, by its dotted name."""
+"""The field of every setting, by its dotted name."""
 
 
 def is_setting(name: str) -> bool:
-    """Whether a name is meant as a setting: it is one, or it is dotted and so can be nothing else."""
+    """Whether a name is meant as a setting: it is one, or it has a dot, as only settings have."""
     return "." in name or name in SETTINGS
 
 
 def read_text(name: str, text: str) -> Any:
-    """The value that a text of the command line stands for: the text where the setting is one, else a YAML value.
+    """The value of a text from the command line: the text itself if the setting is a text, else a YAML value.
 
-    What cannot be read stays a text, which the check then refuses.
+    A text that is not valid YAML stays as it is; validation then refuses it.
     """
     about = SETTINGS.get(name)
     if about is None or about.annotation is str or get_origin(about.annotation) is Literal:
@@ -62,7 +62,7 @@ def read_text(name: str, text: str) -> Any:
 
 
 def read_texts(texts: Mapping[str, str]) -> dict[str, Any]:
-    """As `read_text`, of many settings."""
+    """As `read_text`, for many settings."""
     return {name: read_text(name, text) for name, text in texts.items()}
 
 
@@ -128,12 +128,12 @@ def _from_here(name: str, value: Any) -> Any:
 def _problem(fault: Any, overrides: Mapping[str, Any], source: str) -> Problem:
     location = ".".join(map(str, fault["loc"])) + "."
     names = [name for name in overrides if location.startswith(f"{name}.") or f"{name}.".startswith(location)]
-    found = problem_of(fault, None, "")  # a fault of a whole section is that of all its overrides together
+    found = problem_of(fault, None, "")  # a fault of a section names all its overrides
     return Problem(source.format(", ".join(names) or location.rstrip(".")), found.what, found.remedy)
 
 
 def unknown(name: str, source: str = OPTION, others: Collection[str] = ()) -> Problem:
-    """What is wrong with a name that stands for nothing, and what it may be meant for.
+    """The problem of an unknown name, with the settings that it may mean.
 
     Args:
         name: the name.
@@ -149,7 +149,7 @@ def unknown(name: str, source: str = OPTION, others: Collection[str] = ()) -> Pr
 
 
 def similar(name: str, known: Collection[str]) -> list[str]:
-    """The names that one may have been meant for: with the same last part, or else spelled most alike."""
+    """The known names that an unknown one may mean: with the same last part, or else with the most similar spelling."""
     if name in _FORMER:
         return [_FORMER[name]]
     alike = {other: _likeness(name, other) for other in known}

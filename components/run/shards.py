@@ -1,7 +1,8 @@
 """A sharded step: its work is divided into shards, one Parquet file each, and several workers may make them at once.
 
 Which shards there are, and what is in them, does not depend on the number of workers. A worker's share `k/n` is every
-n-th shard from the k-th on. A finished shard is not made again. Whoever makes the last one finishes the artifact.
+n-th shard from the k-th on. A finished shard is not made again. The worker that makes the last one finishes the
+artifact.
 """
 
 import logging
@@ -28,7 +29,7 @@ class Shards:
     """The shards of an artifact.
 
     Attributes:
-        artifact: what they are part of.
+        artifact: the artifact that they belong to.
         count: how many items, e.g. listings, there are to work on.
         size: items of one shard; the last shard may have fewer.
         unit: what an item is, for people.
@@ -58,7 +59,7 @@ class Shards:
         """Makes the shards of a share that are not finished.
 
         Args:
-            title: what is done, for the progress.
+            title: name of the work, for the progress.
             items: all of them, in order. They are read once, a shard at a time.
             work: makes the rows of a shard.
             share: `k/n`.

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Outcome(BaseModel):
-    """How one stage did on the validation split.
+    """The result of one stage on the validation split.
 
     Attributes:
         stage: `base`, `sft`, `iteration-1`, ...
@@ -54,7 +54,7 @@ class LoopState(BaseModel):
         """The state after another iteration.
 
         Args:
-            outcome: how the iteration did.
+            outcome: the iteration's result.
             min_gain: the loop stops when the gain over the best stage so far is smaller.
         """
         return LoopState(outcomes=(*self.outcomes, outcome), stop=outcome.macro - self.best.macro < min_gain)

@@ -21,7 +21,7 @@ from attrloop.components.validation import problem_of
 
 @dataclass
 class Workspace:
-    """What every step starts from: it opens the workspace by its URI. `layout` says where everything lies in it.
+    """An open workspace, from which every step starts. `layout` has the paths in it.
 
     Attributes:
         store: holds everything that the run makes.
@@ -48,7 +48,7 @@ class Workspace:
 
     @staticmethod
     def create(uri: str, config: RunConfig) -> "Workspace":
-        """Makes a workspace with this config, or opens the one that is there and replaces its config."""
+        """Creates a workspace with this config, or opens the existing one and replaces its config."""
         store = open_store(uri)
         store.write(layout.CONFIG, config.model_dump_json(indent=1).encode())
         return Workspace(store, config)

@@ -100,7 +100,7 @@ def launch_continue(job: Launch, adapter: str) -> None:
 
 
 def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: str) -> None:
-    """Predicts a catalogue and prints what came of it, and the workspace's path as the last line.
+    """Predicts a catalogue and prints a summary, and the workspace's path as the last line.
 
     Args:
         job: what to run.
@@ -158,7 +158,7 @@ def export_review(workspace: str, output: Path, per_attribute: int, image_root: 
 
 
 def import_review(exported: Path, config: Path, output: Path) -> None:
-    """Turns an export of Label Studio into labels; prints what came of it, and the file as the last line.
+    """Turns an export of Label Studio into labels; prints the counts, and the file as the last line.
 
     Raises:
         InputError: see `label_studio.import_labels`.

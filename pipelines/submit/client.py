@@ -29,7 +29,7 @@ class Unreachable(AttrloopError):
 
 
 class _Client(kfp.Client):
-    """The official client, which says which address it uses before it uses it."""
+    """The official client; reports which address it uses before it uses it."""
 
     def __init__(self, goes_to: Callable[[str], None], **given: Any) -> None:
         self._goes_to = goes_to
@@ -57,7 +57,7 @@ class _Client(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Called on construction.
 
-        The official client's own method tries five times with pauses, whatever the answer, and for ever without one.
+        The official client's method tries five times with pauses, whatever the answer, and for ever if none comes.
         """
         return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT)
 
@@ -158,7 +158,7 @@ class Kubeflow:
     def ensure(
         self, what: str, find: Callable[[kfp.Client], T | None], make: Callable[[kfp.Client], T]
     ) -> tuple[T, bool]:
-        """Finds a thing or makes it. After a failure it is looked up again, so that a lost answer makes no second one.
+        """Finds a thing or makes it. After a failure, looks it up again, so that a lost answer creates no second one.
 
         Returns:
             The thing, and whether it was made.

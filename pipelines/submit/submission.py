@@ -26,7 +26,7 @@ _ANY = RunConfig(data=DataConfig(catalogue_schema="-", listings="-"), model=Mode
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asks for.
+    """What a user wants to submit.
 
     Attributes:
         config: path or bucket URI of a run config, for pipelines that take one.
@@ -53,7 +53,7 @@ class Submission:
 
     Attributes:
         file: the compiled pipeline.
-        compiled: what it says of itself.
+        compiled: its contents, as far as a submission needs them.
         version: its name as a version on the server: the revision and a digest of the file, so that a name never
             stands for two contents.
         revision: of the code.
@@ -115,11 +115,11 @@ def plan(wanted: Wanted, folder: Path, with_data: bool = True) -> Submission:
 
 
 class _Checked(NamedTuple):
-    """What a submission is made of, when nothing is wrong with it.
+    """The parts of a submission, checked.
 
     Attributes:
         file: the compiled pipeline.
-        compiled: what it says of itself.
+        compiled: its contents, as far as a submission needs them.
         loaded: the config without overrides.
         resolved: the config with overrides; any config when none is given.
         values: the arguments that are given.

@@ -24,7 +24,7 @@ from attrloop.pipelines.submit.wait import follow
 
 @dataclass(frozen=True)
 class Destination:
-    """Which server, and who we are to it.
+    """The server, and how to access it.
 
     Attributes:
         host: URL of the Kubeflow Pipelines server; "" to let the official client find one.
@@ -45,7 +45,7 @@ class Destination:
     timeout: tuple[float, float] = TIMEOUT
 
     def connect(self) -> Kubeflow:
-        """The server; it is first called when something is asked of it."""
+        """The server. It is not contacted before the first call."""
         return Kubeflow(
             self.host,
             namespace=self.namespace,
