@@ -6,7 +6,7 @@ from attrloop.pipelines.submit.submission import Wanted
 from attrloop.pipelines.submit.submit import schedule, submit
 from manifests.check.build import Document
 from manifests.check.rights import rights
-from tests.pipelines.submit.conftest import Server, config, home, loop, server, wanted  # noqa: F401 # fixtures
+from tests.pipelines.submit.conftest import Server, config, home, loop, running, server, wanted  # noqa: F401 # fixtures
 
 # What Kubeflow's API server 2.17 asks Kubernetes about a request (backend/src/apiserver/server, `canAccess...`).
 # A version counts as its pipeline.

@@ -1,4 +1,4 @@
-"""A server of its own for every test, a catalogue with its config, and the compiled loop."""
+"""A Kubeflow server, a catalogue with its config, and the compiled loop."""
 
 import json
 import os
@@ -99,11 +99,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "state.json").start()
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of all tests: starting one takes a second."""
+    server = Server(tmp_path_factory.mktemp("kubeflow") / "state.json").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """The server, as if it had just been started for the first time."""
+    if running.process.poll() is not None:
+        running.start()
+    running.set(reset=True)
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,16 @@ from tests.pipelines.submit.backend import API, State, application, problem
 def control(app: FastAPI, state: State) -> None:
     @app.post("/control")
     async def settings(request: Request) -> dict[str, Any]:
-        """Sets `script`, `faults`, `needs` (a header and its value; without it the answer is 401) or `multi_user`."""
+        """Sets `script`, `faults`, `needs` (a header and its value; without it the answer is 401) or `multi_user`.
+
+        `reset` forgets everything.
+        """
         for key, value in (await request.json()).items():
-            setattr(state, key, value)
+            if key == "reset":
+                state.reset()
+                state.save()
+            else:
+                setattr(state, key, value)
         return {}
 
     @app.get("/control")
@@ -96,8 +103,10 @@ class Faulty:
         receive.__self__.transport.abort()
 
     async def slow(self, fault: dict[str, Any], scope: Any, receive: Any, send: Send) -> None:
+        tables = self.state.tables
         await asyncio.sleep(fault["seconds"])
-        await self.app(scope, receive, send)
+        if self.state.tables is tables:  # else the test has ended meanwhile
+            await self.app(scope, receive, send)
 
 
 def main() -> None:
