@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,28 @@ from tests.acceptance.world import SIZES, copy_run, world_config, write_config
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunConfig]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of pytest-xdist share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "acceptance"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Lets one worker at a time make what lies at a path."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def world(shared: Path) -> Iterator[RunConfig]:
     """The config of a run over the rendered catalogue; its annotator is at work as long as the tests are."""
-    catalogue = tmp_path_factory.mktemp("world") / "catalogue"
-    write_catalogue(catalogue, 0, SIZES)
+    catalogue = shared / "catalogue"
+    with alone(catalogue):
+        write_catalogue(catalogue, 0, SIZES)
     with serving(catalogue) as base_url:
         yield world_config(catalogue, base_url)
 
@@ -53,24 +72,17 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_of(
-    world: RunConfig, compiled: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Done]]:
+def run_of(world: RunConfig, compiled: Path, empty_store: Path, shared: Path) -> Iterator[Callable[..., Done]]:
     """A finished run of the compiled pipeline: `run_of(iterations=1)`, built on the run `like` where one is given.
 
-    The workers of pytest-xdist share finished runs.
+    A run that another worker has finished is used.
     """
     from attrloop.pipelines.local.runner import run_pipeline
 
-    own = tmp_path_factory.getbasetemp()
-    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished-runs"
-    root.mkdir(exist_ok=True)
-
     def get(iterations: int, min_gain: float = -1.0, like: Done | None = None) -> Done:
-        folder = root / f"{iterations}-{min_gain}"
+        folder = shared / f"{iterations}-{min_gain}"
         output = folder / "output.json"
-        with (root / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(folder):
             if not output.exists():
                 if like:
                     copy_run(like.workspace, folder, "register", "promote")

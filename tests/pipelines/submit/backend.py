@@ -32,13 +32,14 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.tables: dict[str, dict[str, dict[str, Any]]] = {}
         self.reset()
         if path.exists():
             self.tables = json.loads(path.read_text())
 
     def reset(self) -> None:
         """Forgets everything; `save` makes it last."""
-        self.tables: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
+        self.tables = {kind: {} for kind in KINDS}
         self.script: list[Any] = GOOD
         self.faults: list[dict[str, Any]] = []
         self.requests: list[str] = []
