@@ -84,6 +84,7 @@ def test_an_overlay_whose_images_nobody_can_pull_is_not_deployable(check: Check,
     assert code == 1 and said.count("placeholder registry.invalid/") == 3, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "wrong"),
     [
@@ -101,7 +102,7 @@ def test_an_overlay_whose_images_nobody_can_pull_is_not_deployable(check: Check,
         ("servingReplicas", "-1"),
     ],
 )
-def test_a_setting_that_has_not_its_form_is_refused(check: Check, filled: Path, key: str, wrong: str) -> None:
+def test_a_setting_of_the_wrong_form_is_refused(check: Check, filled: Path, key: str, wrong: str) -> None:
     settings = filled / "overlays/gke/settings.env"
     settings.write_text(re.sub(rf"(?m)^{key}=.*$", f"{key}={wrong}", settings.read_text()))
     code, said = check(filled / "overlays/gke")
@@ -160,6 +161,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "right", "wrong", "said"), BROKEN, ids=[wrong.strip() for _, _, wrong, _ in BROKEN])
 def test_a_broken_copy_is_refused(check: Check, tmp_path: Path, file: str, right: str, wrong: str, said: str) -> None:
     broken = Path(shutil.copytree(ROOT, tmp_path / "manifests")) / file

@@ -24,22 +24,26 @@ from tests.components.model import work
 from tests.small import change_config, some_pairs
 
 
+@pytest.mark.slow
 def test_work_is_done_in_every_process(tmp_path: Path) -> None:
     spread(work.leave_mark, 2, str(tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "2", "1": "2"}
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_failure_comes_through(tmp_path: Path) -> None:
     with pytest.raises(AttrloopError, match=r"out of device memory\. Lower batch_size"):
         spread(work.fail_in_one, 2, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_processes_that_were_asked_to_stop_end_the_task_as_one_does(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         spread(work.stop, 2, str(tmp_path))
     assert ended.value.code == STOPPED
 
 
+@pytest.mark.slow
 def test_when_the_task_is_asked_to_stop_every_process_has_time_to_save(tmp_path: Path) -> None:
     """The signal goes to the first process alone, as Kubernetes sends it."""
     imports = "from attrloop.components.model.processes import spread; from tests.components.model import work"
