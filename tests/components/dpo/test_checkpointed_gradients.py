@@ -14,6 +14,7 @@ from tests.small import change_config, some_pairs, write_pairs
 from tests.tiny import ARCHITECTURES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_the_adapter_is_the_same_with_checkpointed_gradients(copy_of: Callable[[str], Path], architecture: str) -> None:
     workspace = copy_of(architecture)

@@ -159,6 +159,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], Pa
     return lambda architecture: folder / architecture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_a_killed_training_goes_on_to_the_same_adapter(
     killed: Callable[[str], Path], open_copy: Callable[..., Workspace], architecture: str

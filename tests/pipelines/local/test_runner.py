@@ -279,6 +279,7 @@ def test_a_terminal_shows_a_step_on_one_line_while_it_runs_and_when_it_has_ended
     assert all(len(line) <= 80 for line in lines_of(terminal.text)) and last.endswith("…")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_the_cursor_visible(number: signal.Signals, terminal: Terminal) -> None:
     terminal.read(until=" 25%")

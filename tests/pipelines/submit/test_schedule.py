@@ -62,6 +62,7 @@ def test_schedules_of_another_name_are_left_alone(server: Server, wanted: Wanted
     assert {row["display_name"] for row in server.rows("recurring_runs")} == {"weekly", "monthly"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["drop", "lose", "status"])
 @pytest.mark.parametrize("match", ["POST /recurringruns", "GET /recurringruns", "DELETE .*"])
 def test_a_passing_fault_leaves_one_schedule(server: Server, wanted: Wanted, kind: str, match: str) -> None:

@@ -143,6 +143,7 @@ def test_a_version_of_the_same_name_has_the_same_content(
     assert len(names) == len(set(names)) == 2 == len(server.rows("runs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [*CHANGES, *LOOKS])
 @pytest.mark.parametrize("kind", ["drop", "503", "401"])
 def test_a_passing_fault_leaves_one_run(server: Server, wanted: Wanted, kind: str, place: str) -> None:
@@ -159,6 +160,7 @@ def test_an_answer_that_is_lost_leaves_one_run(server: Server, wanted: Wanted, p
     assert_one_of_each(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", CHANGES)
 def test_an_answer_that_comes_too_late_leaves_one_run(server: Server, wanted: Wanted, place: str) -> None:
     server.fault("slow", CHANGES[place], seconds=1.5)
@@ -186,6 +188,7 @@ def test_what_somebody_else_made_meanwhile_is_used(server: Server, wanted: Wante
     )
 
 
+@pytest.mark.slow
 def test_submitters_at_the_same_moment_end_with_one_run(server: Server, wanted: Wanted) -> None:
     submit(replace(wanted, key="before"), server.destination(), wait=True, every=0.1)
     server.fault("slow", CHANGES["run"], times=3, seconds=4)  # each looks before any run of the others is there
