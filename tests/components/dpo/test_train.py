@@ -67,6 +67,7 @@ def logprobs_of(ws: Workspace, vlm: Vlm, pairs: list[Pair]) -> torch.Tensor:
     return torch.tensor(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_the_reference_is_the_previous_adapter_and_not_the_base(
     open_copy: Callable[..., Workspace], architecture: str
@@ -204,6 +205,7 @@ def test_a_reference_that_was_kept_is_the_one_compared_with(open_copy: Callable[
     assert torch.equal(reference_logprobs(collate.vlm, collate, stage, 4), kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "sigmoid"])
 def test_every_loss_trains(open_copy: Callable[..., Workspace], name: str) -> None:
     smoothing = 0.1 if name == "robust" else 0.0

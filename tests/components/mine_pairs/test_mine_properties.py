@@ -176,6 +176,7 @@ KILLED = (
 )
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_keeps_the_finished_batches_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

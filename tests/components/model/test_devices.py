@@ -79,6 +79,7 @@ def test_a_mixture_would_be_found(vlm: Vlm, elsewhere: Callable[..., Any]) -> No
         elsewhere(lambda model, batch: completion_logprobs(model, batch) * torch.ones(2, 1), rows)
 
 
+@pytest.mark.slow
 def test_training(vlm: Vlm, elsewhere: Callable[..., Any]) -> None:
     vlm.add_adapter(0)
     rows = vlm.batch(vlm.encode(PROMPTS[:2]), TEXTS)

@@ -124,6 +124,7 @@ predict.predict(workspace, "start/adapter")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_goes_on_to_the_same_files(start: Path, tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
     shutil.copytree(start, undisturbed)

@@ -228,6 +228,7 @@ SPOILED: dict[str, tuple[Callable, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPOILED)
 def test_each_fault_is_named_with_place_and_remedy(shop, kind):
     spoil, message = SPOILED[kind]

@@ -220,6 +220,7 @@ def test_killed_at_any_write_it_ends_as_if_undisturbed(runs: Path) -> None:
     assert {made[0].info.status for made in found.values()} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_an_error_with_a_remedy(runs: Path) -> None:
     run = make_run(runs, tracking=TrackingConfig(uri="http://127.0.0.1:9"))
     with pytest.raises(AttrloopError, match=r"127\.0\.0\.1:9.*tracking\.uri"):

@@ -78,6 +78,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, trained: Callable[[str], P
     return lambda architecture: made[architecture]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_a_killed_training_goes_on_to_the_same_adapter(
     resumed: Callable[[str], Path], trained: Callable[[str], Path], architecture: str

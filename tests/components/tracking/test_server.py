@@ -55,6 +55,7 @@ def test_a_remote_workspace_needs_a_tracking_server(monkeypatch: pytest.MonkeyPa
         resolve_uri(config(), "gs://bucket/runs/today")
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_told_within_seconds_and_without_its_password() -> None:
     before, began = dict(os.environ), time.monotonic()
     with pytest.raises(AttrloopError) as caught:

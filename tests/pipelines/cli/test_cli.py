@@ -153,6 +153,7 @@ def test_doctor_names_keys_and_never_shows_them(tmp_path: Path) -> None:
     assert "OPENAI_API_KEY is set" in done.stdout and "very-secret" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_finds_a_tracking_server_that_is_away(tmp_path: Path) -> None:
     done = call("doctor", folder=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9", COLUMNS="200")
     assert done.returncode == 1 and "fault tracking" in done.stdout and "Start the server" in done.stdout

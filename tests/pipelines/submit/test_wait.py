@@ -123,6 +123,7 @@ def test_when_the_time_is_up_the_run_goes_on(server: Server, wanted: Wanted) -> 
     assert [row["state"] for row in server.rows("runs")] == ["RUNNING"]
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_is_waited_for(server: Server, wanted: Wanted) -> None:
     server.set(script=[["RUNNING", {}]] * 5 + [["SUCCEEDED", {}]])
     waiting = server.attrloop("submit", *options(wanted), *WAIT)
