@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from attrloop.components.annotate.plan import stated_splits
+from attrloop.components.gold.stated import stated_splits
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import Listing, to_frame
 from attrloop.components.errors import InputError

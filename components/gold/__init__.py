@@ -1,0 +1,6 @@
+"""Keeps gold apart from what is learnt: the split of every listing, which never changes.
+
+`split.py` draws a split from a group of listings that share photographs. `splits.py` decides the split of every listing
+of a catalogue, and which gold listings must not be judged by. `stated.py` reads the splits
+that a labels file states.
+"""
