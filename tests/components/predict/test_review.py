@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from attrloop.components.gold.stated import stated_splits
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import Listing, to_frame
 from attrloop.components.errors import InputError
+from attrloop.components.gold.stated import stated_splits
 from attrloop.components.predict.label_studio import import_labels, read_export
 from attrloop.components.predict.queue import export, review, select
 from attrloop.components.predict.votes import CataloguePrediction
