@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
 GoldSplit = Literal["test", "validation"]  # never trained on; the one that decides headlines comes first
 SPLITS: tuple[Split, ...] = get_args(Split)
 GOLD_SPLITS: tuple[str, ...] = get_args(GoldSplit)
 LOOP_SPLITS: tuple[Split, ...] = ("train", "validation")  # what the loop learns from or decides by
+QueuePart = Literal["uncertain", "drawn"]  # of a review queue: the least certain answers, or answers drawn at random
 ALL_IMAGES = -1  # the view that shows all images of a listing at once
 
 
@@ -50,20 +51,26 @@ class Label(Record):
         attribute: its name.
         value: canonical (see `Attribute.canonical`).
         rationale: a short sentence on the evidence; may be empty when a person labelled it.
-        source: `api` for the annotator, `human` for a person.
+        source: `api` for the annotator, `human` for a person, `review` for a person who was asked because the model
+            was not certain. Such labels are not a fair sample: they may train, but a split for gold is never drawn for
+            them.
         cost: in US dollars.
         split: `train` for SFT and labelled pairs, or a gold split, which is never trained on: `validation` decides
             every choice of a run, `test` is read once, at the end. None where the user leaves it open: it is then
             drawn, one for all labels of a listing.
+        reviewer: who reviewed it, as Label Studio exports it: the number or the e-mail address of a user.
+        reviewed_at: when, with the time zone.
     """
 
     listing: str
     attribute: str
     value: str
     rationale: str = ""
-    source: Literal["api", "human"] = "human"
+    source: Literal["api", "human", "review"] = "human"
     cost: float = Field(0.0, ge=0)
     split: Split | None = None
+    reviewer: str | None = None
+    reviewed_at: AwareDatetime | None = None
 
 
 class Chain(Record):

@@ -4,7 +4,7 @@ import polars as pl
 from pydantic import Field
 
 from attrloop.components.catalogue.prompts import rationale_of
-from attrloop.components.catalogue.records import Record, polars_schema
+from attrloop.components.catalogue.records import QueuePart, Record, polars_schema
 from attrloop.components.catalogue.vote_kinds import with_kind
 
 _ITEM = ["listing", "attribute"]
@@ -27,6 +27,16 @@ class CataloguePrediction(Record):
     confidence: float = Field(ge=0, le=1)
     chains: int
     rationale: str
+
+
+class QueuedPrediction(CataloguePrediction):
+    """An answer that a person is asked about.
+
+    Attributes:
+        part: of the queue: `uncertain` for one of the least certain answers, `drawn` for one drawn at random for gold.
+    """
+
+    part: QueuePart = "uncertain"
 
 
 def decide(chains: pl.DataFrame) -> pl.DataFrame:

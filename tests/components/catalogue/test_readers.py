@@ -1,5 +1,6 @@
 """Records survive Parquet: nulls are None where a record allows it, and absent where it does not."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_what_is_written_is_read_again(tmp_path: Path, record: type[Record]) -> 
     rows = [row for row in ROWS if isinstance(row, record)]
     to_frame(rows, record).write_parquet(tmp_path / "rows.parquet")
     assert read_rows(tmp_path / "rows.parquet", record) == list(enumerate(rows, 1))
+
+
+@pytest.mark.parametrize(
+    "reviewed", [{}, {"source": "review", "reviewer": "7", "reviewed_at": "2026-11-26T03:10:05.007284Z"}]
+)
+def test_a_label_may_say_who_reviewed_it_and_when(tmp_path: Path, reviewed: dict[str, str]) -> None:
+    row = {"listing": "m-1", "attribute": "colour", "value": "red", **reviewed}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(row))
+    ((_, label),) = read_rows(tmp_path / "labels.jsonl", Label)
+    written = json.loads(label.model_dump_json(exclude_none=True))
+    assert written == {"source": "human", "rationale": "", "cost": 0.0, **row}
 
 
 def test_a_null_of_parquet_takes_the_default(tmp_path: Path) -> None:
