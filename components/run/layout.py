@@ -20,11 +20,13 @@ LABELS_FILE = "labels.jsonl"
 PAIRS_FILE = "pairs.parquet"
 MINING = "work"  # candidates and tallies of a mining that is not finished
 QUEUE = "queue.parquet"  # of a review
+SPLITS_FILE = "splits.parquet"
 DETAILS = "report.json"  # what a step did, in numbers
 RESULT = "result.json"  # the outcome of registration or promotion
 
 PREFLIGHT = "preflight"
 PREFLIGHT_REPORT = f"{PREFLIGHT}/{DETAILS}"
+SPLITS = "splits"  # the split of every listing
 ANNOTATE = "annotate"
 LABELS = f"{ANNOTATE}/{LABELS_FILE}"
 ANNOTATE_REPORT = f"{ANNOTATE}/{DETAILS}"
