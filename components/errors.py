@@ -22,7 +22,8 @@ class Problem:
 
     def __str__(self) -> str:
         """The problem as a person reads it."""
-        return f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}"
+        text = f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}"
+        return text.encode(errors="backslashreplace").decode()  # half a character, as in a bad id, cannot be printed
 
 
 class AttrloopError(Exception):
