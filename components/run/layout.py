@@ -13,10 +13,12 @@ LOGS = "logs"  # of a local run: what the steps printed
 
 # Names within an artifact.
 ADAPTER, SETTINGS = "adapter", "settings.json"  # of an adapter's training or of its copy
+LEARNT = "learnt.parquet"  # beside an adapter: what it and its ancestors have learnt from
 TRAINING_CURVE, CHECKPOINTS = "metrics.jsonl", "checkpoints"  # of a training
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"  # of an evaluation
 SHARDS = "shards"  # predictions of an evaluation that is not finished
 LABELS_FILE = "labels.jsonl"
+LISTINGS_FILE = "listings.jsonl"  # gold that is left out of comparisons, and why
 PAIRS_FILE = "pairs.parquet"
 MINING = "work"  # candidates and tallies of a mining that is not finished
 QUEUE = "queue.parquet"  # of a review
@@ -33,6 +35,8 @@ ANNOTATE_REPORT = f"{ANNOTATE}/{DETAILS}"
 ANNOTATE_CACHE = (
     "annotate-cache"  # replies that were paid for: beside ANNOTATE, which is emptied when its inputs change
 )
+LEFT_OUT = "left-out"
+LEFT_OUT_FILE = f"{LEFT_OUT}/{LISTINGS_FILE}"
 SFT = "sft"
 START = "start"  # an adapter that was trained before, brought into this run
 REGISTER = "register"
@@ -65,6 +69,11 @@ def adapter(stage: str) -> str:
 def trained_by(adapter_path: str) -> str:
     """The folder of the training that made an adapter, from the adapter's path."""
     return adapter_path.removesuffix(f"/{ADAPTER}")
+
+
+def learnt(adapter_path: str) -> str:
+    """The record of what an adapter and its ancestors have learnt from, from the adapter's path."""
+    return f"{trained_by(adapter_path)}/{LEARNT}"
 
 
 def checkpoints(stage: str) -> str:

@@ -1,15 +1,14 @@
 """Samples reasoning-and-answer chains: several per (listing, attribute), spread over the listing's views."""
 
-import random
 import time
 
 import polars as pl
 
-from attrloop.components.catalogue.records import LOOP_SPLITS, Chain, Listing, to_frame
+from attrloop.components.catalogue.records import Chain, Listing, to_frame
 from attrloop.components.engines.chains import readable, sample_listings
 from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
-from attrloop.components.errors import AttrloopError
+from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact, read_manifest
 from attrloop.components.run.reporting import figure, reports, reused
@@ -94,23 +93,3 @@ def _begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
 
 def _shards(ws: Workspace, artifact: Artifact, listings: list[Listing]) -> Shards:
     return Shards(artifact, len(listings), ws.config.sample.shard_size)
-
-
-def listings_to_sample(ws: Workspace) -> list[Listing]:
-    """Unlabelled listings in catalogue order, then the labelled ones of train and validation.
-
-    At most `sample.max_listings` are unlabelled, drawn by seed. Labelled listings are sampled too, because the
-    consensus gate and the labelled pairs need their chains.
-
-    Raises:
-        AttrloopError: there are none.
-    """
-    unlabelled, bound = ws.unlabelled(), ws.config.sample.max_listings
-    if bound and bound < len(unlabelled):
-        chosen = set(random.Random(f"{ws.config.seed}/sample").sample([listing.id for listing in unlabelled], bound))
-        unlabelled = [listing for listing in unlabelled if listing.id in chosen]
-    labelled = {label.listing for split in LOOP_SPLITS for label in ws.labels(split)}
-    listings = unlabelled + [listing for listing in ws.listings.values() if listing.id in labelled]
-    if not listings:
-        raise AttrloopError("There are no listings to sample chains for. Add unlabelled listings to the catalogue.")
-    return listings

@@ -1,0 +1,142 @@
+"""The record of what an adapter has learnt from: every listing that it or an ancestor was trained on or chosen by.
+
+It lies beside the adapter's folder and travels with it: from stage to stage, into MLflow, and into the runs that
+start from the adapter. It is no part of the adapter's digest: the same weights are the same adapter.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from attrloop.components.errors import fail
+from attrloop.components.gold.sampled import listings_to_sample
+from attrloop.components.run import layout
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.store import Store
+
+Role = Literal["trained", "chosen"]
+COLUMNS: dict[str, Any] = {"listing": pl.String, "role": pl.String, "photograph": pl.UInt64}
+_UNKNOWN, _ROWS = "unknown", 100_000  # key of the file's metadata; rows of a row group, which is what is read at once
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What an adapter and its ancestors have learnt from.
+
+    Attributes:
+        file: Parquet, one row for each listing, role and photograph: the listing's id; `trained` or `chosen`; and the
+            fingerprint of the photograph, null where the photographs are not known.
+        unknown: names of ancestors without a record: earlier versions trained them, so `file` may lack listings.
+    """
+
+    file: Path
+    unknown: tuple[str, ...]
+
+    @staticmethod
+    def read(file: Path) -> "Learnt":
+        """Opens a record.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            found = pl.read_parquet_metadata(file).get(_UNKNOWN, "[]")
+            columns = pl.read_parquet_schema(file)
+            unknown = tuple(map(str, json.loads(found)))
+        except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+            raise _damaged(file, str(error).splitlines()[0]) from error
+        if columns != COLUMNS:
+            raise _damaged(file, f"its columns are {', '.join(columns)}")
+        return Learnt(file, unknown)
+
+    def matches(self, gold: pl.DataFrame) -> pl.DataFrame:
+        """Which of these listings were learnt from, or share a photograph with one that was.
+
+        Args:
+            gold: columns listing and photograph, as `photographs_of` returns them.
+
+        Returns:
+            Columns listing, role and other: the listing that was learnt from, which is the listing itself or one that
+            shares a photograph with it.
+        """
+        ids = gold.select("listing").unique()
+        found = [pl.DataFrame(schema={"listing": pl.String, "role": pl.String, "other": pl.String})]
+        keys = gold.drop_nulls().rename({"listing": "own"})
+        for rows in self._rows():
+            found.append(rows.join(ids, on="listing", how="semi").select("listing", "role", other="listing"))
+            shared = rows.join(keys, on="photograph").filter(pl.col("own") != pl.col("listing"))
+            found.append(shared.select("role", listing="own", other="listing").select("listing", "role", "other"))
+        return pl.concat(found).unique().sort("listing", "role", "other")
+
+    def _rows(self) -> Iterator[pl.DataFrame]:
+        """The rows, a row group at a time."""
+        rows = pl.scan_parquet(self.file, glob=False)
+        for start in range(0, int(rows.select(pl.len()).collect().item()), _ROWS):
+            yield rows.slice(start, _ROWS).collect()
+
+
+def _damaged(file: Path, what: str) -> Exception:
+    return fail(str(file), f"not a record of what an adapter has learnt from: {what}", "Train or fetch it again")
+
+
+def photographs_of(ws: Workspace, listings: Iterable[str]) -> pl.DataFrame:
+    """The fingerprints of listings' photographs.
+
+    Returns:
+        Columns listing and photograph: a row for each photograph, and one with null where none is known.
+    """
+    return pl.DataFrame({"listing": sorted(set(listings)), "photograph": None}, schema=_of(COLUMNS))
+
+
+def _of(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: columns[name] for name in ("listing", "photograph")}
+
+
+def learnt_by_labels(ws: Workspace) -> dict[Role, set[str]]:
+    """What the labels of a run teach: those of train are trained on, those of validation decide its choices."""
+    return {
+        "trained": {label.listing for label in ws.labels("train")},
+        "chosen": {label.listing for label in ws.labels("validation")},
+    }
+
+
+def learnt_by_iteration(ws: Workspace) -> dict[Role, set[str]]:
+    """What an iteration learns from: besides labels, the unlabelled listings that it samples chains for."""
+    found = learnt_by_labels(ws)
+    sampled = {listing.id for listing in listings_to_sample(ws)}
+    return {**found, "trained": found["trained"] | (sampled - found["chosen"])}
+
+
+def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source: str = "") -> None:
+    """Writes the record of an adapter.
+
+    Args:
+        ws: the workspace of the run that trains it.
+        file: the record; see `layout.LEARNT`.
+        learnt: ids of the listings that this training learns from.
+        source: path in the workspace of the adapter that it is trained from, whose record is taken over; "" for none.
+    """
+    own = [
+        photographs_of(ws, ids).lazy().select("listing", "photograph", role=pl.lit(role)).select(*COLUMNS)
+        for role, ids in learnt.items()
+    ]
+    before = record_of(ws.store, source) if source else None
+    unknown = () if not source else before.unknown if before else (f"{ws.store.root}/{source}",)
+    write_record(file, [*own, *([pl.scan_parquet(before.file, glob=False)] if before else [])], unknown)
+
+
+def write_record(file: Path, rows: Iterable[pl.LazyFrame], unknown: Iterable[str]) -> None:
+    """Writes rows of `COLUMNS` as a record, sorted and each once."""
+    every = pl.concat([pl.LazyFrame(schema=COLUMNS), *rows]).unique().sort(*COLUMNS)
+    write_parquet(every, file, row_group_size=_ROWS, metadata={_UNKNOWN: json.dumps(sorted(set(unknown)))})
+
+
+def record_of(store: Store, adapter: str) -> Learnt | None:
+    """The record of an adapter in a workspace, by the adapter's path; None where an earlier version trained it."""
+    path = layout.learnt(adapter)
+    return Learnt.read(store.file(path)) if store.exists(path) else None

@@ -1,0 +1,27 @@
+"""The listings that an iteration samples chains for."""
+
+import random
+
+from attrloop.components.catalogue.records import LOOP_SPLITS, Listing
+from attrloop.components.errors import AttrloopError
+from attrloop.components.run.workspace import Workspace
+
+
+def listings_to_sample(ws: Workspace) -> list[Listing]:
+    """Unlabelled listings in catalogue order, then the labelled ones of train and validation.
+
+    At most `sample.max_listings` are unlabelled, drawn by seed. Labelled listings are sampled too, because the
+    consensus gate and the labelled pairs need their chains.
+
+    Raises:
+        AttrloopError: there are none.
+    """
+    unlabelled, bound = ws.unlabelled(), ws.config.sample.max_listings
+    if bound and bound < len(unlabelled):
+        chosen = set(random.Random(f"{ws.config.seed}/sample").sample([listing.id for listing in unlabelled], bound))
+        unlabelled = [listing for listing in unlabelled if listing.id in chosen]
+    labelled = {label.listing for split in LOOP_SPLITS for label in ws.labels(split)}
+    listings = unlabelled + [listing for listing in ws.listings.values() if listing.id in labelled]
+    if not listings:
+        raise AttrloopError("There are no listings to sample chains for. Add unlabelled listings to the catalogue.")
+    return listings
