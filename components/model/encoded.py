@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from attrloop.components.catalogue.prompts import Prompt
-from attrloop.components.errors import AttrloopError
-from attrloop.components.model.features import ImageTokens, image_placeholder
+from attrloop.components.model.features import ImageTokens
 from attrloop.components.model.tokens import Tokens
 
 
@@ -27,22 +26,13 @@ def encode(tokens: Tokens, prompt: Prompt, images: tuple[ImageTokens, ...]) -> E
     Raises:
         AttrloopError: the model's chat template has no place for the images.
     """
-    text = torch.tensor(tokens.prompt(prompt.text, len(images)))
-    placeholder = tokens.tokenizer.convert_tokens_to_ids(image_placeholder(tokens.processor))
-    slots = (text == placeholder).nonzero().flatten().tolist()
-    if len(slots) != len(images):
-        name = tokens.tokenizer.name_or_path
-        what = f"its chat template has {len(slots)} image slots for {len(images)} images"
-        raise AttrloopError(f"{name}: {what}. Use another base model.")
-    ids, types, start = [], [], 0
-    for slot, image in zip([*slots, len(text)], [*images, None], strict=True):
-        ids.append(text[start:slot])
-        types.append(torch.zeros(slot - start, dtype=torch.long))
-        start = slot + 1
-        if image is not None:
-            ids.append(image.ids)
-            types.append(image.types if len(image.types) else torch.zeros(len(image.ids), dtype=torch.long))
-    return Encoded(torch.cat(ids), torch.cat(types), images)
+    pieces = tokens.filled(tokens.prompt(prompt.text, len(images)), [image.ids.tolist() for image in images])
+    types = []
+    for place, piece in enumerate(pieces):
+        known = images[place // 2].types if place % 2 else ()
+        types.append(torch.as_tensor(known) if len(known) else torch.zeros(len(piece), dtype=torch.long))
+    ids = torch.cat([torch.tensor(piece, dtype=torch.long) for piece in pieces])
+    return Encoded(ids, torch.cat(types), images)
 
 
 def padded(rows: Sequence[Encoded], ends: Sequence[torch.Tensor], pad: int) -> dict[str, Any]:

@@ -144,8 +144,10 @@ class VllmEngine:
             raise AttrloopError(
                 f"{self.config.base}: vLLM refuses a prompt ({error}). Lower model.max_pixels, or {_OTHER}."
             ) from error
-        if not self._verified:
-            self._verify(batch[0], outputs[0].prompt_token_ids)
+        for prompt, output in zip(batch, outputs, strict=True):
+            # vLLM may read token ids as text again: then a control token's name in a title would become one.
+            if not self._verified or self.tokens.names_control_tokens(prompt.text, len(prompt.images)):
+                self._verify(prompt, output.prompt_token_ids)
         return outputs
 
     def _verify(self, prompt: Prompt, ids: list[int]) -> None:

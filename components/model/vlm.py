@@ -229,9 +229,7 @@ class Vlm:
         return inputs
 
     def _ends(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        return [
-            torch.tensor([*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end]) for text in texts
-        ]
+        return [torch.tensor([*self.tokens.texts.text(text), self.end]) for text in texts]
 
     def completions(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids of completions with their end tokens, padded on the right, and which of them are tokens.

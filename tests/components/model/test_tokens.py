@@ -1,5 +1,6 @@
 """Every engine is given the tokens that a model's own processor makes of a prompt."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import AutoProcessor
 
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.errors import AttrloopError
 from attrloop.components.model.features import image_placeholder
 from attrloop.components.model.tokens import Tokens
 from attrloop.components.model.vlm import Vlm
@@ -45,3 +47,13 @@ def test_a_prompt_has_a_placeholder_for_each_image_where_the_processor_puts_its_
     assert ids.count(placeholder) == 1 and len(whole) > len(ids)
     assert whole[:slot] == ids[:slot] and whole[len(whole) - (len(ids) - slot - 1) :] == ids[slot + 1 :]
     assert tokens.prompt(QUESTION, 2).count(placeholder) == 2
+
+
+def test_a_processor_without_a_chat_template_is_an_error_that_names_the_model(
+    base_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(base_of("idefics3"), tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    reader = ImageReader(tmp_path, DataConfig(catalogue_schema="", listings=""))
+    with pytest.raises(AttrloopError, match=r"base: its processor's chat template cannot be used .*Use another base"):
+        Vlm.load(ModelConfig(base=str(tmp_path / "base")), reader)
