@@ -19,6 +19,14 @@ def reveals(address: str) -> bool:
     return found is not None and (address.startswith("http") or ":" in found[0] or not found[0].endswith("@"))
 
 
+def public(reference: str) -> str:
+    """A path or URL without what may grant access: user, password, query (signatures, tokens) and fragment."""
+    if "://" not in reference:
+        return reference
+    plain, *hidden = re.split(r"[?#]", CREDENTIALS.sub("", reference), maxsplit=1)
+    return f"{plain}?..." if hidden else plain
+
+
 def secret(name: str, encoded: bool = False) -> str:
     """The secret in an environment variable, without white space around it: secret files end with a line break.
 

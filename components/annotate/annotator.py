@@ -1,9 +1,11 @@
 """What an annotator is: a large model that looks at a listing's pictures and picks a value from every closed list."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from attrloop.components.annotate.request import Request
+from attrloop.components.errors import InputError, Problem
 
 _EXCERPT = 200  # characters
 
@@ -18,7 +20,8 @@ class Answer:
             checked elsewhere.
         prompt_tokens: tokens that were read.
         completion_tokens: tokens that were written.
-        cost: in US dollars, whether the reply is usable or not.
+        cost: in US dollars, whether the reply is usable or not. Tries whose reply was lost on the way are included,
+            because they may have been charged for.
     """
 
     text: str
@@ -26,6 +29,18 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+
+
+class Unusable(InputError):
+    """The annotator cannot be used at all, so the run stops.
+
+    Attributes:
+        cost: what may have been charged for the request until then, in US dollars.
+    """
+
+    def __init__(self, problem: Problem, cost: float = 0.0) -> None:
+        super().__init__([problem])
+        self.cost = cost
 
 
 @dataclass(frozen=True)
@@ -58,11 +73,16 @@ class Annotator(Protocol):
             InputError: it cannot.
         """
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request, again: Callable[[], bool]) -> Answer:
         """Asks about one listing.
 
+        Args:
+            request: what to ask.
+            again: to be called before another try after one whose reply was lost, which may have been charged for.
+                False: the budget has no room for it.
+
         Raises:
-            InputError: the annotator cannot be used at all (no key, no quota, out of reach); the run stops.
+            Unusable: the annotator cannot be used at all (no key, no quota, out of reach); the run stops.
         """
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from attrloop.components.run import layout
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 from attrloop.components.storage.store import Store
 
+CUT_OFF = "cut off"  # how `Paid.failed` begins if the reply had no room
 _FILE = "replies.jsonl"
 _ONCE = "cache.jsonl"  # the only file of workspaces that an earlier version made
 _PACE = 5.0  # a killed pod loses the replies of at most so many seconds
@@ -36,6 +37,7 @@ class Paid(Record):
         listing: id of the listing that was asked about.
         answers: (rationale, canonical value) by attribute; None for an unusable reply.
         failed: why the reply is unusable, with an excerpt of it; "" otherwise.
+        limit: most completion tokens that the reply could have; 0 in files of earlier versions.
         prompt_tokens: tokens that were read.
         completion_tokens: tokens that were written.
         cost: in US dollars.
@@ -48,6 +50,7 @@ class Paid(Record):
     listing: str
     answers: dict[str, tuple[str, str]] | None = None
     failed: str = ""
+    limit: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
@@ -120,9 +123,16 @@ class Cache:
         self.prompt_tokens += row.prompt_tokens
         self.completion_tokens += row.completion_tokens
 
-    def get(self, key: str) -> Paid | None:
-        """The reply to a request, if there is one."""
-        return self._rows.get(key)
+    def get(self, key: str, limit: int = 0) -> Paid | None:
+        """The reply to a request, if there is one. A reply that was cut off does not count if it may be longer now.
+
+        Args:
+            key: see `Request.key`.
+            limit: see `Request.max_tokens`.
+        """
+        found = self._rows.get(key)
+        short = found is not None and found.failed.startswith(CUT_OFF) and found.limit < limit
+        return None if short else found
 
     def add(self, row: Paid) -> None:
         """Appends a row and waits until it is on the disk.

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from attrloop.components.annotate.cache import CUT_OFF
 from attrloop.components.annotate.label import Labeller, Reply
 from attrloop.components.annotate.plan import Plan
 from attrloop.components.catalogue.records import Label, Listing, Split
@@ -105,5 +106,13 @@ def _check_failed(labeller: Labeller, filling: Filling) -> None:
         f"{failed} unusable replies for {max(filling.asked, failed)} listings, more than "
         f"annotate.max_failed = {config.max_failed:g} allows; "
         f"for example for listing {example.listing}: {example.failed}",
-        "Use a model that sees images and follows a JSON schema, or raise annotate.max_failed; usable replies are kept",
+        f"{_remedy(example.failed)}, or raise annotate.max_failed; usable replies are kept",
     )
+
+
+def _remedy(failed: str) -> str:
+    if failed.startswith(CUT_OFF):
+        return "Raise annotate.thinking_tokens if the model thinks before it replies; else use another model"
+    if failed.startswith("HTTP 5"):
+        return "Look at the server's log"
+    return "Use a model that sees images and follows a JSON schema"

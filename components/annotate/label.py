@@ -6,11 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from attrloop.components.annotate.annotator import Annotator, Answer, excerpt
+from attrloop.components.annotate.annotator import Annotator, Answer, Unusable, excerpt
 from attrloop.components.annotate.annotators import make_annotator
-from attrloop.components.annotate.budget import Budget
+from attrloop.components.annotate.budget import Budget, Reservation
 from attrloop.components.annotate.cache import Cache, Paid
-from attrloop.components.annotate.request import Request, answer_model, cost_limit, make_request
+from attrloop.components.annotate.charge import cost_limit
+from attrloop.components.annotate.request import Request, answer_model, make_request
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run.workspace import Workspace
@@ -110,7 +111,7 @@ class Labeller:
         sent = listing.images[: config.max_images]
         try:
             request = make_request(listing, vertical, model, config, [images.digest(name) for name in sent])
-            paid = self.cache.get(request.key)
+            paid = self.cache.get(request.key, request.max_tokens)
             if paid is not None:
                 return None, Reply(listing, paid=paid, cached=True)
             pictures = tuple(images.jpeg(name, config.image_side) for name in sent)
@@ -138,15 +139,22 @@ class Labeller:
             future.exception()
         return future
 
-    def _ask(self, annotator: Annotator, request: Request, reserved: float) -> Paid:
+    def _ask(self, annotator: Annotator, request: Request, reserved: Reservation) -> Paid:
         cost = 0.0
         try:
-            answer = annotator.ask(request)
+            answer = annotator.ask(request, lambda: self.budget.again(reserved))
             cost = answer.cost
             paid = _paid(request, answer)
             self.cache.add(paid)
             self._note(paid)
             return paid
+        except Unusable as error:
+            self._broken, cost = True, error.cost
+            if cost:
+                lost = Paid(key=request.key, listing=request.listing.id, failed="no reply came", cost=cost)
+                self.cache.add(lost)
+                self.cache.forget(lost)
+            raise
         except BaseException:
             self._broken = True
             raise
@@ -176,6 +184,7 @@ def _paid(request: Request, answer: Answer) -> Paid:
         listing=request.listing.id,
         answers=answers,
         failed=why and f"{why}: {excerpt(answer.text)}",
+        limit=request.max_tokens,
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         cost=answer.cost,

@@ -1,19 +1,46 @@
 """The annotator `openai`: any endpoint that speaks OpenAI's chat completions with structured output."""
 
 import base64
-from contextlib import suppress
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
 
-from attrloop.components.annotate.annotator import Answer, Readiness, excerpt
-from attrloop.components.annotate.request import Request, price
-from attrloop.components.errors import InputError, fail
+from attrloop.components.annotate.annotator import Answer, Readiness, Unusable, excerpt
+from attrloop.components.annotate.cache import CUT_OFF
+from attrloop.components.annotate.charge import charge, cost_limit
+from attrloop.components.annotate.request import Request
+from attrloop.components.errors import Problem, fail
 from attrloop.components.run.config import AnnotateConfig
 from attrloop.components.secrets import secret
+from attrloop.components.storage.bounded import TooLarge, bounds
 
 _CHECK_TIMEOUT = 10.0  # seconds
+_LARGEST = 10_000_000  # bytes of a reply; the longest sensible ones have some thousands
+_GATEWAYS = (408, 502, 504, 524)  # statuses of a proxy that has given up; the model behind it may have answered
+
+
+class _Dropped(openai.OpenAIError):
+    """A request that is not tried again. The SDK lets its own errors pass."""
+
+
+@dataclass
+class _Exchange:
+    """One request with all its tries.
+
+    Attributes:
+        again: see `Annotator.ask`.
+        sent: whether the present try was sent whole, and no error status came back: it may be charged for.
+        lost: earlier tries of which that was true.
+    """
+
+    again: Callable[[], bool]
+    sent: bool = False
+    lost: int = 0
 
 
 class OpenAIEndpoint:
@@ -29,7 +56,13 @@ class OpenAIEndpoint:
     def __init__(self, config: AnnotateConfig) -> None:
         self.config, self.attempts, self._key = config, 0, _key(config)
         self._temperature: float | openai.Omit = 0.0
-        self._http = httpx2.Client(timeout=config.timeout_s, event_hooks={"request": [self._count]})
+        self._now = threading.local()  # `.exchange`: that of the request which this thread has in flight
+        hooks = bounds(config.timeout_s, _LARGEST)
+        hooks["request"].append(self._begin)
+        hooks["response"].append(self._look)
+        # A compressed reply of some megabytes can be one of gigabytes.
+        headers = {"Accept-Encoding": "identity"}
+        self._http = httpx2.Client(timeout=config.timeout_s, headers=headers, event_hooks=hooks)
         self._client = openai.OpenAI(
             api_key=self._key,
             base_url=config.base_url,
@@ -38,54 +71,88 @@ class OpenAIEndpoint:
             http_client=self._http,
         )
 
-    def _count(self, _: httpx2.Request) -> None:
+    def _begin(self, request: httpx2.Request) -> None:
+        exchange: _Exchange = self._now.exchange
+        if exchange.sent:
+            exchange.lost, exchange.sent = exchange.lost + 1, False
+            if not exchange.again():
+                raise _Dropped("its reply was lost, and annotate.max_cost leaves no room for another try")
         self.attempts += 1
+
+        def trace(event: str, _: Any) -> None:
+            exchange.sent = exchange.sent or event.endswith("send_request_body.complete")
+
+        request.extensions["trace"] = trace
+
+    def _look(self, response: httpx2.Response) -> None:
+        if response.status_code >= 400 and response.status_code not in _GATEWAYS:
+            self._now.exchange.sent = False
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _Dropped("the reply is compressed, though none was asked for")
 
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
 
     def check(self) -> Readiness:
-        """Asks the endpoint for its models, once.
+        """Asks the endpoint for its models, once. Not every endpoint has such a list.
 
         Raises:
-            InputError: the key is refused, or the address is not that of an OpenAI-compatible API.
+            InputError: the key is refused, or the endpoint is out of reach or down.
         """
         config, where = self.config, self.config.base_url
+        hooks = bounds(_CHECK_TIMEOUT, _LARGEST)
+        headers = {"Authorization": f"Bearer {self._key}", "Accept-Encoding": "identity"}
         try:
-            url, headers = f"{where.rstrip('/')}/models", {"Authorization": f"Bearer {self._key}"}
-            response = httpx2.get(url, headers=headers, timeout=_CHECK_TIMEOUT)
+            with httpx2.Client(timeout=_CHECK_TIMEOUT, headers=headers, event_hooks=hooks) as client:
+                response = client.get(f"{where.rstrip('/')}/models")
+        except TooLarge:
+            return Readiness(f"{where} answers; its list of models is too long to be read", doubtful=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             what = f"the endpoint is out of reach ({error})"
             raise fail(where, what, "Correct annotate.base_url or start the server") from error
-        if response.status_code in (401, 403):
-            raise self._refused(response.status_code)
-        if response.status_code != 200:
-            what = f"no OpenAI-compatible API: GET /models answers HTTP {response.status_code}"
-            raise fail(where, what, "Correct annotate.base_url; it usually ends in /v1")
+        status = response.status_code
+        if status in (401, 403):
+            raise self._refused(status)
+        if status == 429 or status >= 500:
+            what = f"the endpoint is down or overloaded (GET /models answers HTTP {status})"
+            raise fail(where, what, "Look at the server, or try again later")
         names = _models(response)
+        if status != 200 or not names:
+            what = (
+                f"{where} answers, but has no list of models (HTTP {status}): whether it has {config.model} shows later"
+            )
+            return Readiness(what, doubtful=True)
         if any(name == config.model or name.endswith(f"/{config.model}") for name in names):
             return Readiness(f"{where} answers")
-        listed = ", ".join(names[:5]) or "nothing"
-        return Readiness(f"{where} answers, but does not list {config.model} (it lists {listed})", doubtful=True)
+        return Readiness(
+            f"{where} answers, but does not list {config.model} (it lists {', '.join(names[:5])})", doubtful=True
+        )
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request, again: Callable[[], bool]) -> Answer:
         """Sends one chat completion; the SDK retries it with back-off.
 
         Returns:
-            The answer; `failed` when the reply is a refusal, is cut off, or the server rejects this request.
+            The answer; `failed` when the reply is a refusal, is cut off, is too large, or the server rejects this
+            request.
 
         Raises:
-            InputError: the key is refused, model or address is unknown, the quota is used up, or the endpoint is out of
-                reach.
+            Unusable: the key is refused, model or address is unknown, the quota is used up, or the endpoint is down or
+                out of reach.
         """
+        exchange = self._now.exchange = _Exchange(again)
+        limit = cost_limit(self.config, request, len(request.pictures))
         try:
-            return self._read(self._send(request).http_response)
+            response = self._send(request).http_response
+        except (_Dropped, TooLarge) as error:
+            return Answer("", str(error), cost=(exchange.lost + exchange.sent) * limit)
         except openai.APIStatusError as error:
-            self._raise_if_hopeless(error)
-            return Answer(self._without_key(error.message), f"HTTP {error.status_code}")
+            cost = (exchange.lost + exchange.sent) * limit
+            self._raise_if_hopeless(error, cost)
+            return Answer(self._without_key(error.message), f"HTTP {error.status_code}", cost=cost)
         except openai.APIConnectionError as error:
-            raise self._out_of_reach(error) from error
+            raise self._out_of_reach(error, (exchange.lost + exchange.sent) * limit) from error
+        return self._read(request, response, exchange.lost * limit)
 
     def _send(self, request: Request) -> Any:
         try:
@@ -102,46 +169,70 @@ class OpenAIEndpoint:
             self._temperature = openai.omit  # reasoning models accept only their own
             return self._send(request)
 
-    def _read(self, response: httpx2.Response) -> Answer:
-        tokens, text, failed = (0, 0), "", "not a chat completion"
-        with suppress(ValueError, AttributeError, TypeError, LookupError):  # servers send wrong JSON of any shape
+    def _read(self, request: Request, response: httpx2.Response, lost: float) -> Answer:
+        usage, text, failed = None, "", "not a chat completion"
+        try:
             body = response.json()
-            usage = body.get("usage") or {}
-            tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-            text, failed = _content(body["choices"][0], tokens[1])
-        return Answer(self._without_key(text or response.text), failed, *tokens, price(self.config, *tokens))
+            usage = body.get("usage")
+            text, failed = _content(body["choices"][0], request.max_tokens)
+        except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+            pass  # servers send wrong JSON of any shape
+        text = text or response.text
+        charged = charge(self.config, request, usage, text)
+        return Answer(
+            self._without_key(text), failed, charged.prompt_tokens, charged.completion_tokens, charged.cost + lost
+        )
 
-    def _raise_if_hopeless(self, error: openai.APIStatusError) -> None:
+    def _raise_if_hopeless(self, error: openai.APIStatusError, cost: float) -> None:
         # Raised without the cause: its text may hold the key.
         where, status = self.config.base_url, error.status_code
         message = excerpt(self._without_key(error.message))
+        later = "then run again: answers so far are kept"
         if status in (401, 403):
-            raise self._refused(status) from None
+            raise self._refused(status, cost) from None
         if status == 404:
             what = f"no such address or model {self.config.model!r} (HTTP 404: {message})"
-            raise fail(where, what, "Correct annotate.base_url (it usually ends in /v1) or annotate.model") from None
+            remedy = "Correct annotate.base_url (it usually ends in /v1) or annotate.model"
+            raise Unusable(Problem(where, what, remedy), cost) from None
         if status == 429:
             what = (
                 f"still refuses for lack of quota or for too many requests after {self.config.retries} retries "
                 f"({message})"
             )
-            remedy = "Check the account's limits or lower annotate.concurrency, then run again: answers so far are kept"
-            raise fail(where, what, remedy) from None
+            remedy = f"Check the account's limits or lower annotate.concurrency, {later}"
+            raise Unusable(Problem(where, what, remedy), cost) from None
+        if status > 500 or status == 408:
+            what = f"is down or overloaded: still HTTP {status} after {self.config.retries} retries ({message})"
+            remedy = f"Look at the server, wait, or raise annotate.retries, {later}"
+            raise Unusable(Problem(where, what, remedy), cost) from None
 
-    def _refused(self, status: int) -> InputError:
+    def _refused(self, status: int, cost: float = 0.0) -> Unusable:
         remedy = f"Set the environment variable {self.config.key_env} to a valid key"
-        return fail(self.config.base_url, f"the key is refused (HTTP {status})", remedy)
+        return Unusable(Problem(self.config.base_url, f"the key is refused (HTTP {status})", remedy), cost)
 
-    def _out_of_reach(self, error: openai.APIConnectionError) -> InputError:
+    def _out_of_reach(self, error: openai.APIConnectionError, cost: float) -> Unusable:
         timeout = isinstance(error, openai.APITimeoutError)
-        cause = f"no answer within {self.config.timeout_s:g} s" if timeout else str(error.__cause__ or error)
+        cause = f"no whole answer within {self.config.timeout_s:g} s" if timeout else str(error.__cause__ or error)
         what = f"the endpoint is out of reach after {self.config.retries} retries ({cause})"
-        remedy = "Correct annotate.base_url or start the server, then run again: answers so far are kept"
-        return fail(self.config.base_url, what, remedy)
+        slow = ", raise annotate.timeout_s" if timeout else ""
+        remedy = f"Correct annotate.base_url{slow} or start the server, then run again: answers so far are kept"
+        return Unusable(Problem(self.config.base_url, what, remedy), cost)
 
     def _without_key(self, text: str) -> str:
-        """A server's text with the key replaced by `***`. Keys under 8 characters are placeholders and stay."""
-        return text.replace(self._key, "***") if len(self._key) >= 8 else text
+        """A server's text with the key replaced by `***`. Keys under 8 characters are placeholders and stay.
+
+        JSON can write a key in other characters, so it is looked for in the strings that the text decodes to.
+        """
+        if len(self._key) < 8:
+            return text
+        try:
+            decoded = json.loads(text)
+        except (ValueError, RecursionError):
+            return text.replace(self._key, "***")
+        # Decoded and written in one way, without escapes in the key: it is printable ASCII.
+        plain = json.dumps(decoded, ensure_ascii=False)
+        written = json.dumps(self._key)[1:-1]
+        return plain.replace(written, "***") if written in plain else text.replace(self._key, "***")
 
 
 def _key(config: AnnotateConfig) -> str:
@@ -163,14 +254,14 @@ def _messages(request: Request) -> list[dict[str, Any]]:
     return [{"role": "system", "content": request.instructions}, {"role": "user", "content": parts}]
 
 
-def _content(choice: Any, completion_tokens: int) -> tuple[str, str]:
+def _content(choice: Any, max_tokens: int) -> tuple[str, str]:
     """The text of a reply, and why it is unusable ("" when it is not)."""
     message, finish = choice["message"], choice.get("finish_reason")
     text, refusal = message.get("content"), message.get("refusal")
     text = text if isinstance(text, str) else ""
     told = refusal if isinstance(refusal, str) else ""
     if finish == "length":
-        return text, f"cut off after {completion_tokens} tokens"
+        return text, f"{CUT_OFF} after {max_tokens} tokens"
     if finish == "content_filter":
         return text, "stopped by the content filter"
     return (text, "") if text and not refusal else (told or text, "refused or empty")
@@ -179,5 +270,5 @@ def _content(choice: Any, completion_tokens: int) -> tuple[str, str]:
 def _models(response: httpx2.Response) -> list[str]:
     try:
         return [str(entry["id"]) for entry in response.json()["data"]]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return []

@@ -14,7 +14,7 @@ from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
 
 # Where the annotator is and how fast it is asked does not change its answers, so finished labels stay valid.
-_WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries"}
+_WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries", "thinking_tokens"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One request to an annotator: everything about a listing, to be answered with one value per attribute."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -19,7 +18,6 @@ SYSTEM = (
     "Give as rationale one short sentence that says what can be seen in the photographs and decides the value. "
     "Do not guess from the title alone."
 )
-_CHAT_OVERHEAD = 200  # tokens of roles and separators, with room to spare
 _ANSWER_TOKENS = (200, 150)  # most completion tokens: of a reply, and of each attribute in it
 
 
@@ -91,6 +89,7 @@ class Request:
         key: names the request in the cache: a digest of image digests, text, reply schema, annotator and image size.
         pictures: JPEGs; empty until it is clear that the cache has no answer.
         instructions: how to answer; the same in every request.
+        thinking: tokens that the model may think before it replies.
     """
 
     listing: Listing
@@ -100,12 +99,13 @@ class Request:
     key: str
     pictures: tuple[bytes, ...] = ()
     instructions: str = SYSTEM
+    thinking: int = 0
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens that a reply may have."""
+        """Most tokens that a reply may have, the model's thinking included."""
         values = sum(len(attribute.values) for attribute in self.vertical.attributes.values() if attribute.many)
-        return _ANSWER_TOKENS[0] + _ANSWER_TOKENS[1] * len(self.vertical.attributes) + 10 * values
+        return self.thinking + _ANSWER_TOKENS[0] + _ANSWER_TOKENS[1] * len(self.vertical.attributes) + 10 * values
 
     def read(self, text: str) -> dict[str, tuple[str, str]]:
         """Reads a reply.
@@ -138,30 +138,4 @@ def make_request(
     # Caches that were filled before there were other annotators stay valid.
     annotator = [config.model] if config.provider == "openai" else [config.provider, config.model]
     key = digest(image_digests, SYSTEM + text, VERSION, reply.model_json_schema(), *annotator, config.image_side)
-    return Request(listing, vertical, reply, text, key)
-
-
-def prompt_limit(request: Request, images: int, side: int) -> int:
-    """An upper estimate of a request's prompt tokens.
-
-    A token is at least one byte of text. An image is one token per 28 x 28 pixels (Qwen2.5-VL) times 1.7, which also
-    covers the patches and tiles that OpenAI and Google count.
-
-    Args:
-        request: may lack its pictures.
-        images: how many pictures it will have.
-        side: the longest side of a picture, in pixels.
-    """
-    schema = json.dumps(request.reply.model_json_schema())
-    text = (request.instructions + request.text + schema).encode()
-    return _CHAT_OVERHEAD + len(text) + round(images * 1.7 * (side / 28 + 1) ** 2)
-
-
-def price(config: AnnotateConfig, prompt_tokens: int, completion_tokens: int) -> float:
-    """What these tokens cost, in US dollars."""
-    return (prompt_tokens * config.price_in + completion_tokens * config.price_out) / 1e6
-
-
-def cost_limit(config: AnnotateConfig, request: Request, images: int) -> float:
-    """An upper estimate of a request's cost in US dollars."""
-    return price(config, prompt_limit(request, images, config.image_side), request.max_tokens)
+    return Request(listing, vertical, reply, text, key, thinking=config.thinking_tokens)

@@ -12,6 +12,7 @@ from typing import Protocol
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.secrets import public
 from attrloop.components.storage import inputs, urls
 from attrloop.components.storage.buckets import in_bucket, locate, scheme
 
@@ -85,7 +86,7 @@ class ImageReader:
             bucket = locate(path)[:2]
             own = in_bucket(self.base) and locate(self.base)[:2] == bucket
             if not own and bucket[1] not in self.limits.allowed_hosts:
-                raise fail(path, "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
+                raise fail(public(path), "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
         elif _is_url(path):
             urls.check(path, self.limits.allowed_hosts)
         return path
@@ -122,16 +123,18 @@ class ImageReader:
                 image: Image.Image = Image.open(io.BytesIO(data))
             size = f"{image.width} x {image.height} pixels"
             if image.width * image.height > self.limits.max_image_pixels:
-                raise fail(reference, f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
+                raise fail(
+                    public(reference), f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels"
+                )
             if max(image.size) > _LONGEST * min(image.size):
-                raise fail(reference, f"{size} are a strip, which models do not take", "Crop it or leave it out")
+                raise fail(public(reference), f"{size} are a strip; models take none", "Crop it or leave it out")
             image.load()
         except Image.DecompressionBombError as error:
-            raise fail(reference, "far too many pixels (decompression bomb?)", "Shrink the image") from error
+            raise fail(public(reference), "far too many pixels (decompression bomb?)", "Shrink the image") from error
         except UnidentifiedImageError as error:
-            raise fail(reference, "not an image", "Replace it by a JPEG, PNG or WebP file") from error
+            raise fail(public(reference), "not an image", "Replace it by a JPEG, PNG or WebP file") from error
         except (OSError, SyntaxError, ValueError) as error:
-            raise fail(reference, f"truncated or damaged image ({error})", "Replace the file") from error
+            raise fail(public(reference), f"truncated or damaged image ({error})", "Replace the file") from error
         with suppress(Exception):  # damaged EXIF does not make a damaged picture
             ImageOps.exif_transpose(image, in_place=True)
         if "A" in image.getbands() or "transparency" in image.info:

@@ -130,12 +130,14 @@ def learnt_from(ws: Workspace, split: str, gold: Iterable[str], record: Learnt) 
     found: dict[str, LeftOut] = {}
     for listing, role, other in matches.iter_rows():
         same = listing == other
-        row = LeftOut.model_validate({
-            "listing": listing,
-            "split": split,
-            "reason": role if same else "photograph",
-            "other": "" if same else other,
-        })
+        row = LeftOut.model_validate(
+            {
+                "listing": listing,
+                "split": split,
+                "reason": role if same else "photograph",
+                "other": "" if same else other,
+            }
+        )
         order = list(REASONS).index
         if listing not in found or order(row.reason) < order(found[listing].reason):
             found[listing] = row

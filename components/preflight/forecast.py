@@ -8,8 +8,9 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.annotate.charge import cost_limit
 from attrloop.components.annotate.plan import Plan
-from attrloop.components.annotate.request import answer_model, cost_limit, make_request
+from attrloop.components.annotate.request import answer_model, make_request
 from attrloop.components.errors import Problem
 from attrloop.components.preflight.data import Catalogue
 from attrloop.components.preflight.finding import Finding

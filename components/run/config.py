@@ -32,7 +32,9 @@ _INSTEAD = {
 class Config(BaseModel):
     """What every section has in common: no unknown key, no change after construction, no secret."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @field_validator("*")
     @classmethod
@@ -134,10 +136,13 @@ class AnnotateConfig(Config):
     """Longest side, in pixels, of the JPEGs that are sent."""
     max_images: int = Field(4, gt=0)
     """Images of one listing that are sent at most."""
+    thinking_tokens: int = Field(0, ge=0)
+    """Tokens that the annotator may think before it replies; a reply has 200 more, and 150 for each attribute. Raise it
+    (to 4,000, say) for a model that thinks. Each reply reserves them from the budget, because thinking is paid for."""
     concurrency: int = Field(8, gt=0)
     """Requests in flight at once."""
     timeout_s: float = Field(60.0, gt=0)
-    """Timeout of one request, in seconds."""
+    """Longest time for one request from its start to the last byte of its reply, in seconds."""
     retries: int = Field(5, ge=0)
     """Retries of a request, with back-off; Retry-After is honoured."""
     max_calls: int = Field(2_000, ge=0)

@@ -1,12 +1,16 @@
 """Files behind URLs, brought into the cache of `inputs`: several at once, and each requested once in a process.
 
+Errors show URLs without user, password and query, which may grant access.
+
 The next process asks again, with the validators (ETag, Last-Modified) that the server gave, and only what has changed
 is sent again. A content lies in the cache under its own digest, so another content of the same URL has another name.
 """
 
 import hashlib
 import json
+import logging
 import os
+import sys
 import time
 import uuid
 from collections.abc import Collection, Iterable
@@ -22,11 +26,14 @@ import httpx2
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem, explained_disk, fail
+from attrloop.components.secrets import public
 from attrloop.components.storage import inputs
+from attrloop.components.storage.bounded import bounds
 from attrloop.components.storage.buckets import SCHEMES
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 
 _WORKERS = 8  # requests at once
+_DEADLINE = 120.0  # seconds until the last byte of a file
 _WAITS = (0.5, 1.0, 2.0)  # seconds before another try
 _LONGEST = 60.0  # seconds: no server is waited for longer than this
 _VALIDATORS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
@@ -47,6 +54,8 @@ class _Later(InputError):
         self.seconds = seconds
 
 
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs at INFO
+
 _seen: dict[tuple[str, int], _Found | Problem] = {}
 _failing: set[str] = set()  # hosts on which every try has failed: their other URLs are tried once
 
@@ -60,12 +69,12 @@ def check(url: str, hosts: Collection[str]) -> None:
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise fail(url, f"not a URL ({error})", "Correct it") from error
+        raise fail(public(url), f"not a URL ({error})", "Correct it") from error
     if parts.scheme != "https" and (parts.scheme != "http" or parts.host not in ("127.0.0.1", "localhost")):
         known = ", ".join(("https", *SCHEMES))
-        raise fail(url, f"scheme {parts.scheme!r} is not fetched", f"Use {known} or a local path")
+        raise fail(public(url), f"scheme {parts.scheme!r} is not fetched", f"Use {known} or a local path")
     if not {parts.host, parts.raw_host.decode()} & set(hosts):  # in letters, or as punycode
-        raise fail(url, f"host {parts.host!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
+        raise fail(public(url), f"host {parts.host!r} is not allowed", "Add it to data.allowed_hosts if you trust it")
 
 
 def fetch(urls: Iterable[str], most: int) -> None:
@@ -94,7 +103,7 @@ def read(url: str, most: int) -> bytes:
         except FileNotFoundError:  # another process that shares the cache has removed it
             again = _ask(url, most)
             if again.content != found.content:
-                raise fail(url, "it has changed since it was first looked at", "Start again") from None
+                raise fail(public(url), "it has changed since it was first looked at", "Start again") from None
             _seen[url, most] = again
 
 
@@ -144,14 +153,13 @@ def _ask_once(url: str, most: int) -> _Found:
                 return _keep(url, response, most)
             if response.status_code == 304 and known:
                 return _Found(known, brought=False)
-            problem = Problem(url, f"HTTP status {response.status_code}", "Check the URL")
+            problem = Problem(public(url), f"HTTP status {response.status_code}", "Check the URL")
             if response.status_code == 429 or response.status_code >= 500:
                 raise _Later(problem, _asked_for(response.headers.get("Retry-After", "")))
             raise InputError([problem])
     except httpx2.HTTPError as error:
-        raise _Later(
-            Problem(url, f"cannot be fetched ({error or type(error).__name__})", "Check the URL and the network")
-        ) from error
+        why = str(error) or type(error).__name__
+        raise _Later(Problem(public(url), f"cannot be fetched ({why})", "Check the URL and the network")) from None
 
 
 @cache
@@ -160,7 +168,9 @@ def _client(process: int) -> httpx2.Client:
 
     No redirect is followed: it could leave the allowed hosts.
     """
-    return httpx2.Client(timeout=20, follow_redirects=False)
+    hooks = bounds(_DEADLINE, sys.maxsize)  # the size is checked after decompression
+    headers = {"Accept-Encoding": "identity"}
+    return httpx2.Client(timeout=20, follow_redirects=False, headers=headers, event_hooks=hooks)
 
 
 def _asked_for(retry_after: str) -> float:
@@ -190,12 +200,13 @@ def _known(url: str, most: int) -> tuple[str, dict[str, str]]:
 def _keep(url: str, response: httpx2.Response, most: int) -> _Found:
     temporary, hashed, size = inputs.cached() / f"{TEMPORARY}{uuid.uuid4().hex}", hashlib.sha256(), 0
     try:
-        with explained_disk(url), temporary.open("wb") as file:
+        with explained_disk(public(url)), temporary.open("wb") as file:
             for part in response.iter_bytes():
                 size += file.write(part)
                 hashed.update(part)
                 if size > most:
-                    raise fail(url, f"larger than {most:,} bytes", "Shrink the image or raise data.max_image_bytes")
+                    what = f"larger than {most:,} bytes"
+                    raise fail(public(url), what, "Shrink the image or raise data.max_image_bytes")
         content = hashed.hexdigest()
         os.replace(temporary, inputs.cached() / content)
     finally:

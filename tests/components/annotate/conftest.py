@@ -1,6 +1,7 @@
 """The endpoint over real HTTP, a key for it, and a shop to label."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +32,18 @@ def endpoint() -> Iterator[Endpoint]:
             ).items():
                 self.send_header(name, value)
             self.end_headers()
-            with suppress(BrokenPipeError):  # a client that did not wait
-                self.wfile.write(text.encode())
+            with suppress(OSError):  # a client that did not wait
+                for k in range(100 if state.drip else 0):
+                    self.wfile.write(text.encode()[k : k + 1])
+                    time.sleep(state.drip)
+                self.wfile.write(text.encode()[100 if state.drip else 0 :])
+
+        def do_GET(self) -> None:
+            status, text = state.models
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
 
     with serving(Handler) as url:
         state.url = f"{url}/v1"

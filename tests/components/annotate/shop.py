@@ -31,6 +31,8 @@ class Endpoint:
 
     Attributes:
         bodies: decoded bodies of the requests, in order of arrival.
+        drip: seconds after each of a hundred bytes of a reply; 0 to send it at once.
+        models: status and body of GET /models.
     """
 
     url: str = ""
@@ -38,6 +40,8 @@ class Endpoint:
     keys: set[str | None] = field(default_factory=set)
     behave: Callable[[dict[str, Any], int], tuple[int, str, dict[str, str]] | None] = lambda body, number: None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    drip: float = 0.0
+    models: tuple[int, str] = (200, json.dumps({"data": [{"id": "m"}]}))
 
 
 def answer(body: dict[str, Any]) -> dict[str, Any]:

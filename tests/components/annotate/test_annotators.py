@@ -1,6 +1,7 @@
 """Another annotator than the OpenAI endpoint: a class and a name are all it takes."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -30,7 +31,7 @@ class TableAnnotator:
     def check(self) -> Readiness:
         return Readiness("a table of two verticals", doubtful=True)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Request, again: Callable[[], bool]) -> Answer:
         self.attempts += 1
         self.asked.append(request)
         reply = {

@@ -3,13 +3,17 @@
 import json
 import time
 import traceback
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from attrloop.components.annotate.annotate import annotate
+from attrloop.components.annotate.cache import Cache
 from attrloop.components.errors import InputError
-from tests.components.annotate.shop import chat, report_of
+from attrloop.components.preflight.services import check_annotator
+from attrloop.components.storage.opening import open_store
+from tests.components.annotate.shop import answer, chat, labels_of, report_of
 
 ERROR = json.dumps({"error": {"message": "no such thing", "type": "x"}})
 
@@ -31,7 +35,7 @@ RUBBISH = {
     "a refusal as an object": (chat("{}", refusal={"why": "policy"}), "refused or empty"),
     "a refusal as a list": (chat(None, refusal=["policy"]), "refused or empty"),
     "nothing": (chat(None), "refused or empty"),
-    "a truncated reply": (chat('{"shape": {"ratio', finish="length"), "cut off after 100 tokens"),
+    "a truncated reply": (chat('{"shape": {"ratio', finish="length"), "cut off after 530 tokens"),
     "a filtered reply": (chat(None, finish="content_filter"), "content filter"),
     "a web page": ("<html>Welcome</html>", "Welcome"),
     "other JSON": (json.dumps({"hello": 1}), "hello"),
@@ -168,7 +172,7 @@ def test_a_request_that_hangs_ends_with_the_timeout(shop, endpoint):
         time.sleep(1.5)
 
     endpoint.behave = hang
-    with pytest.raises(InputError, match=r"no answer within 0.2 s"):
+    with pytest.raises(InputError, match=r"no whole answer within 0.2 s"):
         annotate(shop.workspace(timeout_s=0.2))
 
 
@@ -197,3 +201,92 @@ def test_a_model_that_takes_no_temperature_is_asked_without(shop, endpoint):
     uri = shop.workspace()
     annotate(uri)
     assert report_of(uri)["failed"] == 0 and ["temperature" in body for body in endpoint.bodies] == [True] + [False] * 8
+
+
+def test_a_reply_that_drips_ends_with_the_timeout_and_may_have_been_paid_for(shop, endpoint):
+    endpoint.drip = 0.1
+    uri, started = shop.workspace(timeout_s=0.5), time.monotonic()
+    with pytest.raises(InputError, match=r"no whole answer within 0.5 s.*raise annotate.timeout_s"):
+        annotate(uri)
+    assert time.monotonic() - started < 5
+    with closing(Cache(open_store(uri))) as cache:
+        assert cache.spent >= 0.0005 and cache.calls == 1
+
+
+def test_a_reply_of_many_bytes_is_not_read_to_its_end(shop, endpoint):
+    body = chat("x" * 30_000_000)
+    endpoint.behave = lambda b, number: (200, body, {}) if number == 2 else None
+    uri = shop.workspace(concurrency=1)
+    annotate(uri)
+    assert report_of(uri)["failures"][0]["why"].startswith("larger than 10,000,000 bytes")
+
+
+def test_a_compressed_reply_is_not_unpacked(shop, endpoint):
+    endpoint.behave = lambda b, number: (200, "x", {"Content-Encoding": "gzip"}) if number == 2 else None
+    uri = shop.workspace(concurrency=1)
+    annotate(uri)
+    assert report_of(uri)["failures"][0]["why"].startswith("the reply is compressed")
+
+
+@pytest.mark.parametrize("status", [502, 503, 504, 529])
+def test_a_server_that_stays_down_stops_the_run_and_is_not_taken_for_a_blind_model(shop, endpoint, status):
+    endpoint.behave = lambda body, number: (status, ERROR, {"Retry-After": "0.01"}) if number >= 3 else None
+    uri = shop.workspace(concurrency=1, retries=1)
+    with pytest.raises(InputError, match=f"down or overloaded: still HTTP {status} after 1 retries") as caught:
+        annotate(uri)
+    assert "sees images" not in str(caught.value) and "answers so far are kept" in str(caught.value)
+    endpoint.behave = lambda body, number: None
+    annotate(uri)
+    assert report_of(uri)["cached"] == 2
+
+
+def test_a_server_that_fails_over_a_listing_is_not_taken_for_a_blind_model(shop, endpoint):
+    endpoint.behave = lambda body, number: (500, ERROR, {})
+    with pytest.raises(InputError, match=r"HTTP 500.*Look at the server's log"):
+        annotate(shop.workspace(concurrency=1))
+
+
+def test_replies_without_room_for_thinking_are_asked_for_again_once_there_is_room(shop, endpoint):
+    endpoint.behave = lambda body, number: (
+        (200, chat('{"shape"', finish="length"), {}) if body["max_completion_tokens"] < 4000 else None
+    )
+    with pytest.raises(InputError, match=r"cut off after 530 tokens.*Raise annotate.thinking_tokens"):
+        annotate(shop.workspace(concurrency=1))
+    uri = shop.workspace(concurrency=1, max_failed=1.0)
+    annotate_short = len(endpoint.bodies)
+    with suppress(InputError):  # no vertical has a label
+        annotate(uri)
+    uri = shop.workspace(thinking_tokens=4000)
+    annotate(uri)
+    assert report_of(uri)["failed"] == 0 and len(endpoint.bodies) > annotate_short
+    assert endpoint.bodies[-1]["max_completion_tokens"] in (4350, 4530)
+
+
+def test_more_room_for_thinking_leaves_usable_replies_valid(shop, endpoint):
+    annotate(shop.workspace())
+    uri = shop.workspace(thinking_tokens=4000)
+    annotate(uri)
+    assert len(endpoint.bodies) == 8
+
+
+def test_a_key_that_a_rationale_repeats_is_masked_however_it_is_written(shop, endpoint, key):
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in key)
+
+    def repeat(body: dict, number: int) -> tuple[int, str, dict]:
+        reply = answer(body)
+        for entry in reply.values():
+            entry["rationale"] = f"I was asked with {key if number % 2 else 'KEY'}."
+        return 200, chat(json.dumps(reply).replace("KEY", escaped)), {}
+
+    endpoint.behave = repeat
+    uri = shop.workspace(concurrency=1)
+    annotate(uri)
+    assert {label["rationale"] for label in labels_of(uri)} == {"I was asked with ***."}
+    assert all(key.encode() not in path.read_bytes() for path in shop.folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("status", "fault"), [(404, False), (405, False), (200, False), (503, True), (401, True)])
+def test_a_missing_list_of_models_is_no_fault_but_a_server_that_is_down_is(shop, endpoint, status, fault):
+    endpoint.models = (status, "{}")
+    finding = check_annotator(shop.config())
+    assert bool(finding.problems) == fault and (fault or (finding.note and "shows later" in finding.detail))

@@ -262,7 +262,10 @@ def test_a_secret_of_two_lines_is_named_and_not_shown(shop, server, name, monkey
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(401, "the key is refused (HTTP 401). Set the environment variable ANNOTATOR_KEY"), (404, "usually ends in /v1")],
+    [
+        (401, "the key is refused (HTTP 401). Set the environment variable ANNOTATOR_KEY"),
+        (503, "the endpoint is down or overloaded (GET /models answers HTTP 503)"),
+    ],
 )
 def test_an_endpoint_that_refuses_is_a_problem(shop, server, status, message):
     server.statuses["/v1/models"] = status

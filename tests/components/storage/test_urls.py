@@ -6,7 +6,9 @@ Each is requested once in a process, and sent once for as long as it stays the s
 import io
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -39,6 +41,7 @@ class Site:
         asked: (path, time) of the requests, in order of arrival.
         sent: paths of the files that were sent.
         validators: whether the answers have an ETag.
+        drip: seconds after each byte of an answer; 0 to send it at once.
     """
 
     url: str = ""
@@ -47,6 +50,7 @@ class Site:
     asked: list[tuple[str, float]] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     validators: bool = True
+    drip: float = 0.0
     present: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -87,7 +91,11 @@ def site() -> Iterator[Site]:
                 state.sent.append(self.path)
             if status == 0:
                 self.close_connection = True
-            self.wfile.write(body[: len(body) // 2] if status == 0 else body)
+            with suppress(OSError):  # a client that did not wait
+                for k in range(len(body) if state.drip else 0):
+                    self.wfile.write(body[k : k + 1])
+                    time.sleep(state.drip)
+                self.wfile.write(b"" if state.drip else body[: len(body) // 2] if status == 0 else body)
 
     with serving(Handler) as url:
         state.url = url
@@ -257,3 +265,41 @@ def test_what_is_forgotten_leaves_neither_disk_nor_memory(
     images.forget([*names, f"{site.url}/none.png"])
     assert not urls._seen and len(list(cache.iterdir())) == 2, "what another process had brought stays"
     assert images.open(names[1]).size == (40, 30)
+
+
+def test_an_image_that_drips_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(urls, "_DEADLINE", 0.4)
+    monkeypatch.setattr(urls, "_WAITS", ())
+    urls._client.cache_clear()
+    site.drip, started = 0.05, time.monotonic()
+    with pytest.raises(InputError, match="did not end in time"):
+        reader().data(f"{site.url}/1.png")
+    assert time.monotonic() - started < 3
+    urls._client.cache_clear()
+
+
+SECRETS = (
+    "/1.png?X-Amz-Signature=hunter2",
+    "/gone.png?token=hunter2#hunter2",
+    "/2.png?sig=hunter2&x=http://hunter2@y/",
+)
+
+
+@pytest.mark.parametrize("path", SECRETS)
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("broken", [True, False])
+def test_what_grants_access_to_an_image_is_not_shown(site, caplog, path, allowed, broken):
+    caplog.set_level("INFO")
+    site.behave = lambda asked, number: (0, {}) if broken else (404, {})
+    url = f"{site.url}{path}".replace("http://", "http://user:hunter2@", 1)
+    with pytest.raises(InputError) as caught:
+        reader(**({} if allowed else {"allowed_hosts": ()})).open(url)
+    told = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "hunter2" not in told and path.split("?")[0] in told
+
+
+def test_what_grants_access_is_not_shown_when_the_file_is_no_image(site):
+    site.files["/1.png?sig=hunter2"] = b"no image"
+    with pytest.raises(InputError, match=r"/1.png\?\.\.\.: not an image") as caught:
+        reader().open(f"{site.url}/1.png?sig=hunter2")
+    assert "hunter2" not in str(caught.value)
