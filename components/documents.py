@@ -13,7 +13,7 @@ from typing import Any
 
 from attrloop.components.errors import InputError, fail
 
-_DEPTH = 100  # levels; a listing has two, an export of Label Studio eight
+DEPTH = 100  # levels; a listing has two, an export of Label Studio eight
 _EXCERPT = 80  # characters
 _DIGITS = 400  # of a number; no float has more than 309 before its point
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
@@ -56,8 +56,7 @@ def text_of(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Malformed(f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8", line) from error
+        raise Malformed(f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8") from error
 
 
 def unstorable(text: str) -> str:
@@ -91,7 +90,7 @@ def parse_json(text: str) -> Any:
         raise Malformed(what, "Correct the syntax", error.lineno) from error
     except _NumberError as error:
         raise Malformed(str(error), "Write a number that can be stored", value=_leniently(text)) from error
-    if (_SUSPECT.search(text) or text.count("[") + text.count("{") > _DEPTH) and (why := _fault(value, _DEPTH)):
+    if (_SUSPECT.search(text) or text.count("[") + text.count("{") > DEPTH) and (why := _fault(value, DEPTH)):
         raise Malformed(why, "Write the text whole, in UTF-8", value=value)
     return value
 
@@ -157,7 +156,7 @@ def _leniently(text: str) -> Any:
 
 
 def _too_deep() -> Malformed:
-    return Malformed(f"nested deeper than {_DEPTH} levels", "Write it flatter")
+    return Malformed(f"nested deeper than {DEPTH} levels", "Write it flatter")
 
 
 def _fault(value: Any, levels: int) -> str:

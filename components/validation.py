@@ -5,7 +5,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.documents import Malformed
+from attrloop.components.errors import InputError, Problem
+from attrloop.components.yaml_documents import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,7 +23,7 @@ _REMEDIES = {
 
 
 def validate_yaml(model: type[Model], text: str, name: str) -> Model:
-    """Parses YAML into a pydantic model.
+    """Parses YAML into a pydantic model. Scalars are text as written, which pydantic makes numbers where it wants them.
 
     Args:
         model: the model.
@@ -29,17 +31,12 @@ def validate_yaml(model: type[Model], text: str, name: str) -> Model:
         name: of the text in error messages: its file.
 
     Raises:
-        InputError: with a problem for each fault, with `name`, the line and the key.
+        InputError: with a problem for each fault, with `name`, the line and the key; and as `read_yaml`.
     """
     try:
-        raw, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise fail(
-            f"{name}:{mark.line + 1 if mark else 1}",
-            f"not valid YAML ({getattr(error, 'problem', error)})",
-            "Correct the syntax",
-        ) from error
+        raw, tree = read_yaml(text, name)
+    except Malformed as error:
+        raise error.problem(name) from error
     try:
         return model.model_validate(raw if raw is not None else {})
     except ValidationError as error:

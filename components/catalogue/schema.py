@@ -51,9 +51,7 @@ class Value(BaseModel):
 
 
 def _value(raw: Any) -> Any:
-    if isinstance(raw, bool):
-        raise ValueError(f"YAML reads this value as {raw}: put it in quotes")
-    return {"name": str(raw)} if isinstance(raw, str | int | float) else raw
+    return {"name": raw} if isinstance(raw, str) else raw
 
 
 class Attribute(BaseModel):

@@ -6,7 +6,7 @@ None of the defaults is the paper's: arXiv 2507.19679 does not publish its setti
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from attrloop.components.errors import fail
 from attrloop.components.secrets import reveals
 from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
+from attrloop.components.yaml_documents import Plain, typed
 
 Views = Literal["first", "all", "each"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -29,12 +30,35 @@ _INSTEAD = {
 }
 
 
+_LARGEST = 2**53  # of a whole number: libraries hold them in 64 bits, JSON in a float
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a setting of this type is a text, or consists of texts: what is written for it stays as written."""
+    inner = [part for part in get_args(kind) if part is not Ellipsis]
+    return kind is str or get_origin(kind) is Literal or (bool(inner) and all(map(is_text, inner)))
+
+
 class Config(BaseModel):
-    """What every section has in common: no unknown key, no change after construction, no secret."""
+    """What every section has in common: no unknown key, no change after construction, no secret, no endless number."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        is_section = isinstance(kind, type) and issubclass(kind, BaseModel) and not isinstance(value, Plain)
+        return value if is_section or is_text(kind) else typed(value)
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError("larger than any number that can be stored")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -328,8 +352,8 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     """Name of the run and of its folder: lower-case letters, digits, dashes."""
-    seed: int = Field(0, ge=0)
-    """Every random choice derives from it."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Every random choice derives from it. Below 2^32, because numpy takes no larger one."""
     data: DataConfig
     model: ModelConfig
     prompt: PromptConfig = PromptConfig()

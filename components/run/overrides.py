@@ -11,13 +11,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from attrloop.components.documents import Malformed, parse_json
 from attrloop.components.errors import InputError, Problem, fail
-from attrloop.components.run.config import PATHS, RunConfig, load_config, located
+from attrloop.components.run.config import PATHS, RunConfig, is_text, load_config, located
 from attrloop.components.validation import problem_of
+from attrloop.components.yaml_documents import read_yaml, typed
 
 OPTION = "--set {}"
 """Where an override of the command line comes from; errors begin with it."""
@@ -51,14 +52,18 @@ def read_text(name: str, text: str) -> Any:
     """The value of a text from the command line: the text itself if the setting is a text, else a YAML value.
 
     A text that is not valid YAML stays as it is; validation then refuses it.
+
+    Raises:
+        InputError: a mapping has a key twice.
     """
     about = SETTINGS.get(name)
     if about is None or about.annotation is str or get_origin(about.annotation) is Literal:
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        found, _ = read_yaml(text, OPTION.format(name))
+    except Malformed:
         return text
+    return found if is_text(about.annotation) else typed(found)
 
 
 def read_texts(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -70,12 +75,12 @@ def read_json(text: str) -> dict[str, Any]:
     """The overrides in the pipeline parameter; "" stands for none.
 
     Raises:
-        InputError: not a JSON object.
+        InputError: not a JSON object, or a name is in it twice.
     """
     try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
-        raise fail("overrides", f"not JSON ({error})", _EXAMPLE) from error
+        found = parse_json(text or "{}")
+    except Malformed as error:
+        raise fail("overrides", error.what, _EXAMPLE) from error
     if not isinstance(found, dict):
         raise fail("overrides", "not a JSON object", _EXAMPLE)
     return found

@@ -10,6 +10,7 @@ from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.readers import read_labels, read_listings
 from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
+from attrloop.components.documents import read_json
 from attrloop.components.errors import InputError
 from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
@@ -39,12 +40,12 @@ class Workspace:
             InputError: there is none, or this version does not accept its config.
         """
         store = open_store(uri)
+        where = f"{store.root}/{layout.CONFIG}"
+        raw = read_json(store.read(layout.CONFIG), where)
         try:
-            return Workspace(store, RunConfig.model_validate_json(store.read(layout.CONFIG)))
+            return Workspace(store, RunConfig.model_validate(raw))
         except ValidationError as error:  # another version wrote it, or a person edited it
-            raise InputError(
-                [problem_of(fault, None, f"{store.root}/{layout.CONFIG}") for fault in error.errors()]
-            ) from error
+            raise InputError([problem_of(fault, None, where) for fault in error.errors()]) from error
 
     @staticmethod
     def create(uri: str, config: RunConfig) -> "Workspace":

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from attrloop.components.documents import Malformed, text_of
 from attrloop.components.errors import explained_disk, fail
 from attrloop.components.storage.buckets import WORKERS, ObjectInfo, explained, in_bucket, locate, open_bucket, scheme
 from attrloop.components.storage.files import cache_folder
@@ -101,16 +102,16 @@ def read(path: str | Path) -> bytes:
 
 
 def text(path: str | Path) -> str:
-    """The content of a UTF-8 file.
+    """The content of a UTF-8 file, without a byte order mark.
 
     Raises:
         InputError: the file has another encoding; and as `local`.
         AttrloopError: as `local`.
     """
     try:
-        return read(path).decode()
-    except UnicodeDecodeError as error:
-        raise fail(str(path), f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8") from error
+        return text_of(read(path))
+    except Malformed as error:
+        raise error.problem(str(path)) from error
 
 
 def fetch(paths: Iterable[str], most: int) -> None:

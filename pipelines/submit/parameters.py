@@ -1,6 +1,5 @@
 """The parameters of a compiled pipeline, and whether values fit them: the server would start a run with anything."""
 
-import json
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from typing import Any
 import yaml
 
 from attrloop.components.digests import digest
+from attrloop.components.documents import Malformed, parse_json
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.run.overrides import SETTINGS, similar
 
 LIMIT = 10_000  # bytes of a parameter that a server accepts by default
+_SHOWN = 80  # characters of a faulty value
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def _value(name: str, text: str, compiled: Compiled) -> Any:
     try:
         return read(text)
     except ValueError as error:
-        raise fail(where, f"{text!r} is not {wanted}", f"Give {wanted}") from error
+        why = f": {error.what}" if isinstance(error, Malformed) else ""
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+        raise fail(where, f"{shown!r} is not {wanted}{why}", f"Give {wanted}") from error
 
 
 def missing(arguments: Collection[str], compiled: Compiled, remedies: dict[str, str]) -> Iterator[Problem]:
@@ -141,7 +144,7 @@ def _boolean(text: str) -> bool:
 
 def _json(kind: type) -> Callable[[str], Any]:
     def read(text: str) -> Any:
-        if not isinstance(value := json.loads(text), kind):
+        if not isinstance(value := parse_json(text), kind):
             raise ValueError
         return value
 
