@@ -65,7 +65,7 @@ def test_damaged_exif_makes_no_damaged_image(images: ImageReader, tmp_path: Path
 def test_a_strip_is_a_bad_image(images: ImageReader, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "strip.png")
     with pytest.raises(
-        InputError, match=rf"strip.png: {size[0]} x {size[1]} pixels are a strip, .* Crop it or leave it out"
+        InputError, match=rf"strip.png: {size[0]} x {size[1]} pixels are a strip; .* Crop it or leave it out"
     ):
         images.open("strip.png")
 
