@@ -37,7 +37,7 @@ def annotate(workspace: str) -> None:
     """
     started = time.monotonic()
     ws = Workspace.open(workspace)
-    artifact = Artifact(ws.store, layout.ANNOTATE, made_from(ws))
+    artifact = Artifact.begin(ws, layout.ANNOTATE, made_from())
     if artifact.manifest is not None:
         reused(f"the labels in {artifact.folder}")
         return

@@ -6,15 +6,15 @@ All labels of a listing are in one split.
 from collections import defaultdict
 from dataclasses import dataclass
 
+from attrloop.components.annotate import request
 from attrloop.components.catalogue.records import SPLITS, Label, Listing, Split
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.digests import digest
 from attrloop.components.gold.stated import stated_splits
 from attrloop.components.run.config import AnnotateConfig, RunConfig
-from attrloop.components.run.workspace import Workspace
+from attrloop.components.run.made_from import READABLE, MadeFrom
 
-# Where the annotator is and how fast it is asked does not change its answers, so finished labels stay valid.
-_WITHOUT_EFFECT = {"base_url", "key_env", "concurrency", "timeout_s", "retries", "thinking_tokens"}
+VERSION = 1  # of how listings are chosen and put into splits
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Plan:
         return sum(map(len, self.slots.values()))
 
 
-def made_from(ws: Workspace) -> dict[str, str]:
-    """Digests of everything that decides the labels. The annotator's address and the pace do not."""
-    decisive = ws.config.annotate.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-    return {
-        "config": digest(ws.config.seed, decisive, ws.config.data.model_dump(mode="json")),
-        "catalogue": ws.data_digest,
-    }
+def made_from() -> MadeFrom:
+    """What decides the labels."""
+    return MadeFrom(
+        VERSION,
+        config=("annotate", *READABLE),
+        reads=("catalogue", "photographs", "values"),
+        extra={"request": f"version {request.VERSION}"},
+    )
 
 
 def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], labels: list[Label]) -> Plan:

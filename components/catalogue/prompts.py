@@ -7,7 +7,8 @@ from typing import Any
 from attrloop.components.catalogue.records import ALL_IMAGES, Listing
 from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema
 
-VERSION = 1  # of the prompt's wording: part of every cache key
+# Of what this module asks, teaches and reads: raise it with every change of that. What was made with it is made anew.
+VERSION = 1
 MARK = "Answer:"
 _ANSWER = re.compile(r"answer\s*:[ \t]*([^\n]*)", re.IGNORECASE)
 

@@ -18,6 +18,7 @@ from attrloop.components.errors import fail
 from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
 
+VERSION = 1  # of `Attribute.canonical`: raise it when an answer gets another value. What was made with it is made anew
 NOT_VISIBLE = "not_visible"
 SEPARATOR = "; "  # between the values of a many-valued answer
 

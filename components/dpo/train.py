@@ -7,10 +7,12 @@ import polars as pl
 
 from attrloop.components.catalogue.records import Pair
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
+VERSION = 1  # of the training
 log = logging.getLogger(__name__)
 
 
@@ -30,11 +32,7 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         AttrloopError: see `trainer.fit`.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    sources = {"pairs": layout.pairs(stage), "adapter": layout.trained_by(adapter)}
-    manifests = {name: read_manifest(ws.store, path) for name, path in sources.items()}
-    made_from = {name: manifest.digest if manifest else "" for name, manifest in manifests.items()}
-    made_from |= {"config": ws.config.digest("model", "prompt", "dpo"), "data": ws.data_digest}
-    artifact = Artifact(ws.store, layout.training(stage), made_from)
+    artifact = begin(ws, stage, adapter)
     if artifact.manifest is not None:
         reused(layout.adapter(stage))
         ws.store.remove(layout.checkpoints(stage))  # left by a kill between finishing and tidying
@@ -54,3 +52,14 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     artifact.finish("adapter", counts, [layout.ADAPTER, layout.TRAINING_CURVE])
     ws.store.remove(layout.checkpoints(stage))
     return layout.adapter(stage)
+
+
+def begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
+    """Opens the artifact of an iteration's training.
+
+    Raises:
+        InputError: the pairs or the adapter are not finished.
+    """
+    sources = {"pairs": layout.pairs(stage), **trained(adapter)}
+    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "dpo"), reads=ASKED)
+    return Artifact.begin(ws, layout.training(stage), made_from)

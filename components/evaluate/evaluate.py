@@ -17,7 +17,9 @@ from attrloop.components.errors import fail
 from attrloop.components.evaluate.score import score
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.reporting import reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from attrloop.components.model.vlm import Vlm
 
 _SHARD_BATCHES = 8  # batches of a shard: what a killed task loses at most
+VERSION = 1  # of how answers become predictions, and predictions metrics
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +96,7 @@ class Models:
 
 def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapter: str) -> Evaluation:
     began, ws = time.monotonic(), models.ws
-    artifact = Artifact(ws.store, layout.evaluation(split, name), _made_from(ws, adapter))
+    artifact = begin(ws, split, name, adapter)
     if artifact.manifest is not None:
         reused(f"the evaluation of {name} on {split}")
         return Evaluation.model_validate_json(ws.store.read(layout.metrics(split, name)))
@@ -116,15 +119,15 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
     return evaluation
 
 
-def _made_from(ws: Workspace, adapter: str) -> dict[str, str]:
-    sources = {"labels": layout.ANNOTATE, **({"adapter": layout.trained_by(adapter)} if adapter else {})}
-    digests = {"adapter": "base", "data": ws.data_digest, "config": ws.config.digest("model", "prompt", "evaluate")}
-    for key, path in sources.items():
-        manifest = read_manifest(ws.store, path)
-        if manifest is None:
-            raise fail(f"{ws.store.root}/{path}", "this stage is not finished", "Finish it before you evaluate it")
-        digests[key] = manifest.digest
-    return digests
+def begin(ws: Workspace, split: str, name: str, adapter: str) -> Artifact:
+    """Opens the artifact of a stage's evaluation.
+
+    Raises:
+        InputError: the labels or the adapter are not finished.
+    """
+    sources = {"labels": layout.ANNOTATE, **trained(adapter)}
+    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "evaluate"), reads=ASKED)
+    return Artifact.begin(ws, layout.evaluation(split, name), made_from)
 
 
 def _twin(ws: Workspace, artifact: Artifact, split: str) -> str | None:

@@ -9,12 +9,14 @@ from attrloop.components.errors import fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.store import Store
 
+VERSION = 1  # of what is copied
 ADAPTER = layout.adapter(layout.START)
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,8 @@ def fetch(workspace: str, adapter: str = "") -> str:
             "this workspace holds a run that trained its own first adapter",
             "Give another folder, so that nothing of it is replaced",
         )
-    manifest, asked = read_manifest(ws.store, layout.START), {"asked": adapter, "data": ws.data_digest}
-    if manifest is not None and asked.items() <= manifest.made_from.items():
+    manifest, asked = read_manifest(ws.store, layout.START), made_from(asked=adapter)
+    if manifest is not None and asked.digests(ws).items() <= manifest.made_from.items():
         reused(manifest.made_from["origin"])
     else:
         name = pinned(ws.config, ws.store.root, adapter)
@@ -55,12 +57,8 @@ def fetch(workspace: str, adapter: str = "") -> str:
                 "Give another folder for the run that starts from it",
             )
         with opened(ws.config, ws.store.root, name) as origin:
-            copy(
-                ws.store,
-                layout.START,
-                {**asked, "origin": origin.name, "content": adapter_digest(origin.folder)},
-                origin,
-            )
+            found = made_from(asked=adapter, origin=origin.name, content=adapter_digest(origin.folder))
+            copy(origin, Artifact.begin(ws, layout.START, found))
             log.info("starting from %s", origin.name)
     config = as_trained(ws.config, json.loads(ws.store.read(f"{layout.START}/{layout.SETTINGS}")))
     if config != ws.config:
@@ -68,10 +66,18 @@ def fetch(workspace: str, adapter: str = "") -> str:
     return ADAPTER
 
 
-def copy(store: Store, path: str, made_from: dict[str, str], origin: Origin) -> None:
+def made_from(**named: str) -> MadeFrom:
+    """What an adapter in this workspace is made from; it stays as long as the data are the same.
+
+    Args:
+        named: what was asked for, which adapter that was, and its digest, as far as they are known.
+    """
+    return MadeFrom(VERSION, reads=("catalogue",), extra=named)
+
+
+def copy(origin: Origin, artifact: Artifact) -> None:
     """Fills an artifact with an adapter's files (`adapter/`) and settings, unless it is finished."""
     started = time.monotonic()
-    artifact = Artifact(store, path, made_from)
     if artifact.manifest is not None:
         return
     (artifact.folder / layout.ADAPTER).mkdir(exist_ok=True)

@@ -14,7 +14,9 @@ from attrloop.components.catalogue.records import GOLD_SPLITS, GoldSplit, Label,
 from attrloop.components.gold.learnt import Learnt, Role, photographs_of, record_of
 from attrloop.components.gold.splits import splits_of
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store
@@ -28,6 +30,7 @@ REASONS: dict[Reason, str] = {  # in the order of their weight: a listing has on
 }
 # Test judges what validation has chosen: it must be new to both. Validation may choose more than once.
 _ROLES: dict[str, tuple[Role, ...]] = {"test": ("trained", "chosen"), "validation": ("trained",)}
+VERSION = 1  # of what is left out
 _NAMED = 10  # listings that a summary names
 
 
@@ -87,13 +90,11 @@ def left_out(ws: Workspace) -> list[LeftOut]:
     They are those that the adapter which the run starts from, or one of its ancestors, has learnt from, and those that
     share a photograph with a listing that this run learns from.
     """
-    sources = {"labels": layout.ANNOTATE, "splits": layout.SPLITS, "start": layout.START}
     mixed = splits_of(ws).mixed
-    found = {name: manifest.digest for name, path in sources.items() if (manifest := read_manifest(ws.store, path))}
-    artifact = Artifact(ws.store, layout.LEFT_OUT, found)
+    artifact = begin(ws)
     if artifact.manifest is not None:
         return recorded(ws.store)
-    start = record_of(ws.store, layout.adapter(layout.START)) if "start" in found else None
+    start = record_of(ws.store, layout.adapter(layout.START)) if read_manifest(ws.store, layout.START) else None
     rows = []
     for split in GOLD_SPLITS:
         gold = {label.listing for label in ws.labels(split)}
@@ -108,6 +109,17 @@ def left_out(ws: Workspace) -> list[LeftOut]:
     counts = {split: float(sum(row.split == split for row in rows)) for split in GOLD_SPLITS}
     artifact.finish("left-out", counts, [layout.LISTINGS_FILE])
     return rows
+
+
+def begin(ws: Workspace) -> Artifact:
+    """Opens the artifact of what is left out.
+
+    Raises:
+        InputError: the labels or the splits are not finished.
+    """
+    sources = {"labels": layout.ANNOTATE, "splits": layout.SPLITS}
+    made_from = MadeFrom(VERSION, sources, {"start": layout.START}, reads=("catalogue", "photographs"))
+    return Artifact.begin(ws, layout.LEFT_OUT, made_from)
 
 
 def recorded(store: Store) -> list[LeftOut]:

@@ -12,10 +12,13 @@ from attrloop.components.catalogue.records import GOLD_SPLITS, SPLITS, Split
 from attrloop.components.gold.split import drawn_split, rank
 from attrloop.components.gold.stated import stated_splits
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import write_parquet
 
+VERSION = 1  # of how splits are decided
 _COLUMNS: dict[str, Any] = {
     "listing": pl.String,
     "split": pl.Enum(SPLITS),
@@ -103,9 +106,7 @@ def make_splits(ws: Workspace) -> Splits:
         InputError: the labels of a listing name different splits.
     """
     started = time.monotonic()
-    artifact = Artifact(
-        ws.store, layout.SPLITS, {"data": ws.config.data.model_dump_json(), "catalogue": ws.data_digest}
-    )
+    artifact = begin(ws)
     if artifact.manifest is not None:
         return _read(ws)
     path = ws.config.data.labels
@@ -121,6 +122,11 @@ def make_splits(ws: Workspace) -> Splits:
         "splits", {**counts, "mixed": len(splits.mixed), "seconds": time.monotonic() - started}, [layout.SPLITS_FILE]
     )
     return splits
+
+
+def begin(ws: Workspace) -> Artifact:
+    """Opens the artifact of a catalogue's splits."""
+    return Artifact.begin(ws, layout.SPLITS, MadeFrom(VERSION, reads=("catalogue", "photographs", "values")))
 
 
 def splits_of(ws: Workspace) -> Splits:

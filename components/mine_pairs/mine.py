@@ -27,7 +27,9 @@ from attrloop.components.mine_pairs.summary import mean_agreement, report_of, sh
 from attrloop.components.mine_pairs.support import habits
 from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, tally, vote
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom, Source
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import finished_shards
@@ -36,6 +38,7 @@ from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
 
+VERSION = 1  # of the rules by which votes become pairs
 BATCH_CHAINS = 100_000  # chains in memory at once, or one shard if it has more; no pair depends on it
 _COLUMNS = ["listing", "vertical", "attribute", "view", "chain", "text", "answer"]
 
@@ -58,7 +61,7 @@ def mine(workspace: str, stage: str) -> str:
     started = time.perf_counter()
     ws = Workspace.open(workspace)
     path = layout.pairs(stage)
-    out = Artifact(ws.store, path, _made_from(ws, stage))
+    out = begin(ws, stage)
     if out.manifest is not None:
         reused(path)
         ws.store.remove(f"{path}/{layout.MINING}")  # still there if a kill came right after `finish`
@@ -71,22 +74,25 @@ def mine(workspace: str, stage: str) -> str:
     return layout.pairs_file(stage)
 
 
-def _made_from(ws: Workspace, stage: str) -> dict[str, str]:
-    made_from = {"config": ws.config.digest("mine"), "batches": str(BATCH_CHAINS)}
-    for name in (layout.chains(stage), layout.ANNOTATE):
-        manifest = read_manifest(ws.store, name)
-        if manifest is None:
-            what = "not finished, but pairs are mined from it"
-            raise fail(f"{ws.store.root}/{name}", what, "Run the step that makes it first")
-        made_from[name.rsplit("/", 1)[-1]] = manifest.digest
+def begin(ws: Workspace, stage: str) -> Artifact:
+    """Opens the artifact of an iteration's pairs.
+
+    Raises:
+        InputError: the chains or the labels are not finished, or the arm `true_labels` has no usable `mine.truth`.
+    """
+    extra = {"batches": str(BATCH_CHAINS)}
+    reads: tuple[Source, ...] = ("prompts", "values")
     if rules_of(ws.config.mine).truth:
         truth = ws.config.mine.truth
         if not truth or not inputs.exists(truth):
             missing = "the arm true_labels needs the true labels of the sampled listings"
             what = f"no such file: {truth!r}" if truth else missing
             raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
-        made_from |= {"truth": file_digest(inputs.local(truth)), "data": ws.data_digest}
-    return made_from
+        extra["truth"], reads = file_digest(inputs.local(truth)), (*reads, "catalogue")
+    sources = {"chains": layout.chains(stage), "labels": layout.ANNOTATE}
+    return Artifact.begin(
+        ws, layout.pairs(stage), MadeFrom(VERSION, sources, config=("mine",), reads=reads, extra=extra)
+    )
 
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:

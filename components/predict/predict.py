@@ -8,14 +8,16 @@ from attrloop.components.catalogue.records import Chain, Listing, to_frame
 from attrloop.components.engines.chains import readable, sample_listings
 from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
-from attrloop.components.errors import fail
 from attrloop.components.predict.stream import check, listings
 from attrloop.components.predict.votes import decide
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, BASE_MODEL, READABLE, MadeFrom, trained
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
+
+VERSION = 1  # of how chains are drawn, and of how their votes become a prediction
 
 
 @reports("share-out", only_failure=True)
@@ -33,7 +35,7 @@ def share_out(workspace: str, adapter: str, workers: int) -> list[str]:
         Each worker's share (see `predict`); none is empty.
     """
     ws = Workspace.open(workspace)
-    return _shards(ws, _begin(ws, adapter)).divide(workers)
+    return _shards(ws, begin(ws, adapter)).divide(workers)
 
 
 @reports("predict")
@@ -55,7 +57,7 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
         AttrloopError: more listings with unreadable images than `data.max_bad_images`.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    artifact = _begin(ws, adapter)
+    artifact = begin(ws, adapter)
     if artifact.manifest is not None:
         reused(artifact.path)
         return artifact.path
@@ -80,16 +82,14 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
     return artifact.path
 
 
-def _begin(ws: Workspace, adapter: str) -> Artifact:
-    source = read_manifest(ws.store, layout.trained_by(adapter)) if adapter else None
-    if adapter and source is None:
-        raise fail(f"{ws.store.root}/{adapter}", "this adapter is not finished", "Fetch it before predicting with it")
-    made_from = {
-        "adapter": source.digest if source else "",
-        "config": ws.config.digest("model", "prompt", "sample"),
-        "data": ws.data_digest,
-    }
-    return Artifact(ws.store, layout.CATALOGUE_PREDICTIONS, made_from)
+def begin(ws: Workspace, adapter: str) -> Artifact:
+    """Opens the artifact of a catalogue's predictions.
+
+    Raises:
+        InputError: the adapter is not finished.
+    """
+    made_from = MadeFrom(VERSION, trained(adapter), config=(*BASE_MODEL, "prompt", "sample", *READABLE), reads=ASKED)
+    return Artifact.begin(ws, layout.CATALOGUE_PREDICTIONS, made_from)
 
 
 def _shards(ws: Workspace, artifact: Artifact) -> Shards:

@@ -9,20 +9,21 @@ import polars as pl
 
 from attrloop.components.catalogue.records import polars_schema
 from attrloop.components.digests import digest
-from attrloop.components.errors import fail
 from attrloop.components.predict.label_studio import write_tasks
 from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.results.kubeflow import MetricsSink
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
-from attrloop.components.storage.store import Store
 
+VERSION = 1  # of what is chosen and how it is shown
 _TASK = ["vertical", "attribute"]
 
 
@@ -44,8 +45,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
         InputError: predictions that are not finished.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    made_from = {"predictions": _digest(ws.store), "per_attribute": str(per_attribute), "images": digest(image_root)}
-    artifact = Artifact(ws.store, layout.REVIEW, made_from)
+    artifact = begin(ws, per_attribute, image_root)
     if artifact.manifest is None:
         write_atomic(artifact.folder / layout.SUMMARY, json.dumps(summary(ws), indent=1).encode())
         queue = select(ws, per_attribute)
@@ -61,15 +61,19 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
     return artifact.path
 
 
-def _digest(store: Store) -> str:
-    manifest = read_manifest(store, layout.CATALOGUE_PREDICTIONS)
-    if manifest is None:
-        raise fail(
-            f"{store.root}/{layout.CATALOGUE_PREDICTIONS}",
-            "the predictions are not finished",
-            "Let `predict` run to its end first",
-        )
-    return manifest.digest
+def begin(ws: Workspace, per_attribute: int, image_root: str) -> Artifact:
+    """Opens the artifact of the review queue.
+
+    Raises:
+        InputError: the predictions are not finished.
+    """
+    made_from = MadeFrom(
+        VERSION,
+        {"predictions": layout.CATALOGUE_PREDICTIONS},
+        reads=("catalogue", "photographs", "values"),
+        extra={"per_attribute": str(per_attribute), "images": digest(image_root), "model": _model(ws)},
+    )
+    return Artifact.begin(ws, layout.REVIEW, made_from)
 
 
 def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
@@ -132,12 +136,17 @@ def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "
         if wanted
         else {}
     )
-    start = read_manifest(ws.store, layout.START)
     rows = (CataloguePrediction.model_validate(row) for row in queue.iter_rows(named=True))
     return write_tasks(
         ws,
         ((found[row.listing], row) for row in rows),
         folder,
         image_root,
-        start.made_from["origin"] if start else "base",
+        _model(ws),
     )
+
+
+def _model(ws: Workspace) -> str:
+    """The name of the model that predicted."""
+    start = read_manifest(ws.store, layout.START)
+    return start.made_from["origin"] if start else "base"

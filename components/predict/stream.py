@@ -17,9 +17,11 @@ from attrloop.components.preflight.data import Catalogue, check_images
 from attrloop.components.run import layout
 from attrloop.components.run import overrides as settings
 from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
+VERSION = 1  # of the check
 _SHOWN = 50  # faults after which reading stops
 
 
@@ -56,7 +58,7 @@ def check(ws: Workspace) -> int:
     started, data = time.monotonic(), ws.config.data
     if problems := ws.store.check():
         raise InputError(problems)
-    artifact = Artifact(ws.store, layout.CATALOGUE, {"data": ws.data_digest, "config": ws.config.digest("data")})
+    artifact = begin(ws)
     if artifact.manifest is not None:
         reused(f"the check of {data.listings}")
         return int(artifact.manifest.counts["listings"])
@@ -79,6 +81,12 @@ def check(ws: Workspace) -> int:
         raise InputError(found)
     artifact.finish("catalogue", {"listings": count, "seconds": time.monotonic() - started}, [])
     return count
+
+
+def begin(ws: Workspace) -> Artifact:
+    """Opens the artifact of a catalogue's check."""
+    made_from = MadeFrom(VERSION, config=("data",), reads=("catalogue", "photographs", "values"))
+    return Artifact.begin(ws, layout.CATALOGUE, made_from)
 
 
 def _repeated(ws: Workspace, keys: "array[int]") -> list[Problem]:

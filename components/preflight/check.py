@@ -16,11 +16,14 @@ from attrloop.components.preflight.forecast import Forecast, check_budget, check
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
 from attrloop.components.preflight.services import check_annotator, check_tracking
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
 
+VERSION = 1  # of the checks
 _AGAIN = 20  # images to open when an earlier check has seen the same catalogue
 _SOMEWHERE = "runs/run"  # stands for the workspace where there is none yet
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -58,10 +61,10 @@ def check(workspace: str) -> None:
     """
     started = time.monotonic()
     ws = Workspace.open(workspace)
-    made_from = _made_from(ws)
-    before = read_manifest(ws.store, layout.PREFLIGHT)
-    known = before is not None and made_from is not None and before.made_from == made_from
-    examination = examine(ws.config, ws.store.root, annotated=_annotated(ws), images=not known)
+    known = _finished(ws, layout.PREFLIGHT, made_from())
+    examination = examine(
+        ws.config, ws.store.root, annotated=_finished(ws, layout.ANNOTATE, annotated_from()), images=not known
+    )
     Console().print(as_table(examination))
     report = {
         "findings": [
@@ -70,7 +73,10 @@ def check(workspace: str) -> None:
         ],
         "forecast": asdict(examination.forecast) if examination.forecast else None,
     }
-    artifact = Artifact(ws.store, layout.PREFLIGHT, made_from or {"catalogue": "unreadable"})
+    try:
+        artifact = Artifact.begin(ws, layout.PREFLIGHT, made_from())
+    except (OSError, AttrloopError):  # a file of the catalogue is missing, which is among the problems
+        artifact = Artifact.begin(ws, layout.PREFLIGHT, MadeFrom(VERSION))
     ws.store.write(layout.PREFLIGHT_REPORT, json.dumps(report, indent=1).encode())
     if examination.problems:
         raise InputError(examination.problems)
@@ -117,18 +123,16 @@ def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Findi
     return check_annotator(config)
 
 
-def _made_from(ws: Workspace) -> dict[str, str] | None:
-    """None when a file of the catalogue is missing."""
-    try:
-        return {"data": ws.config.digest("data"), "catalogue": ws.data_digest}
-    except (OSError, AttrloopError):
-        return None
+def made_from() -> MadeFrom:
+    """What decides which photographs are checked."""
+    return MadeFrom(VERSION, config=("data",), reads=("catalogue", "photographs", "values"))
 
 
-def _annotated(ws: Workspace) -> bool:
-    manifest = read_manifest(ws.store, layout.ANNOTATE)
+def _finished(ws: Workspace, path: str, inputs: MadeFrom) -> bool:
+    """Whether an artifact is finished, from these inputs."""
     try:
-        return manifest is not None and manifest.made_from == annotated_from(ws)
+        manifest = read_manifest(ws.store, path)
+        return manifest is not None and manifest.made_from == inputs.digests(ws)
     except (OSError, AttrloopError):
         return False
 

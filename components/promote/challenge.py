@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.evaluate.evaluate import evaluate
-from attrloop.components.fetch_adapter.fetch import copy
+from attrloop.components.evaluate import evaluate as evaluation
+from attrloop.components.fetch_adapter.fetch import copy, made_from
 from attrloop.components.fetch_adapter.origin import as_trained, registered
 from attrloop.components.promote.champion import champion, exists
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, MadeFrom
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
@@ -26,6 +27,7 @@ from attrloop.components.tracking.server import connect, explained, resolve_uri,
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+VERSION = 1  # of how a champion of another run is brought to answer
 _SOURCE = "source"  # the champion's adapter in the workspace in which it answers
 log = logging.getLogger(__name__)
 
@@ -110,11 +112,29 @@ class Challenge:
             if outcome.adapter and adapter_digest(self.ws.store.folder(outcome.adapter)) == digest:
                 return self._predictions(outcome.stage)
         who = layout.champion_stage(version)
-        made_from = {"adapter": digest, "data": self.ws.data_digest, "config": self.ws.config.digest("evaluate")}
-        artifact = Artifact(self.ws.store, layout.evaluation("test", who), made_from)
+        artifact = self.begin(version, digest)
         if artifact.manifest is None:
             self._decode(version, artifact)
         return self._predictions(who)
+
+    def begin(self, version: str, adapter: str) -> Artifact:
+        """Opens the artifact of a champion's evaluation.
+
+        Args:
+            version: the champion's.
+            adapter: digest of its adapter.
+
+        Raises:
+            InputError: the labels are not finished.
+        """
+        made = MadeFrom(
+            VERSION,
+            {"labels": layout.ANNOTATE},
+            config=("model.base", "evaluate"),  # the rest of `model`, and `prompt`, are the champion's own
+            reads=ASKED,
+            extra={"adapter": adapter, "evaluation": f"version {evaluation.VERSION}"},
+        )
+        return Artifact.begin(self.ws, layout.evaluation("test", layout.champion_stage(version)), made)
 
     def _decode(self, version: str, artifact: Artifact) -> None:
         """Fills the artifact of a champion's evaluation."""
@@ -125,7 +145,7 @@ class Challenge:
         who, name = layout.champion_stage(version), self.ws.config.tracking.model_name
         log.info("decoding %s on this run's gold", who)
         guest = self._guest(f"models:/{name}/{version}", f"{layout.CHAMPIONS}/{version}")
-        found = evaluate(guest.store.root, {who: layout.adapter(_SOURCE)}, "test")
+        found = evaluation.evaluate(guest.store.root, {who: layout.adapter(_SOURCE)}, "test")
         for path in (layout.predictions("test", who), layout.metrics("test", who)):
             shutil.copy(guest.store.file(path), artifact.folder)
         artifact.finish("evaluation", {"predictions": found[who].count}, [layout.PREDICTIONS, layout.METRICS])
@@ -138,7 +158,7 @@ class Challenge:
             evaluation = config.evaluate.model_copy(update={"max_new_tokens": origin.settings["max_new_tokens"]})
             config = config.model_copy(update={"evaluate": evaluation})
             guest = Workspace.create(f"{ws.store.root}/{path}", config)
-            copy(guest.store, _SOURCE, {"adapter": adapter_digest(origin.folder)}, origin)
+            copy(origin, Artifact.begin(guest, _SOURCE, made_from(content=adapter_digest(origin.folder))))
         for file in (layout.LABELS, f"{layout.ANNOTATE}/{MANIFEST}"):
             guest.store.write(file, ws.store.read(file))
         return guest

@@ -14,7 +14,8 @@ from attrloop.components.promote.champion import alias, champion, exists
 from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
@@ -27,6 +28,7 @@ from attrloop.components.tracking.server import connect, explained, resolve_uri,
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+VERSION = 1  # of the gate
 _CLASHES = 10  # of promoters that set the alias at the same moment
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def promote(workspace: str, state_json: str) -> str:
         raise fail(f"{ws.store.root}/{layout.REGISTER}", "no registered version", "Run register before promote")
     registered = json.loads(ws.store.read(layout.REGISTRATION))
     uri = resolve_uri(ws.config, ws.store.root)
-    artifact = Artifact(ws.store, layout.PROMOTE, _made_from(ws, state, uri))
+    artifact = begin(ws, state, uri)
     if artifact.manifest is not None:
         reused(f"the decision on version {registered['model_version']}")
         return str(json.loads(ws.store.read(layout.PROMOTION))["action"])
@@ -229,11 +231,21 @@ def _require(client: "MlflowClient", uri: str, name: str, version: str) -> None:
         raise AttrloopError(f"{what}: register it there, or set another tracking.uri")
 
 
-def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
-    paths = (layout.REGISTER, layout.evaluation("test", state.best.stage))
-    digests = {path: manifest.digest for path in paths if (manifest := read_manifest(ws.store, path))}
-    settings = {"config": ws.config.digest("promote"), "uri": digest(uri), "state": digest(state.model_dump_json())}
-    return {**digests, **settings}
+def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
+    """Opens the artifact of a promotion.
+
+    Raises:
+        InputError: nothing is registered, or a stage that is compared was not evaluated on test.
+    """
+    stages = {state.best.stage, state.reference.stage}
+    made_from = MadeFrom(
+        VERSION,
+        {"registration": layout.REGISTER, **{f"test/{name}": layout.evaluation("test", name) for name in stages}},
+        config=("promote",),
+        reads=("catalogue",),
+        extra={"uri": digest(uri), "state": digest(state.model_dump_json())},
+    )
+    return Artifact.begin(ws, layout.PROMOTE, made_from)
 
 
 def _verdict(challenge: Challenge, champion: str | None) -> Verdict:

@@ -16,7 +16,8 @@ from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+VERSION = 1  # of what is written to MLflow
 _BEST = ("macro_accuracy", "validation/macro_accuracy")
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def register(workspace: str, state_json: str) -> str:
     results = Results.of(workspace, state_json)
     ws = results.ws
     uri = resolve_uri(ws.config, ws.store.root)
-    artifact = Artifact(ws.store, layout.REGISTER, _made_from(ws, results.state, uri))
+    artifact = begin(ws, results.state, uri)
     if artifact.manifest is not None:
         number = results.registration["model_version"]
         reused(f"version {number} of {ws.config.tracking.model_name}")
@@ -76,17 +78,25 @@ def workspace_key(ws: Workspace) -> str:
     return digest(ws.store.root, ws.config.digest())
 
 
-def _made_from(ws: Workspace, state: LoopState, uri: str) -> dict[str, str]:
-    folders = [layout.evaluation(split, o.stage) for split in GOLD_SPLITS for o in state.outcomes]
-    folders.append(layout.trained_by(state.best.adapter))
-    digests = {folder: manifest.digest for folder in folders if (manifest := read_manifest(ws.store, folder))}
-    return {
-        **digests,
-        "state": digest(state.model_dump_json()),
-        "config": ws.config.digest(),
-        "data": ws.data_digest,
-        "uri": digest(uri),
+def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
+    """Opens the artifact of a registration.
+
+    Raises:
+        InputError: the best adapter is not finished, or a stage was not evaluated on validation.
+    """
+    found = {
+        split: {f"{split}/{outcome.stage}": layout.evaluation(split, outcome.stage) for outcome in state.outcomes}
+        for split in GOLD_SPLITS
     }
+    made_from = MadeFrom(
+        VERSION,
+        {"adapter": layout.trained_by(state.best.adapter), **found["validation"]},
+        optional=found["test"],  # a run that is registered before it has read the test split
+        reads=("catalogue",),
+        # MLflow records all settings.
+        extra={"config": ws.config.digest(), "uri": digest(uri), "state": digest(state.model_dump_json())},
+    )
+    return Artifact.begin(ws, layout.REGISTER, made_from)
 
 
 @dataclass(frozen=True)

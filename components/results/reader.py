@@ -13,7 +13,7 @@ from attrloop.components.errors import fail
 from attrloop.components.results.comparison import Flips, Gain, flips, paired_bootstrap
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Manifest, read_manifest
+from attrloop.components.run.manifest import Manifest, read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 

@@ -7,44 +7,24 @@ the artifact was made from. So no work is done twice, and no outdated work is re
 import json
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
-
 from attrloop.components.digests import digest, file_digest
 from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import Manifest, read_manifest
 from attrloop.components.run.reporting import made
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.store import INPUTS, MANIFEST, Store
-
-
-class Manifest(BaseModel):
-    """The record of a finished artifact.
-
-    Attributes:
-        schema_version: of this record.
-        kind: what the artifact is, e.g. `pairs`.
-        counts: how many of what, e.g. `{"pairs": 812}`.
-        files: files and folders of the artifact that others build on.
-        digest: of the content of `files`.
-        made_from: a digest of every input, by name.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    schema_version: int = 1
-    kind: str
-    counts: dict[str, float]
-    files: list[str]
-    digest: str
-    made_from: dict[str, str]
 
 
 class Artifact:
     """A folder of the store that one step fills.
 
-        artifact = Artifact(store, "iteration-1/pairs", made_from={"chains": ..., "config": ...})
+        artifact = Artifact.begin(ws, "iteration-1/pairs", MadeFrom(VERSION, {"chains": "iteration-1/chains"}))
         if artifact.manifest is None:  # not finished, or made from other inputs
             ...write files below artifact.folder...
             artifact.finish("pairs", {"pairs": n}, ["pairs.parquet"])
 
-    Opening an artifact removes what was made from other inputs.
+    `begin` opens it for a step. That removes what was made from other inputs.
 
     Args:
         store: of the workspace.
@@ -72,6 +52,20 @@ class Artifact:
             store.remove(path)
             store.write(f"{path}/{INPUTS}", inputs)
         self.folder = store.folder(path)
+
+    @staticmethod
+    def begin(ws: Workspace, path: str, made_from: MadeFrom) -> "Artifact":
+        """Opens the artifact of a step: the one way in which every step begins.
+
+        Args:
+            ws: the run's workspace.
+            path: of the folder in the workspace (see `layout`).
+            made_from: all inputs.
+
+        Raises:
+            InputError: an artifact that this one is made from is not finished; or a file of the catalogue is missing.
+        """
+        return Artifact(ws.store, path, made_from.digests(ws))
 
     def keep(self, name: str) -> None:
         """Makes a file or folder below `folder` durable.
@@ -120,9 +114,3 @@ class Artifact:
                 f"{self.store.root}/{self.path}: begun anew from other inputs while it was being made. "
                 "Two runs are at work in this workspace: stop one, and start the other again"
             )
-
-
-def read_manifest(store: Store, path: str) -> Manifest | None:
-    """The manifest of a finished artifact; None when it is not finished."""
-    name = f"{path}/{MANIFEST}"
-    return Manifest.model_validate_json(store.read(name)) if store.exists(name) else None

@@ -23,6 +23,22 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "mine.truth")
 """The settings that are paths of files."""
 
+WITHOUT_EFFECT = frozenset(
+    {
+        "annotate.base_url",  # where the annotator is and how fast it is asked: its answers are the same
+        "annotate.key_env",
+        "annotate.concurrency",
+        "annotate.timeout_s",
+        "annotate.retries",
+        "annotate.thinking_tokens",  # room in a reply, which never limits the answer itself
+        "annotate.max_failed",  # a bound that stops a step: one that is finished was within it
+        "sft.checkpoint_steps",  # only what a kill costs
+        "dpo.checkpoint_steps",
+        "evaluate.report_examples",  # only the report, which is always written anew
+    }
+)
+"""The settings that change nothing in what a step has finished, so that it is reused when they change."""
+
 # Where a secret that was found in a field belongs instead; every record of a run shows its config.
 _INSTEAD = {
     "uri": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a database's MLFLOW_TRACKING_URI,",
@@ -368,8 +384,19 @@ class RunConfig(Config):
     promote: PromoteConfig = PromoteConfig()
 
     def digest(self, *parts: str) -> str:
-        """Digest of the named sections (all by default) together with the seed."""
-        return digest(self.model_dump(mode="json", include={"seed", *parts} if parts else None))
+        """Digest of all settings; or of some with the seed, without those that have no effect on what is finished.
+
+        Args:
+            parts: sections (`sample`) and fields (`model.base`); none for all settings.
+        """
+        if not parts:
+            return digest(self.model_dump(mode="json"))
+        raw, found = self.model_dump(mode="json"), dict[str, Any](seed=self.seed)
+        for section, _, key in (part.partition(".") for part in parts):
+            for name in (key,) if key else sorted(raw[section]):
+                if f"{section}.{name}" not in WITHOUT_EFFECT:
+                    found[f"{section}.{name}"] = raw[section][name]
+        return digest(found)
 
     @property
     def run_name(self) -> str:

@@ -15,7 +15,8 @@ from typing import TypeVar
 import polars as pl
 
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.storage.parquet import write_parquet
 from attrloop.components.storage.store import Store

@@ -10,11 +10,13 @@ from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, BASE_MODEL, READABLE, MadeFrom, trained
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
 
+VERSION = 1  # of how chains are drawn
 _ORDER = ("listing", "attribute", "view", "chain")  # of the rows in a shard
 
 
@@ -37,7 +39,7 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[st
         AttrloopError: nothing to sample.
     """
     ws = Workspace.open(workspace)
-    artifact = _begin(ws, stage, adapter)
+    artifact = begin(ws, stage, adapter)
     return _shards(ws, artifact, listings_to_sample(ws)).divide(workers)
 
 
@@ -60,7 +62,7 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
         AttrloopError: nothing to sample, or more listings with unreadable images than `data.max_bad_images`.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    artifact = _begin(ws, stage, adapter)
+    artifact = begin(ws, stage, adapter)
     if artifact.manifest is not None:
         reused(artifact.path)
         return artifact.path
@@ -83,12 +85,15 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
     return artifact.path
 
 
-def _begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
-    sources = {"labels": layout.ANNOTATE, "adapter": layout.trained_by(adapter)}
-    manifests = {name: read_manifest(ws.store, path) for name, path in sources.items()}
-    made_from = {name: manifest.digest if manifest else "" for name, manifest in manifests.items()}
-    made_from |= {"config": ws.config.digest("model", "prompt", "sample"), "data": ws.data_digest}
-    return Artifact(ws.store, layout.chains(stage), made_from)
+def begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
+    """Opens the artifact of an iteration's chains.
+
+    Raises:
+        InputError: the labels or the adapter are not finished.
+    """
+    sources = {"labels": layout.ANNOTATE, **trained(adapter)}
+    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "sample", *READABLE), reads=ASKED)
+    return Artifact.begin(ws, layout.chains(stage), made_from)
 
 
 def _shards(ws: Workspace, artifact: Artifact, listings: list[Listing]) -> Shards:

@@ -6,10 +6,12 @@ from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run import layout
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import ASKED, MadeFrom
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
+VERSION = 1  # of the training
 ADAPTER = layout.adapter(layout.SFT)
 
 
@@ -27,13 +29,7 @@ def train(workspace: str) -> str:
         AttrloopError: no training labels, or see `trainer.fit`.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    labels = read_manifest(ws.store, layout.ANNOTATE)
-    made_from = {
-        "labels": labels.digest if labels else "",
-        "config": ws.config.digest("model", "prompt", "sft"),
-        "data": ws.data_digest,
-    }
-    artifact = Artifact(ws.store, layout.training(layout.SFT), made_from)
+    artifact = begin(ws)
     if artifact.manifest is not None:
         reused(ADAPTER)
         ws.store.remove(layout.checkpoints(layout.SFT))  # left by a kill between finishing and tidying
@@ -51,6 +47,16 @@ def train(workspace: str) -> str:
     )
     ws.store.remove(layout.checkpoints(layout.SFT))
     return ADAPTER
+
+
+def begin(ws: Workspace) -> Artifact:
+    """Opens the artifact of the first training.
+
+    Raises:
+        InputError: the labels are not finished.
+    """
+    made_from = MadeFrom(VERSION, {"labels": layout.ANNOTATE}, config=("model", "prompt", "sft"), reads=ASKED)
+    return Artifact.begin(ws, layout.training(layout.SFT), made_from)
 
 
 def training_rows(ws: Workspace) -> list[tuple[Prompt, str]]:

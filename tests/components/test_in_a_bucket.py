@@ -19,9 +19,9 @@ from attrloop.components.promote.ledger import Ledger
 from attrloop.components.promote.promote import promote, rollback
 from attrloop.components.register_adapter.register import register
 from attrloop.components.report.report import write_page, write_report
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.run.events import read_events
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState
 from attrloop.components.sample_chains.sample import sample
 from attrloop.components.sft import train as sft

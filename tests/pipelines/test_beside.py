@@ -17,9 +17,9 @@ from attrloop.components.fetch_adapter.fetch import fetch
 from attrloop.components.predict.predict import predict
 from attrloop.components.predict.stream import prepare
 from attrloop.components.register_adapter.versions import log_model, model_config, register_version
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import AnnotateConfig, LoopConfig, RunConfig
 from attrloop.components.run.events import read_events
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store

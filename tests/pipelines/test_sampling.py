@@ -14,7 +14,7 @@ import pytest
 from kfp import compiler, dsl
 from rich.console import Console
 
-from attrloop.components.run.artifact import read_manifest
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.sample_chains.component import share_out
 from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.cluster import Cluster
@@ -30,7 +30,7 @@ sampling = build_sampling(CLUSTER)
 @dsl.component(base_image="attrloop-python:dev", install_kfp_package=False)
 def then(workspace: str) -> bool:
     """Stands for what follows: whether the chains are finished when it is its turn."""
-    from attrloop.components.run.artifact import read_manifest
+    from attrloop.components.run.manifest import read_manifest
     from attrloop.components.storage.opening import open_store
 
     return read_manifest(open_store(workspace), "iteration-1/chains") is not None

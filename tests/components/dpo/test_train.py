@@ -19,7 +19,8 @@ from attrloop.components.dpo.train import train
 from attrloop.components.dpo.trainer import PairCollator, PreferenceLoss, reference_logprobs
 from attrloop.components.model.logprobs import completion_logprobs
 from attrloop.components.model.vlm import Vlm
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER
 from tests.small import change_config, some_pairs, train_apart, train_until_killed, write_pairs

@@ -13,7 +13,8 @@ from attrloop.components.errors import InputError
 from attrloop.components.evaluate import evaluate as module
 from attrloop.components.evaluate.evaluate import Seen, evaluate, majority
 from attrloop.components.model.vlm import Vlm
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from tests.evaluated import with_adapter
 from tests.tiny import qwen2_5_vl
@@ -130,7 +131,7 @@ def test_each_view_is_decoded_when_the_config_says_so(ws: Workspace, decoded: li
 
 
 def test_an_adapter_that_is_not_finished_is_refused(ws: Workspace):
-    with pytest.raises(InputError, match="iteration-1/dpo: this stage is not finished"):
+    with pytest.raises(InputError, match="iteration-1/dpo: not finished"):
         evaluate(ws.store.root, {"iteration-1": "iteration-1/dpo/adapter"}, "validation")
 
 

@@ -12,8 +12,8 @@ from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.register_adapter.register import register
 from attrloop.components.results.reader import Results
 from attrloop.components.run.adapter_files import adapter_digest
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import PromptConfig, RunConfig
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 from tests.tracked import Run, evaluate, make_run, train

@@ -19,9 +19,9 @@ from attrloop.components.predict.predict import predict, share_out
 from attrloop.components.predict.queue import review
 from attrloop.components.predict.stream import check, prepare
 from attrloop.components.predict.votes import CataloguePrediction, decide
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.events import read_events
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from tests.small import COLOURS, change_config
@@ -182,7 +182,7 @@ def test_a_share_that_is_none_is_refused(start: Path, share: str) -> None:
 
 
 def test_an_adapter_that_was_not_fetched_is_refused(start: Path) -> None:
-    with pytest.raises(InputError, match="this adapter is not finished"):
+    with pytest.raises(InputError, match="elsewhere: not finished"):
         predict(str(start), "elsewhere/adapter")
 
 

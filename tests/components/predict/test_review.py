@@ -257,5 +257,5 @@ def test_a_value_that_is_not_on_the_list_is_named(ws: Workspace, tmp_path: Path)
 
 def test_predictions_that_are_not_finished_are_not_reviewed(ws: Workspace) -> None:
     (Path(ws.store.root) / "predictions" / "manifest.json").unlink()
-    with pytest.raises(InputError, match="the predictions are not finished"):
+    with pytest.raises(InputError, match="predictions: not finished"):
         review(ws.store.root)

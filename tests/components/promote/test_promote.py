@@ -307,11 +307,11 @@ def test_what_is_missing_is_named(runs: Path) -> None:
     with pytest.raises(InputError, match="register before promote"):
         promote(run.uri, run.state)
     register(run.uri, run.state)
-    run.ws.store.remove("evaluate/test/sft")
-    with pytest.raises(InputError, match="no predictions on test"):
-        promote(run.uri, run.state)
     connect(uri_of(runs)).delete_registered_model(NAME)
     with pytest.raises(AttrloopError, match="no version 1 of attribute-adapter"):
+        promote(run.uri, run.state)
+    run.ws.store.remove("evaluate/test/sft")
+    with pytest.raises(InputError, match="evaluate/test/sft: not finished"):
         promote(run.uri, run.state)
 
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from attrloop.components.errors import AttrloopError, InputError
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.shards import Shards, finished_shards, parse_share
 from attrloop.components.storage.opening import open_store
 

@@ -11,8 +11,8 @@ import pytest
 from attrloop.components.engines.chains import chains_per_view
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.mine_pairs.mine import mine
-from attrloop.components.run.artifact import read_manifest
 from attrloop.components.run.events import Figure, read_events
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sample_chains.sample import sample, share_out
 from attrloop.components.sft.train import ADAPTER

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from attrloop.components.errors import AttrloopError
 from attrloop.components.model.logprobs import completion_logprobs
 from attrloop.components.model.vlm import Vlm
-from attrloop.components.run.artifact import Artifact, read_manifest
+from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import SftConfig
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER, train, training_rows
 from tests.small import make_workspace, train_apart, train_until_killed
