@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from attrloop.components.catalogue.records import Label, Listing, Prediction
+from attrloop.components.gold.learnt import learnt_by_iteration, learnt_by_labels, write_learnt
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
@@ -62,11 +63,12 @@ def make_run(
     }
     ws = Workspace.create(str(folder / name), RunConfig(name=name, seed=seed, data=data, **{**fixed, **sections}))
     labels = _labels(ws)
-    outcomes, source = [], ""
+    outcomes, source, before = [], "", ""
     for stage, fraction in accuracy.items():
         adapter = layout.adapter(stage)
         if adapter:
-            source = train(ws, adapter.removesuffix("/adapter"), source, seed)
+            source = train(ws, adapter.removesuffix("/adapter"), source, seed, before)
+            before = adapter
         macros = {split: evaluate(ws, stage, split, labels, fraction, seed) for split in ("validation", "test")}
         outcomes.append(Outcome(stage=stage, adapter=adapter, macro=macros["validation"]))
     return Run(ws.store.root, ws, LoopState(outcomes=tuple(outcomes)).model_dump_json())
@@ -99,8 +101,19 @@ def _labels(ws: Workspace) -> list[Label]:
     return made
 
 
-def train(ws: Workspace, path: str, source: str, seed: int) -> str:
-    """Writes an adapter, with a pickle beside it as trainers do, and its training curve; returns the stage's digest."""
+def train(ws: Workspace, path: str, source: str, seed: int, before: str = "") -> str:
+    """Writes an adapter, with a pickle beside it as trainers do, its record and its training curve.
+
+    Args:
+        ws: the workspace.
+        path: of the training.
+        source: digest of the training that it starts from.
+        seed: of the weights.
+        before: path of the adapter that it starts from.
+
+    Returns:
+        The digest of the training.
+    """
     stage = Artifact(ws.store, path, {"adapter": source} if source else {})
     folder = stage.folder / "adapter"
     folder.mkdir()
@@ -111,7 +124,10 @@ def train(ws: Workspace, path: str, source: str, seed: int) -> str:
     (folder / "training_args.bin").write_bytes(b"\x80\x04pickle")
     rows = [{"step": k, "loss": 2.0 / k, "logps/chosen": -5.0 + 0.1 * k} for k in range(5, 55, 5)]
     (stage.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return stage.finish("adapter", {"rows": 40, "seconds": 30.0}, ["adapter", "metrics.jsonl"]).digest
+    learnt = learnt_by_iteration(ws) if path.startswith("iteration") else learnt_by_labels(ws)
+    write_learnt(ws, stage.folder / "learnt.parquet", learnt, before)
+    counts = {"rows": 40, "seconds": 30.0}
+    return stage.finish("adapter", counts, ["adapter", "learnt.parquet", "metrics.jsonl"]).digest
 
 
 def answers(labels: list[Label], ws: Workspace, fraction: float | dict[str, float], seed: int) -> list[Prediction]:

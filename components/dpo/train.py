@@ -6,6 +6,7 @@ import time
 import polars as pl
 
 from attrloop.components.catalogue.records import Pair
+from attrloop.components.gold.learnt import learnt_by_iteration, write_learnt
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
@@ -22,7 +23,8 @@ def train(workspace: str, stage: str, adapter: str) -> str:
 
     Args:
         workspace: URI of the run's workspace.
-        stage: `iteration-<k>`; reads its pairs, writes `<stage>/dpo/adapter/` and `<stage>/dpo/metrics.jsonl`.
+        stage: `iteration-<k>`; reads its pairs, writes `<stage>/dpo/adapter/`, `<stage>/dpo/learnt.parquet` and
+            `<stage>/dpo/metrics.jsonl`.
         adapter: path of the previous adapter, which is where training starts and the reference.
 
     Returns:
@@ -47,9 +49,10 @@ def train(workspace: str, stage: str, adapter: str) -> str:
     from attrloop.components.model.processes import processes_for, spread
 
     spread(fit, processes_for(ws.config.dpo.batch_size), ws, artifact, adapter, pairs)
+    write_learnt(ws, artifact.folder / layout.LEARNT, learnt_by_iteration(ws), source=adapter)
     anchors = sum(pair.rejected is None for pair in pairs)
     counts = {"rows": len(pairs), "anchors": anchors, "seconds": time.monotonic() - started}
-    artifact.finish("adapter", counts, [layout.ADAPTER, layout.TRAINING_CURVE])
+    artifact.finish("adapter", counts, [layout.ADAPTER, layout.LEARNT, layout.TRAINING_CURVE])
     ws.store.remove(layout.checkpoints(stage))
     return layout.adapter(stage)
 

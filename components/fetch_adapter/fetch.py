@@ -7,6 +7,7 @@ import time
 
 from attrloop.components.errors import fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
+from attrloop.components.gold.learnt import rows_of, write_record
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact
@@ -76,7 +77,7 @@ def made_from(**named: str) -> MadeFrom:
 
 
 def copy(origin: Origin, artifact: Artifact) -> None:
-    """Fills an artifact with an adapter's files (`adapter/`) and settings, unless it is finished."""
+    """Fills an artifact with an adapter's files (`adapter/`), settings and record, unless it is finished."""
     started = time.monotonic()
     if artifact.manifest is not None:
         return
@@ -85,5 +86,11 @@ def copy(origin: Origin, artifact: Artifact) -> None:
     for file in files:
         shutil.copy(file, artifact.folder / layout.ADAPTER)
     write_atomic(artifact.folder / layout.SETTINGS, json.dumps(origin.settings, indent=1).encode())
+    record = artifact.folder / layout.LEARNT
+    if origin.learnt:
+        shutil.copy(origin.learnt.file, record)
+    else:
+        log.warning("%s has no record of what it was trained on: an earlier version made it", origin.name)
+        write_record(record, [rows_of(origin.known)], [origin.name])
     counts = {"files": len(files), "seconds": time.monotonic() - started}
-    artifact.finish("adapter", counts, [layout.ADAPTER, layout.SETTINGS])
+    artifact.finish("adapter", counts, [layout.ADAPTER, layout.LEARNT, layout.SETTINGS])

@@ -5,11 +5,12 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.gold.learnt import Learnt, Role, learnt_by_files, record_of
 from attrloop.components.run import layout
 from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
 from attrloop.components.run.state import LoopState
@@ -30,11 +31,15 @@ class Origin:
         name: `models:/NAME/VERSION`, or the URI of the adapter's folder.
         folder: a local copy of it, to read from.
         settings: the fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
+        learnt: what it has learnt from; None for one that an earlier version made, whose history is unknown.
+        known: of one without a record: ids of listings that it is known to have learnt from.
     """
 
     name: str
     folder: Path
     settings: dict[str, Any]
+    learnt: Learnt | None = None
+    known: dict[Role, set[str]] = field(default_factory=dict)
 
 
 def pinned(config: RunConfig, root: str, adapter: str) -> str:
@@ -110,7 +115,8 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
             raise AttrloopError(
                 f"{model} was not registered by attrloop: name a version that was, or move the alias {CHAMPION} to one"
             )
-        yield Origin(model, adapter, settings)
+        record = adapter.with_name(layout.LEARNT)
+        yield Origin(model, adapter, settings, Learnt.read(record) if record.exists() else None)
 
 
 def _of_a_run(uri: str) -> Origin:
@@ -140,7 +146,9 @@ def _of_a_run(uri: str) -> Origin:
         | config.prompt.model_dump(mode="json")
         | {"max_new_tokens": config.evaluate.max_new_tokens}
     )
-    return Origin(f"{root}/{path}", store.folder(path), json.loads(json.dumps(settings)))
+    learnt = record_of(store, path)
+    known = {} if learnt else learnt_by_files(store)
+    return Origin(f"{root}/{path}", store.folder(path), json.loads(json.dumps(settings)), learnt, known)
 
 
 def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:

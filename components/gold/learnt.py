@@ -5,13 +5,16 @@ start from the adapter. It is no part of the adapter's digest: the same weights 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import fail
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
@@ -112,6 +115,28 @@ def learnt_by_iteration(ws: Workspace) -> dict[Role, set[str]]:
     return {**found, "trained": found["trained"] | (sampled - found["chosen"])}
 
 
+def learnt_by_files(store: Store) -> dict[Role, set[str]]:
+    """What the files of a run tell that an earlier version made: its labels and the pairs of its iterations.
+
+    That is what it has learnt from itself, and nothing of its ancestors.
+    """
+    labels = read_rows(store.file(layout.LABELS), Label, []) if store.exists(layout.LABELS) else []
+    chosen = {label.listing for _, label in labels if label.split == "validation"}
+    trained = {label.listing for _, label in labels if label.split == "train"}
+    for k in count(1):
+        path = layout.pairs_file(f"iteration-{k}")
+        if not store.exists(path):
+            break
+        trained |= set(pl.read_parquet(store.file(path), columns=["listing"], glob=False)["listing"])
+    return {"trained": trained, "chosen": chosen}
+
+
+def rows_of(learnt: Mapping[Role, Iterable[str]]) -> pl.LazyFrame:
+    """Rows of `COLUMNS` for ids of listings whose photographs are not known."""
+    rows = [(listing, role, None) for role, ids in learnt.items() for listing in ids]
+    return pl.LazyFrame(rows, schema=COLUMNS, orient="row")
+
+
 def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source: str = "") -> None:
     """Writes the record of an adapter.
 
@@ -121,13 +146,11 @@ def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source
         learnt: ids of the listings that this training learns from.
         source: path in the workspace of the adapter that it is trained from, whose record is taken over; "" for none.
     """
-    own = [
-        photographs_of(ws, ids).lazy().select("listing", "photograph", role=pl.lit(role)).select(*COLUMNS)
-        for role, ids in learnt.items()
-    ]
+    photographs = photographs_of(ws, set().union(*learnt.values()))
+    own = rows_of(learnt).drop("photograph").join(photographs.lazy(), on="listing", how="left").select(*COLUMNS)
     before = record_of(ws.store, source) if source else None
     unknown = () if not source else before.unknown if before else (f"{ws.store.root}/{source}",)
-    write_record(file, [*own, *([pl.scan_parquet(before.file, glob=False)] if before else [])], unknown)
+    write_record(file, [own, *([pl.scan_parquet(before.file, glob=False)] if before else [])], unknown)
 
 
 def write_record(file: Path, rows: Iterable[pl.LazyFrame], unknown: Iterable[str]) -> None:

@@ -90,10 +90,12 @@ def left_out(ws: Workspace) -> list[LeftOut]:
     They are those that the adapter which the run starts from, or one of its ancestors, has learnt from, and those that
     share a photograph with a listing that this run learns from.
     """
-    mixed = splits_of(ws).mixed
+    if read_manifest(ws.store, layout.SPLITS) is None:
+        splits_of(ws)
     artifact = begin(ws)
     if artifact.manifest is not None:
         return recorded(ws.store)
+    mixed = splits_of(ws).mixed
     start = record_of(ws.store, layout.adapter(layout.START)) if read_manifest(ws.store, layout.START) else None
     rows = []
     for split in GOLD_SPLITS:

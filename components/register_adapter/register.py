@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.digests import digest
+from attrloop.components.gold.learnt import record_of
 from attrloop.components.register_adapter import logged, versions
 from attrloop.components.register_adapter.runs import INPUTS, WORKSPACE, Runs
 from attrloop.components.results.reader import Results
@@ -209,8 +210,12 @@ class _Loop:
 
     def _logged_model(self, run: str) -> str:
         """Id of the logged model of the best adapter."""
-        folder = self.ws.store.folder(self.state.best.adapter)
-        return versions.log_model(self.client, self.uri, run, folder, versions.model_config(self.ws))
+        folder, learnt = (
+            self.ws.store.folder(self.state.best.adapter),
+            record_of(self.ws.store, self.state.best.adapter),
+        )
+        config, record = versions.model_config(self.ws), learnt.file if learnt else None
+        return versions.log_model(self.client, self.uri, run, folder, config, learnt=record)
 
     def _version(self, run: str) -> int:
         """Number of the best adapter's version."""

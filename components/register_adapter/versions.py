@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrloop.components.digests import digest
+from attrloop.components.digests import digest, file_digest
+from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.tracking.names import ADAPTER, CANDIDATE
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+LEARNT_DIGEST = "learnt_digest"  # of the record of what the adapter has learnt from
+_IDENTITY = ("model_digest", LEARNT_DIGEST)  # tags that identify a version, besides the digest of its adapter
 _MODEL = Path(__file__).with_name("model.py")
 
 
@@ -27,7 +30,9 @@ def model_config(ws: Workspace) -> dict[str, Any]:
     return {**fields, **config.prompt.model_dump(mode="json"), **limits, "schema": ws.schema.model_dump(mode="json")}
 
 
-def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any]) -> str:
+def log_model(
+    client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any], *, learnt: Path | None
+) -> str:
     """Id of the logged model of an adapter, which is uploaded unless a complete one exists.
 
     Args:
@@ -36,11 +41,13 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
         run: id of the run that it comes from.
         folder: the PEFT folder.
         config: see `model_config`.
+        learnt: the record of what the adapter has learnt from; None where it has none.
     """
     import mlflow
     from mlflow.entities import LoggedModelStatus
 
     tags = {"adapter_digest": adapter_digest(folder), "model_digest": digest(config)}
+    tags |= {LEARNT_DIGEST: file_digest(learnt)} if learnt else {}
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     for model in client.search_logged_models([client.get_run(run).info.experiment_id], query):
         if model.status == LoggedModelStatus.READY:  # the model of a killed upload stays pending
@@ -50,11 +57,14 @@ def log_model(client: "MlflowClient", uri: str, run: str, folder: Path, config: 
         safe.mkdir()
         for file in adapter_files(folder):
             shutil.copy(file, safe)
+        artifacts = {ADAPTER: str(safe)}
+        if learnt:
+            artifacts[layout.LEARNT] = str(shutil.copy(learnt, Path(temporary, layout.LEARNT)))
         with mlflow.start_run(run_id=run, nested=True):
             return mlflow.pyfunc.log_model(
                 name=ADAPTER,
                 python_model=str(_MODEL),
-                artifacts={ADAPTER: str(safe)},
+                artifacts=artifacts,
                 model_config=config,
                 signature=_signature(),
                 pip_requirements=read_requirements(folder),
@@ -86,24 +96,21 @@ def versions_of(client: "MlflowClient", name: str, adapter: str) -> "list[ModelV
 def register_version(client: "MlflowClient", uri: str, name: str, model: str, tags: dict[str, str]) -> int:
     """Number of the version of a logged model, which is created with `tags` unless it exists.
 
-    It becomes the candidate.
+    A version is an adapter with its settings and its record of what it has learnt from. It becomes the candidate.
     """
     import mlflow
 
     digests = client.get_logged_model(model).tags
+    own = {tag: digests[tag] for tag in _IDENTITY if tag in digests}
     known = [
         v
         for v in versions_of(client, name, digests["adapter_digest"])
-        if v.tags.get("model_digest") == digests["model_digest"]
+        if all(v.tags.get(tag) == digests.get(tag) for tag in _IDENTITY)
     ]
     if known:
         number = int(known[0].version)
     else:
         with fluent(uri):
-            number = int(
-                mlflow.register_model(
-                    f"models:/{model}", name, tags={**tags, "model_digest": digests["model_digest"]}
-                ).version
-            )
+            number = int(mlflow.register_model(f"models:/{model}", name, tags={**tags, **own}).version)
     client.set_registered_model_alias(name, CANDIDATE, str(number))
     return number

@@ -5,6 +5,7 @@ import time
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.errors import AttrloopError
+from attrloop.components.gold.learnt import learnt_by_labels, write_learnt
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, MadeFrom
@@ -20,7 +21,8 @@ def train(workspace: str) -> str:
     """Trains the first adapter. A killed run goes on from its last checkpoint.
 
     Args:
-        workspace: URI of the run's workspace; reads the train labels, writes `sft/adapter/` and `sft/metrics.jsonl`.
+        workspace: URI of the run's workspace; reads the train labels, writes `sft/adapter/`, `sft/learnt.parquet` and
+            `sft/metrics.jsonl`.
 
     Returns:
         The adapter's path in the workspace.
@@ -42,9 +44,9 @@ def train(workspace: str) -> str:
     from attrloop.components.sft.trainer import fit  # torch: not needed if everything is reused
 
     spread(fit, processes_for(ws.config.sft.batch_size), ws, artifact, rows)
-    artifact.finish(
-        "adapter", {"rows": len(rows), "seconds": time.monotonic() - started}, [layout.ADAPTER, layout.TRAINING_CURVE]
-    )
+    write_learnt(ws, artifact.folder / layout.LEARNT, learnt_by_labels(ws))
+    counts = {"rows": len(rows), "seconds": time.monotonic() - started}
+    artifact.finish("adapter", counts, [layout.ADAPTER, layout.LEARNT, layout.TRAINING_CURVE])
     ws.store.remove(layout.checkpoints(layout.SFT))
     return ADAPTER
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -145,7 +146,11 @@ def test_the_chosen_gain_on_the_rejected(open_copy: Callable[..., Workspace], ar
     gain = after - before
     assert (gain[:, 0] > gain[:, 1] + 1).all() and gain[:, 0].mean() > 0
     files = {file.suffix for file in ws.store.folder(FOLDER).rglob("*") if file.is_file()}
-    assert files <= {".safetensors", ".json", ".jsonl", ".md", ".txt"}, "no pickle"
+    assert files <= {".safetensors", ".json", ".jsonl", ".md", ".parquet", ".txt"}, "no pickle"
+    learnt = pl.read_parquet(ws.store.folder(FOLDER) / "learnt.parquet")
+    trained = set(learnt.filter(pl.col("role") == "trained")["listing"])
+    assert trained >= {pair.listing for pair in pairs} | {label.listing for label in ws.labels("train")}
+    assert trained.isdisjoint({label.listing for label in ws.labels("validation")})
     assert not {name for name in adapter_of(ws, f"{FOLDER}/adapter") if "ref" in name.split(".")}
 
 

@@ -3,20 +3,23 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
+from attrloop.components.gold.learnt import Learnt, record_of
 from attrloop.components.register_adapter.register import register
 from attrloop.components.results.reader import Results
 from attrloop.components.run.adapter_files import adapter_digest
+from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import PromptConfig, RunConfig
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
-from tests.tracked import Run, evaluate, make_run, train
+from tests.tracked import VERTICALS, Run, evaluate, make_run, train
 
 NAME = "attribute-adapter"
 
@@ -155,3 +158,82 @@ def test_an_adapter_is_not_brought_to_where_it_is(runs: Path, champion: Run) -> 
     with pytest.raises(InputError, match="already in this workspace"):
         fetch(ws.store.root, f"{ws.store.root}/start/adapter")
     assert read_manifest(ws.store, "start") is not None and list(ws.store.folder(ADAPTER).glob("*.safetensors"))
+
+
+def learnt(ws: Workspace, adapter: str = ADAPTER) -> Learnt:
+    found = record_of(ws.store, adapter)
+    assert found is not None
+    return found
+
+
+def listings(record: Learnt, role: str) -> set[str]:
+    return set(pl.read_parquet(record.file).filter(pl.col("role") == role)["listing"])
+
+
+@pytest.mark.parametrize("registered", [True, False], ids=["from MLflow", "from a run"])
+def test_what_it_has_learnt_from_comes_with_it(runs: Path, champion: Run, registered: bool) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root, "" if registered else champion.uri)
+    theirs = record_of(champion.ws.store, "iteration-1/dpo/adapter")
+    assert theirs is not None and learnt(ws).file.read_bytes() == theirs.file.read_bytes()
+    assert listings(learnt(ws), "chosen") == {label.listing for label in champion.ws.labels("validation")}
+
+
+def test_a_grandparents_training_listings_are_found(runs: Path, champion: Run) -> None:
+    """Each generation has a catalogue of its own: only the records still know the listings of the first one."""
+    before, folder = champion.uri, runs
+    for generation in ("one", "two"):
+        folder = folder / generation
+        folder.mkdir()
+        child = make_run(folder, generation, {"base": 0.3}, gold=2)
+        rename(child, generation)
+        fetch(child.uri, before)
+        train(child.ws, "iteration-1/dpo", "", 1, ADAPTER)
+        before = f"{child.uri}/iteration-1/dpo/adapter"
+    record = learnt(child.ws, "iteration-1/dpo/adapter")
+    chosen = listings(record, "chosen")
+    assert {"rug-0", "one-rug-0", "two-rug-0"} <= chosen and "rug-1" not in chosen and record.unknown == ()
+
+
+def rename(run: Run, prefix: str) -> None:
+    """Gives a run's listings other ids."""
+    for file in (Path(run.ws.config.data.listings), run.ws.store.file("annotate/labels.jsonl")):
+        text = file.read_text()
+        for vertical in VERTICALS:
+            text = text.replace(f'"id":"{vertical}', f'"id":"{prefix}-{vertical}')
+            text = text.replace(f'"listing":"{vertical}', f'"listing":"{prefix}-{vertical}')
+        file.write_text(text)
+    vars(run.ws).pop("listings", None)
+
+
+def forget(run: Run) -> None:
+    """Makes a run look like one of an earlier version, which kept no records."""
+    for file in Path(run.uri).rglob("learnt.parquet"):
+        file.unlink()
+
+
+def test_the_history_of_an_adapter_that_an_earlier_version_registered_is_unknown(runs: Path) -> None:
+    run = make_run(runs)
+    forget(run)
+    register(run.uri, run.state)
+    ws = make_run(runs, "weekly", {"base": 0.3}).ws
+    fetch(ws.store.root, f"models:/{NAME}/1")
+    assert learnt(ws).unknown == (f"models:/{NAME}/1",)
+    train(ws, "iteration-1/dpo", "", 1, ADAPTER)
+    assert learnt(ws, "iteration-1/dpo/adapter").unknown == (f"models:/{NAME}/1",), "so is that of its descendants"
+
+
+def test_the_folder_of_an_earlier_versions_run_tells_what_its_labels_and_pairs_were(runs: Path) -> None:
+    run = make_run(runs)
+    run.ws.store.write("state.json", run.state.encode())
+    pairs = Artifact(run.ws.store, "iteration-1/pairs", {})
+    pl.DataFrame({"listing": ["seen", "seen"], "attribute": ["trim", "trim"]}).write_parquet(
+        pairs.folder / "pairs.parquet"
+    )
+    pairs.finish("pairs", {}, ["pairs.parquet"])
+    forget(run)
+    ws = another(runs, run)
+    fetch(ws.store.root, run.uri)
+    assert listings(learnt(ws), "trained") == {"seen"}
+    assert listings(learnt(ws), "chosen") == {label.listing for label in run.ws.labels("validation")}
+    assert learnt(ws).unknown == (f"{run.uri}/iteration-1/dpo/adapter",)

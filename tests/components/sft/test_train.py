@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from attrloop.components.run.config import SftConfig
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.sft.train import ADAPTER, train, training_rows
-from tests.small import make_workspace, train_apart, train_until_killed
+from tests.small import VERTICALS, make_workspace, train_apart, train_until_killed
 from tests.tiny import ARCHITECTURES
 
 KILLED_AFTER = 17  # of 48 steps, with a checkpoint every 9: in the midst of an epoch
@@ -61,9 +62,16 @@ def test_an_adapter_is_safetensors_of_the_language_model_and_checkpoints_are_dro
         ".json",
         ".jsonl",
         ".md",
+        ".parquet",
         ".txt",
     }
     found = weights(workspace)
+    learnt = pl.read_parquet(workspace / "sft" / "learnt.parquet")
+    by_role = {role: set(rows["listing"]) for (role,), rows in learnt.group_by("role")}
+    assert by_role == {
+        "trained": {f"{vertical}-{k}" for vertical in VERTICALS for k in range(4)},
+        "chosen": {f"{vertical}-{k}" for vertical in VERTICALS for k in (4, 5)},
+    }
     assert len(found) == 2 * 2 * 7 and not [name for name in found if "vision" in name or "visual" in name]
 
 
