@@ -1,16 +1,18 @@
-"""Reads product images safely: whole ones only, bounded in bytes and pixels, from allowed hosts and buckets."""
+"""Reads product images safely: whole ones, of few formats, bounded in bytes and pixels, from allowed places."""
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from attrloop.components.catalogue.colours import as_shown
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.secrets import public
 from attrloop.components.storage import inputs, urls
@@ -19,6 +21,10 @@ from attrloop.components.storage.buckets import in_bucket, locate, scheme
 # Longest allowed ratio of the sides. Qwen's processors refuse more than 200 to 1, and scaling an image down may round
 # its short side to less.
 _LONGEST = 100
+# Pillow warns of images that are large, for which there is a bound of ours, and of damaged tags that change no pixel.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# What is read. Pillow knows many more formats: some run other programs (EPS), most have decoders that few people test.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000")
 
 
 class ImageLimits(Protocol):
@@ -27,6 +33,10 @@ class ImageLimits(Protocol):
     @property
     def allowed_hosts(self) -> tuple[str, ...]:
         """Hosts and buckets that images may come from, besides the bucket of the listings."""
+
+    @property
+    def allowed_folders(self) -> tuple[str, ...]:
+        """Local folders that images may lie in, besides the folder of the listings."""
 
     @property
     def max_image_bytes(self) -> int:
@@ -46,10 +56,10 @@ class ImageReader:
 
     Args:
         base: the folder that relative paths start from (the listings file's), local or in a bucket.
-        limits: allowed hosts and bounds.
+        limits: allowed hosts, buckets and folders, and bounds.
     """
 
-    version = 2
+    version = 3
 
     def __init__(self, base: str | Path, limits: ImageLimits) -> None:
         self.base, self.limits = str(base), limits
@@ -69,7 +79,7 @@ class ImageReader:
         objects, web = self._remote(references)
         inputs.forget(objects)
         urls.forget(web, self.limits.max_image_bytes)
-        ImageReader.digest.cache_clear()
+        ImageReader._digest.cache_clear()
 
     def _remote(self, references: Iterable[str]) -> tuple[list[str], list[str]]:
         """The objects in buckets, and the URLs, among images; those that are not allowed are left out."""
@@ -80,7 +90,7 @@ class ImageReader:
         return [path for path in paths if in_bucket(path)], [path for path in paths if _is_url(path)]
 
     def _path(self, reference: str) -> str:
-        """Where an image is. Raises for a host or bucket that is not allowed."""
+        """Where an image is. Raises for a host, bucket or folder that is not allowed."""
         path = inputs.join(self.base, reference)
         if in_bucket(path):
             bucket = locate(path)[:2]
@@ -89,62 +99,82 @@ class ImageReader:
                 raise fail(public(path), "this bucket is not allowed", "Add it to data.allowed_hosts if you trust it")
         elif _is_url(path):
             urls.check(path, self.limits.allowed_hosts)
+        else:
+            self._check_folder(path)
         return path
+
+    def _check_folder(self, path: str) -> None:
+        """Raises for a local file outside the allowed folders, wherever its links lead."""
+        try:
+            real = os.path.realpath(path)
+        except ValueError as error:
+            raise fail(ascii(path), f"no path of a file ({error})", "Correct the path") from error
+        if not real.startswith(self._folders):
+            what = f"lies outside the listings' folder, in {os.path.dirname(real)}"
+            raise fail(path, what, "Add that folder to data.allowed_folders if you trust it")
+
+    @cached_property
+    def _folders(self) -> tuple[str, ...]:
+        local = (folder for folder in (self.base, *self.limits.allowed_folders) if not scheme(folder))
+        return tuple(os.path.join(os.path.realpath(folder), "") for folder in local)
 
     def data(self, reference: str) -> bytes:
         """The encoded image.
 
         Raises:
-            InputError: the image is missing or too large, its host or bucket is not allowed, or its URL fails.
+            InputError: the image is missing, too large or cannot be read; its host, bucket or folder is not allowed; or
+                its URL fails.
             AttrloopError: a bucket that may not be read or cannot be reached.
         """
         bound, path = self.limits.max_image_bytes, self._path(reference)
         if _is_url(path):
             return urls.read(path, bound)
-        size = inputs.size(path)
-        if size is None:
-            raise fail(path, "no such image file", "Correct the path or add the file")
-        if size > bound:
-            raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
-        return inputs.read(path)
+        try:
+            size = inputs.size(path)
+            if size is None:
+                raise fail(path, "no such image file", "Correct the path or add the file")
+            if size > bound:
+                raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+            return inputs.read(path)
+        except OSError as error:
+            raise fail(path, f"cannot be read ({error.strerror})", "Correct its permissions or its disk") from error
 
     def open(self, reference: str) -> Image.Image:
-        """The decoded image in RGB: upright, as browsers show it, and on white where it is transparent.
+        """The decoded image in RGB: upright, in sRGB, and on white where it is transparent; of an animation the first.
 
         Raises:
-            InputError: as `data`; or the file is no image, is truncated, has more than `max_image_pixels` pixels, or
-                is a strip.
+            InputError: as `data`; or the file is no image of `FORMATS`, is truncated or damaged, has more than
+                `max_image_pixels` pixels, or is a strip.
         """
-        data = self.data(reference)
+        data, where = self.data(reference), public(reference)
         try:
-            with warnings.catch_warnings():
-                # Our own bound is checked before decoding.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image: Image.Image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             size = f"{image.width} x {image.height} pixels"
             if image.width * image.height > self.limits.max_image_pixels:
-                raise fail(
-                    public(reference), f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels"
-                )
+                raise fail(where, f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
             if max(image.size) > _LONGEST * min(image.size):
-                raise fail(public(reference), f"{size} are a strip; models take none", "Crop it or leave it out")
+                raise fail(where, f"{size} are a strip; models take none", "Crop it or leave it out")
             image.load()
+            return as_shown(image)
+        except InputError:
+            raise
         except Image.DecompressionBombError as error:
-            raise fail(public(reference), "far too many pixels (decompression bomb?)", "Shrink the image") from error
+            raise fail(where, "far too many pixels (decompression bomb?)", "Shrink the image") from error
         except UnidentifiedImageError as error:
-            raise fail(public(reference), "not an image", "Replace it by a JPEG, PNG or WebP file") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise fail(public(reference), f"truncated or damaged image ({error})", "Replace the file") from error
-        with suppress(Exception):  # damaged EXIF does not make a damaged picture
-            ImageOps.exif_transpose(image, in_place=True)
-        if "A" in image.getbands() or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return image.convert("RGB")
+            what = f"not an image of a format that is read ({', '.join(FORMATS)})"
+            raise fail(where, what, "Replace it by a JPEG, PNG or WebP file") from error
+        except Exception as error:  # decoders raise all kinds of errors on damaged files
+            told = f"{error}" or type(error).__name__
+            raise fail(where, f"truncated or damaged image ({told})", "Replace the file") from error
+
+    def digest(self, reference: str) -> str:
+        """SHA-256 (first 16 hex digits) of the encoded image; of a local file that was replaced, the new one's."""
+        path = self._path(reference)
+        stamp = None if scheme(path) or not os.path.exists(path) else os.stat(path)
+        return self._digest(reference, stamp and (stamp.st_ino, stamp.st_size, stamp.st_mtime_ns))
 
     @lru_cache(maxsize=100_000)  # noqa: B019 - a reader lives as long as its component
-    def digest(self, reference: str) -> str:
-        """SHA-256 (first 16 hex digits) of the encoded image."""
+    def _digest(self, reference: str, stamp: tuple[int, ...] | None) -> str:
         return hashlib.sha256(self.data(reference)).hexdigest()[:16]
 
     def jpeg(self, reference: str, side: int) -> bytes:

@@ -20,8 +20,8 @@ from attrloop.components.yaml_documents import Plain, typed
 Views = Literal["first", "all", "each"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "mine.truth")
-"""The settings that are paths of files."""
+PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "data.allowed_folders", "mine.truth")
+"""The settings that are paths of files or folders."""
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -101,6 +101,9 @@ class DataConfig(Config):
     allowed_hosts: tuple[str, ...] = ()
     """Hosts and buckets that images may come from, besides the listings' own bucket. Empty by default, because a
     listing must not make the machine call any host."""
+    allowed_folders: tuple[str, ...] = ()
+    """Local folders that images may lie in, besides the folder of the listings and all below it. Empty by default,
+    because a listing must not show the model, the annotator or a report any file of the machine."""
     max_image_bytes: int = Field(20_000_000, gt=0)
     """Largest encoded image, in bytes; product photographs are far smaller."""
     max_image_pixels: int = Field(50_000_000, gt=0)
@@ -424,7 +427,12 @@ def load_config(path: str | Path) -> RunConfig:
     return RunConfig.model_validate(raw)
 
 
-def located(setting: str, value: str, folder: str) -> str:
-    """A path as seen from a folder, absolute. A base model that is no folder there is a hub id and stays as it is."""
+def located(setting: str, value: Any, folder: str) -> Any:
+    """A path, or each path of a list, as seen from a folder, absolute.
+
+    A base model that is no folder there is a hub id and stays as it is.
+    """
+    if isinstance(value, list | tuple):
+        return [located(setting, one, folder) for one in value]
     path = value and inputs.absolute(inputs.join(folder, value))
     return value if setting == "model.base" and not Path(path).is_dir() else path

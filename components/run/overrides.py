@@ -126,7 +126,8 @@ def override(config: RunConfig, overrides: Mapping[str, Any], source: str = OPTI
 
 
 def _from_here(name: str, value: Any) -> Any:
-    is_path = name in (*PATHS, "model.base") and isinstance(value, str)
+    texts = value if isinstance(value, list | tuple) else [value]
+    is_path = name in (*PATHS, "model.base") and all(isinstance(text, str) for text in texts)
     return located(name, value, os.getcwd()) if is_path else value
 
 

@@ -83,7 +83,8 @@ def write(source: Path, out: Path, seed: int = 0) -> dict[str, float]:
     config = {
         "name": "real-photographs",
         "seed": seed,
-        "data": {"catalogue_schema": "schema.yaml", "listings": "listings.jsonl", "labels": "labels.jsonl"},
+        "data": {"catalogue_schema": "schema.yaml", "listings": "listings.jsonl", "labels": "labels.jsonl"}
+        | {"allowed_folders": [str(source.resolve())]},
         "model": {"base": str(BASE), "dtype": "float32"},
         "annotate": {"train_per_vertical": LABELLED, "validation_per_vertical": VALIDATION, "test_per_vertical": TEST},
         "sft": {"learning_rate": 0.002, "epochs": 12, "batch_size": 32, "feature_noise": 0.3},

@@ -1,12 +1,17 @@
 """Images are opened as browsers show them. An image that no model takes is a bad image."""
 
 import logging
+import random
+import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageCms
+from PIL.PngImagePlugin import PngImageFile
 
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.records import Listing
@@ -90,3 +95,270 @@ def test_the_longest_allowed_image_is_taken_at_every_resolution(
         assert Vlm.load(ModelConfig(base=str(base_of(architecture)), max_pixels=most), images).image_tokens(
             ["long.png"]
         )
+
+
+GRADIENT = np.tile(np.linspace(0, 1, 256), (16, 1))
+_ZERO_IS_WHITE = {262: 0}
+# Grey in every form that files have it in: values, suffix, TIFF tags.
+GREYS: dict[str, tuple[np.ndarray, str, dict[int, int]]] = {
+    "16 bits": ((GRADIENT * 65535).astype(np.uint16), "png", {}),
+    "16 bits in TIFF": ((GRADIENT * 65535).astype(np.uint16), "tif", {}),
+    "16 bits, big-endian": ((GRADIENT * 65535).astype(">u2"), "tif", {}),
+    "16 bits, 0 is white": ((GRADIENT[:, ::-1] * 65535).astype(np.uint16), "tif", _ZERO_IS_WHITE),
+    "12 of 16 bits": ((GRADIENT * 4095).astype(np.uint16), "png", {}),
+    "32 bits": ((GRADIENT * (2**31 - 1)).astype(np.int32), "tif", {}),
+    "32 bits, signed": ((GRADIENT * 2e9 - 1e9).astype(np.int32), "tif", {}),
+    "16 of 32 bits": ((GRADIENT * 65535).astype(np.int32), "tif", {}),
+    "8 of 32 bits": ((GRADIENT * 255).astype(np.int32), "tif", {}),
+    "floats to 1": (GRADIENT.astype(np.float32), "tif", {}),
+    "floats to 1, 0 is white": (GRADIENT[:, ::-1].astype(np.float32), "tif", _ZERO_IS_WHITE),
+    "floats a little over 1": ((GRADIENT * 1.006 - 0.002).astype(np.float32), "tif", {}),
+    "floats to 255": ((GRADIENT * 255).astype(np.float32), "tif", {}),
+    "floats to 65535": ((GRADIENT * 65535).astype(np.float32), "tif", {}),
+    "floats from -1 to 1": ((GRADIENT * 2 - 1).astype(np.float32), "tif", {}),
+    "floats to 7": ((GRADIENT * 7).astype(np.float32), "tif", {}),
+}
+
+
+@pytest.mark.parametrize("kind", GREYS)
+def test_grey_of_any_depth_is_seen_as_a_gradient(images: ImageReader, tmp_path: Path, kind: str) -> None:
+    values, suffix, tags = GREYS[kind]
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}", **({"tiffinfo": tags} if tags else {}))
+    seen = np.asarray(images.open(f"a.{suffix}")).astype(int)
+    assert np.abs(seen - np.linspace(0, 255, 256)[None, :, None]).max() <= 2
+
+
+def test_unsigned_values_above_the_signed_ones_are_bright(images: ImageReader, tmp_path: Path) -> None:
+    Image.fromarray((GRADIENT * (2**32 - 1)).astype(np.uint32).view(np.int32)).save(tmp_path / "signed.tif")
+    signed, unsigned = (struct.pack("<HHII", 339, 3, 1, kind) for kind in (2, 1))
+    (tmp_path / "a.tif").write_bytes((tmp_path / "signed.tif").read_bytes().replace(signed, unsigned))
+    seen = np.asarray(images.open("a.tif"))[0, :, 0].astype(int)
+    assert (np.diff(seen) >= 0).all() and (seen[0], seen[-1]) == (0, 255)
+
+
+def test_pixels_that_are_not_numbers_change_no_other(images: ImageReader, tmp_path: Path) -> None:
+    values = GRADIENT.astype(np.float32)
+    values[0, :3] = (np.nan, np.inf, -np.inf)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    seen = np.asarray(images.open("a.tif"))[..., 0]
+    assert seen[0, :3].tolist() == [0, 255, 0] and (seen[1, 128], seen[1, 255]) == (128, 255)
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "none.tif")
+    with pytest.raises(InputError, match=r"none.tif: truncated or damaged image \(no pixel has a value\)"):
+        images.open("none.tif")
+
+
+@pytest.mark.parametrize("level", [0, 40, 100, 255])
+def test_one_level_of_grey_stays_that_level(images: ImageReader, tmp_path: Path, level: int) -> None:
+    Image.fromarray(np.full((8, 8), level / 255, np.float32)).save(tmp_path / "a.tif")
+    Image.fromarray(np.full((8, 8), level * 257, np.uint16)).save(tmp_path / "a.png")
+    assert images.open("a.tif").getpixel((3, 3)) == images.open("a.png").getpixel((3, 3)) == (level,) * 3
+
+
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exchanged() -> bytes:
+    """A profile of sRGB's colours with red and blue exchanged."""
+    return srgb().replace(b"rXYZ", b"none").replace(b"bXYZ", b"rXYZ").replace(b"none", b"bXYZ")
+
+
+def profile(space: bytes, connection: bytes, *tags: tuple[bytes, bytes]) -> bytes:
+    """A colour profile by the specification (ICC.1:2001-04), with these tags."""
+    header = struct.pack(">II4s4s4s", 0x02100000, 0, b"prtr"[:4], space, connection)
+    header = b"\0" * 4 + b"lcms" + header[:4] + header[8:] + b"\0" * 12 + b"acsp" + b"\0" * 28
+    header += struct.pack(">iii", 0xF6D6, 0x10000, 0xD32D) + b"\0" * 48
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags:
+        table += struct.pack(">4sII", name, start + len(body), len(data))
+        body += data + b"\0" * (-len(data) % 4)
+    made = header + table + body
+    return struct.pack(">I", len(made)) + made[4:]
+
+
+def grey_profile() -> bytes:
+    """Grey whose values are proportional to light."""
+    return profile(b"GRAY", b"XYZ ", (b"kTRC", b"curv" + b"\0" * 8), (b"wtpt", xyz(0.9642, 1, 0.8249)))
+
+
+def xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">iii", *(round(value * 65536) for value in values))
+
+
+def ink_profile() -> bytes:
+    """Inks of which black alone counts: 255 of it is black, none is white."""
+    straight = bytes(range(256))
+    corners = [(255, 128, 128) if not black else (0, 128, 128) for _ in range(8) for black in (0, 1)]
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + struct.pack(">9i", *(65536 * (k % 4 == 0) for k in range(9)))
+    table += straight * 4 + bytes(value for corner in corners for value in corner) + straight * 3
+    return profile(b"CMYK", b"Lab ", *((name, table) for name in (b"A2B0", b"A2B1")), (b"wtpt", xyz(0.9642, 1, 0.8249)))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+def test_colours_are_those_of_the_files_profile(images: ImageReader, tmp_path: Path, suffix: str) -> None:
+    red = Image.new("RGB", (64, 64), (200, 30, 30))
+    for name, icc in (("tagged", exchanged()), ("srgb", srgb()), ("damaged", exchanged()[:300]), ("junk", b"x" * 500)):
+        red.save(tmp_path / f"{name}.{suffix}", icc_profile=icc, quality=95)
+        wanted = (30, 30, 200) if name == "tagged" else (200, 30, 30)
+        assert images.open(f"{name}.{suffix}").getpixel((32, 32)) == pytest.approx(wanted, abs=4), name
+
+
+def test_a_profile_is_applied_whatever_the_pixels_are(images: ImageReader, tmp_path: Path) -> None:
+    red = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
+    red.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    red.save(tmp_path / "alpha.png", icc_profile=exchanged())
+    red.convert("RGB").quantize(4).save(tmp_path / "palette.png", icc_profile=exchanged())
+    Image.new("L", (64, 64), 90).save(tmp_path / "grey-in-rgb.jpg", icc_profile=exchanged())
+    for name in ("alpha.png", "palette.png"):
+        assert images.open(name).getpixel((48, 32)) == pytest.approx((30, 30, 200), abs=4), name
+    assert images.open("alpha.png").getpixel((8, 8)) == (255, 255, 255)
+    assert images.open("grey-in-rgb.jpg").getpixel((8, 8)) == pytest.approx((90, 90, 90), abs=2)
+    light = grey_profile()
+    Image.new("L", (64, 64), 55).save(tmp_path / "grey.png", icc_profile=light)
+    Image.fromarray(np.full((64, 64), 55 * 257, np.uint16)).save(tmp_path / "grey16.png", icc_profile=light)
+    for name in ("grey.png", "grey16.png"):
+        assert images.open(name).getpixel((8, 8)) == pytest.approx((128, 128, 128), abs=3), name
+
+
+def test_inks_have_the_colours_of_their_profile(images: ImageReader, tmp_path: Path) -> None:
+    inks = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    inks.save(tmp_path / "plain.jpg", quality=95)
+    inks.save(tmp_path / "tagged.jpg", quality=95, icc_profile=ink_profile())
+    inks.save(tmp_path / "wrong.jpg", quality=95, icc_profile=srgb())
+    assert images.open("plain.jpg").getpixel((8, 8)) == pytest.approx((255, 0, 0), abs=4)
+    assert images.open("wrong.jpg").getpixel((8, 8)) == pytest.approx((255, 0, 0), abs=4), "it is not of inks"
+    assert images.open("tagged.jpg").getpixel((8, 8)) == pytest.approx((255, 255, 255), abs=4)
+
+
+def test_lab_is_seen_in_its_colours(images: ImageReader, tmp_path: Path) -> None:
+    red = Image.new("RGB", (64, 64), (200, 30, 30))
+    to_lab = (ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"))
+    lab = ImageCms.profileToProfile(red, *to_lab, outputMode="LAB")
+    assert lab is not None
+    lab.save(tmp_path / "a.tif")
+    assert images.open("a.tif").getpixel((8, 8)) == pytest.approx((200, 30, 30), abs=3)
+
+
+def test_transparency_of_every_kind_is_white(images: ImageReader, tmp_path: Path) -> None:
+    half = Image.new("L", (64, 64), 0)
+    half.paste(255, (32, 0, 64, 64))
+    half.quantize(2).save(tmp_path / "palette.png", transparency=half.quantize(2).getpixel((0, 0)))
+    half.quantize(2).save(tmp_path / "palette.gif", transparency=half.quantize(2).getpixel((0, 0)))
+    half.save(tmp_path / "grey.png", transparency=0)
+    half.convert("1").save(tmp_path / "bits.png", transparency=0)
+    half.convert("RGB").save(tmp_path / "colour.png", transparency=(0, 0, 0))
+    Image.fromarray(np.where(np.asarray(half) > 0, 40_000, 0).astype(np.uint16)).save(
+        tmp_path / "deep.png", transparency=0
+    )
+    Image.merge("LA", (half, half)).save(tmp_path / "alpha.png")
+    for name in ("palette.png", "palette.gif", "grey.png", "bits.png", "colour.png", "deep.png", "alpha.png"):
+        seen = images.open(name)
+        assert seen.mode == "RGB" and seen.getpixel((8, 8)) == (255, 255, 255), name
+    assert images.open("deep.png").getpixel((48, 8)) == pytest.approx((156,) * 3, abs=1)
+    half.convert("1").save(tmp_path / "opaque.png")
+    assert images.open("opaque.png").getpixel((8, 8)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif", "a.jpg", "a.avif"])
+def test_the_first_of_several_pictures_is_seen(images: ImageReader, tmp_path: Path, name: str) -> None:
+    first, second = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    kind = {"format": "MPO"} if name == "a.jpg" else {}
+    first.save(tmp_path / name, save_all=True, append_images=[second], **kind)
+    assert images.open(name).getpixel((8, 8)) == pytest.approx((255, 0, 0), abs=6)
+
+
+def test_formats_that_are_not_read_are_bad_images(images: ImageReader, tmp_path: Path) -> None:
+    for suffix in ("eps", "pdf", "ico", "ppm", "tga", "icns"):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / f"a.{suffix}")
+        shutil.copy(tmp_path / f"a.{suffix}", tmp_path / "renamed.jpg")
+        for name in (f"a.{suffix}", "renamed.jpg"):
+            with pytest.raises(
+                InputError, match=r"not an image of a format that is read \(JPEG, PNG.* Replace it by a"
+            ):
+                images.open(name)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """A picture of every format, some with a profile or several frames."""
+    noise = Image.effect_noise((48, 40), 80)
+    colour = Image.merge("RGB", (noise, noise.transpose(_TURN.ROTATE_180), noise))
+    for suffix in ("jpg", "png", "webp", "avif", "gif", "bmp", "tif", "jp2"):
+        colour.save(
+            folder / f"colour.{suffix}", **({"icc_profile": exchanged()} if suffix not in ("gif", "bmp") else {})
+        )
+    noise.save(folder / "lzw.tif", compression="tiff_lzw")
+    Image.fromarray(np.asarray(noise).astype(np.float32)).save(folder / "float.tif")
+    colour.convert("CMYK").save(folder / "inks.jpg", icc_profile=ink_profile())
+    colour.quantize(8).save(folder / "palette.png", transparency=1)
+    colour.save(folder / "frames.webp", save_all=True, append_images=[colour])
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_file_of_any_format_is_one_bad_image(images: ImageReader, tmp_path: Path) -> None:
+    """Decoders raise whatever they like. Bytes are cut off and changed at random, most of them near the beginning."""
+    draw, bad = random.Random(0), 0
+    for path in pictures(tmp_path):
+        whole = path.read_bytes()
+        for k in range(25):
+            broken = bytearray(whole[: draw.randrange(1, len(whole))] if k % 3 == 0 else whole)
+            for _ in range(draw.choice([1, 3, 20])):
+                broken[min(len(broken) - 1, int(draw.expovariate(1 / 150)))] = draw.randrange(256)
+            (tmp_path / "broken").write_bytes(broken)
+            try:
+                assert images.open("broken").mode == "RGB"
+            except InputError:
+                bad += 1
+    assert bad > 150
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("exif"), MemoryError(), RecursionError(), struct.error("short"), zlib.error("-3")]
+)
+def test_whatever_a_decoder_raises_names_the_image(
+    images: ImageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def fail(self: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    with pytest.raises(InputError, match=r"a.png: truncated or damaged image \(.+\)\. Replace the file"):
+        images.open("a.png")
+
+
+def test_images_lie_in_the_listings_folder_or_one_that_is_allowed(tmp_path: Path) -> None:
+    folder, other = tmp_path / "shop", tmp_path / "photos"
+    for place in (folder / "img", other, tmp_path / "shop-2"):
+        place.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(place / "a.png")
+    (folder / "out.png").symlink_to(other / "a.png")
+    (folder / "linked").symlink_to(other)
+    (folder / "in.png").symlink_to("img/a.png")
+    (folder / "round.png").symlink_to("round.png")
+    images = ImageReader(folder, DataConfig(catalogue_schema="", listings=""))
+    for inside in ("img/a.png", "img/../img/a.png", "in.png", str(folder / "img" / "a.png")):
+        assert images.open(inside).size == (8, 8)
+    outside = ("../photos/a.png", str(other / "a.png"), "out.png", "linked/a.png", "../shop-2/a.png")
+    for reference in outside:
+        for read in (images.open, images.data, images.digest):
+            with pytest.raises(
+                InputError, match=r"lies outside the listings' folder, in .* Add that folder to data.allowed_folders"
+            ):
+                read(reference)
+    for reference in ("../../../../../../etc/passwd", "/etc/passwd"):
+        with pytest.raises(InputError, match="passwd: lies outside the listings' folder, in /etc"):
+            images.open(reference)
+    for reference in ("round.png", "no\0thing.png", "\ud800.png", "a" * 5000, "img", "img/a.png/b.png"):
+        with pytest.raises(InputError):
+            images.open(reference)
+    allowed = DataConfig(catalogue_schema="", listings="", allowed_folders=(str(other), str(tmp_path / "shop-2")))
+    assert all(ImageReader(folder, allowed).open(reference).size == (8, 8) for reference in outside)
+
+
+def test_a_photograph_that_is_replaced_has_another_digest(images: ImageReader, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    before = images.digest("a.png")
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "a.png")
+    assert images.digest("a.png") != before

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from attrloop.components.errors import InputError
 from attrloop.components.run.overrides import PARAMETER, SETTINGS, read_json, read_texts, resolve, write_json
@@ -164,3 +165,19 @@ def test_a_run_is_named_by_what_decides_its_outcome(path: Path) -> None:
 
 def test_every_setting_is_described() -> None:
     assert [name for name, about in SETTINGS.items() if not about.description] == []
+
+
+def test_folders_of_images_start_from_the_config_and_in_a_setting_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("shop", "here"):
+        (tmp_path / name).mkdir()
+    data = {"catalogue_schema": "s.yaml", "listings": "l.jsonl", "allowed_folders": ["photos", "/data"]}
+    (tmp_path / "shop" / "config.yaml").write_text(yaml.safe_dump({"data": data, "model": {"base": "owner/name"}}))
+    monkeypatch.chdir(tmp_path / "here")
+    config = tmp_path / "shop" / "config.yaml"
+    assert resolve(config).data.allowed_folders == (str(tmp_path / "shop" / "photos"), "/data")
+    changed = resolve(config, {"data.allowed_folders": ["photos"]}).data
+    assert changed.allowed_folders == (str(tmp_path / "here" / "photos"),)
+    with pytest.raises(InputError, match=r"data\.allowed_folders"):
+        resolve(config, {"data.allowed_folders": [3]})
