@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from attrloop.components.catalogue.records import Label, Listing, Pair, to_frame
+from attrloop.components.catalogue.records import SPLITS, Label, Listing, Pair, to_frame
+from attrloop.components.gold.split import drawn_split
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
 from attrloop.components.run.workspace import Workspace
@@ -35,7 +36,7 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
     listings, labels = [], []
     for vertical in VERTICALS:
-        for k in range(per_vertical):
+        for k in _numbers(vertical)[:per_vertical]:
             colour, images = list(COLOURS)[k % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
             for size, image in zip((64, 48), images, strict=True):
                 Image.new("RGB", (64, size), COLOURS[colour]).save(folder / image)
@@ -63,6 +64,11 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
     return ws
 
 
+def _numbers(vertical: str) -> list[int]:
+    """The numbers of the listings: six that get labels, then some of split train, which are learnt from without any."""
+    return [k for k in range(99) if k < 6 or drawn_split(f"{vertical}-{k}") == "train"]
+
+
 def change_config(workspace: Path, **changes: dict[str, Any]) -> None:
     """Changes fields of sections of a workspace's config."""
     raw = json.loads((workspace / "config.json").read_text())
@@ -80,7 +86,8 @@ def write_pairs(ws: Workspace, pairs: list[Pair], stage: str = "iteration-1") ->
 def some_pairs(ws: Workspace) -> list[Pair]:
     """Pairs of several weights and views, every third an anchor."""
     made = []
-    for k, listing in enumerate(ws.unlabelled()):
+    labelled = {label.listing for split in SPLITS for label in ws.labels(split)}
+    for k, listing in enumerate(row for key, row in ws.listings.items() if key not in labelled):
         right, wrong = list(COLOURS)[k % 3], list(COLOURS)[(k + 1) % 3]
         rejected = None if k % 3 == 2 else wrong
         row = {

@@ -5,15 +5,18 @@ import logging
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from attrloop.components.annotate.cache import Cache
 from attrloop.components.annotate.fill import Filling, fill
 from attrloop.components.annotate.label import Labeller, ahead
-from attrloop.components.annotate.plan import Plan, made_from, make_plan
+from attrloop.components.annotate.plan import Plan, made_from, make_plan, shortfalls, tally
+from attrloop.components.annotate.turns import Turns
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.errors import InputError, Problem
+from attrloop.components.gold.splits import splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import figure, reports, reused
@@ -44,7 +47,7 @@ def annotate(workspace: str) -> None:
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
     plan, bad = plan_readable(ws, given)
     cache = Cache(ws.store)
-    labeller = Labeller(ws, cache, plan.wanted)
+    labeller = Labeller(ws, cache, len(Turns(plan).round()))
     try:
         filling = fill(plan, labeller)
     finally:
@@ -79,8 +82,9 @@ def plan_readable(ws: Workspace, given: list[Label]) -> tuple[Plan, list[Problem
     """
     problems: list[Problem] = []
     good: set[str] = set()
+    listings, splits = dict(ws.listings), splits_of(ws)
     while True:
-        plan = make_plan(ws.config, ws.schema, ws.listings, given)
+        plan = make_plan(ws.config, ws.schema, listings, given, splits)
         new = sorted({label.listing for label in plan.given} - good)
         with ThreadPoolExecutor(4) as pool:
             found = dict(zip(new, ahead(pool, lambda key: _unreadable(ws, ws.listings[key]), new, 64), strict=True))
@@ -89,6 +93,7 @@ def plan_readable(ws: Workspace, given: list[Label]) -> tuple[Plan, list[Problem
         problems += [problem for problem in found.values() if problem]
         good |= {key for key, problem in found.items() if not problem}
         given = [label for label in given if not found.get(label.listing)]
+        listings = {key: listing for key, listing in listings.items() if not found.get(key)}
 
 
 def _unreadable(ws: Workspace, listing: Listing) -> Problem | None:
@@ -121,7 +126,8 @@ def check_train(ws: Workspace, labels: list[Label], labeller: Labeller) -> None:
     remedy = (
         f"Raise {cap}; replies that were paid for are kept"
         if cap
-        else "Add listings of this vertical, raise annotate.train_per_vertical, or remove the vertical from the schema"
+        else "Add listings of this vertical or labels of its train split, raise annotate.train_per_vertical, or remove "
+        "the vertical from the schema"
     )
     missing = [
         Problem(f"vertical {name}", f"it has no training label{why}", remedy)
@@ -139,6 +145,7 @@ def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller,
     annotator's retries) count this process alone.
     """
     config, labels = ws.config.annotate, plan.given + filling.labels
+    short = shortfalls(config, ws.schema, plan, tally(labels, ws.listings))
     return {
         "model": config.model,
         "calls": labeller.calls,
@@ -153,7 +160,9 @@ def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller,
         "stopped_at": labeller.budget.reached or None,
         "given_listings": len({label.listing for label in plan.given}),
         "given_surplus": plan.surplus,
-        "short": filling.short,
+        "given_reviewed": len(plan.reviewed),
+        "given_mixed": list(plan.mixed),
+        "short": [asdict(shortfall) for shortfall in short],
         "listings": _table(ws, {label.listing: label for label in labels}.values()),
         "labels": _table(ws, labels),
     }

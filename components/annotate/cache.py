@@ -6,12 +6,13 @@ replaced it. A line is on the disk before it counts.
 
 import os
 import time
+from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -29,11 +30,20 @@ _PACE = 5.0  # a killed pod loses the replies of at most so many seconds
 _QUIET = 24 * 3600.0  # seconds since a file's last line after which no process writes to it: replies are minutes apart
 
 
+class Answered(NamedTuple):
+    """What a reply says of one attribute, and its part of the reply's cost in US dollars."""
+
+    rationale: str
+    value: str
+    cost: float
+
+
 class Paid(Record):
     """One reply that was paid for.
 
     Attributes:
         key: see `Request.key`.
+        whole: where the request was for some attributes of the listing only: the key of the one for all; "" otherwise.
         listing: id of the listing that was asked about.
         answers: (rationale, canonical value) by attribute; None for an unusable reply.
         failed: why the reply is unusable, with an excerpt of it; "" otherwise.
@@ -47,6 +57,7 @@ class Paid(Record):
     """
 
     key: str
+    whole: str = ""
     listing: str
     answers: dict[str, tuple[str, str]] | None = None
     failed: str = ""
@@ -56,6 +67,14 @@ class Paid(Record):
     cost: float = 0.0
     id: str = ""
     forgotten: bool = False
+
+    @property
+    def by_attribute(self) -> dict[str, Answered]:
+        """The answers; empty for an unusable reply."""
+        return {
+            attribute: Answered(rationale, value, self.cost / len(self.answers or {}))
+            for attribute, (rationale, value) in (self.answers or {}).items()
+        }
 
 
 class Cache:
@@ -81,6 +100,7 @@ class Cache:
         self.calls, self.spent, self.dearest = 0, 0.0, 0.0
         self.prompt_tokens, self.completion_tokens = 0, 0
         self._rows: dict[str, Paid] = {}
+        self._keys: dict[str, set[str]] = defaultdict(set)  # of the rows, by that of the request for all attributes
         self._lock = Lock()
         self._file: BinaryIO | None = None
         folder = store.folder(layout.ANNOTATE_CACHE)
@@ -117,6 +137,7 @@ class Cache:
             self._rows.pop(row.key, None)
             return
         self._rows[row.key] = row
+        self._keys[row.whole or row.key].add(row.key)
         self.calls += 1
         self.spent += row.cost
         self.dearest = max(self.dearest, row.cost)
@@ -133,6 +154,15 @@ class Cache:
         found = self._rows.get(key)
         short = found is not None and found.failed.startswith(CUT_OFF) and found.limit < limit
         return None if short else found
+
+    def answers(self, whole: str) -> dict[str, Answered]:
+        """What is known of a listing by attribute, from all requests about it.
+
+        Args:
+            whole: the key of the request for all its attributes.
+        """
+        rows = [row for key in sorted(self._keys.get(whole, ())) if (row := self._rows.get(key))]
+        return {attribute: answer for row in rows for attribute, answer in row.by_attribute.items()}
 
     def add(self, row: Paid) -> None:
         """Appends a row and waits until it is on the disk.
@@ -155,7 +185,7 @@ class Cache:
 
     def forget(self, row: Paid) -> None:
         """Makes the next run send this request again."""
-        self.add(Paid(key=row.key, listing=row.listing, forgotten=True))
+        self.add(Paid(key=row.key, whole=row.whole, listing=row.listing, forgotten=True))
 
     def close(self) -> None:
         """Keeps this process's replies, and merges the files of processes that ended long ago.

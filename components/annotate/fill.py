@@ -1,13 +1,13 @@
-"""Fills the places of a plan with the annotator's labels; the verticals take turns."""
+"""Adds the labels that a plan misses, with the annotator."""
 
 import logging
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 from attrloop.components.annotate.cache import CUT_OFF
 from attrloop.components.annotate.label import Labeller, Reply
 from attrloop.components.annotate.plan import Plan
-from attrloop.components.catalogue.records import Label, Listing, Split
+from attrloop.components.annotate.turns import Turns
+from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import Problem, fail
 from attrloop.components.run.progress import progress
 
@@ -16,82 +16,71 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Filling:
-    """What the annotator has filled.
+    """What the annotator has added.
 
     Attributes:
         labels: the labels.
         bad: listings with unreadable images, a problem each.
         asked: listings with a reply, usable or not.
-        cached: those of them whose reply came from the cache.
-        short: places that stayed empty, by vertical.
+        cached: those of them that nothing was paid for now.
     """
 
     labels: list[Label] = field(default_factory=list)
     bad: list[Problem] = field(default_factory=list)
     asked: int = 0
     cached: int = 0
-    short: dict[str, int] = field(default_factory=dict)
 
 
 def fill(plan: Plan, labeller: Labeller) -> Filling:
-    """Fills the plan's places in rounds.
+    """Asks in rounds.
 
-    A listing without a usable reply is replaced in the next round by the next listing of its vertical. The verticals
-    take turns within a round, so a budget that ends early leaves labels in all of them.
+    A listing without a usable reply is replaced in the next round by the next listing of its split. No other split
+    changes by that. Once the budget has ended, replies that were paid for before are still used.
 
     Raises:
         InputError: more replies are unusable than `annotate.max_failed` allows, or the annotator cannot be used.
     """
-    filling = Filling()
-    if not plan.wanted:
+    filling, turns = Filling(), Turns(plan)
+    asks = turns.round()
+    if not asks:
         return filling
-    slots = {vertical: list(places) for vertical, places in plan.slots.items()}
-    queues = {vertical: list(reversed(listings)) for vertical, listings in plan.candidates.items()}
-    with progress("annotate", plan.wanted, "listings") as bar:
-        while jobs := [queue.pop() for queue in turns(slots, queues)]:
-            replies = labeller.replies(jobs, bar.advance)
-            for reply in replies:
-                _take(filling, slots[reply.listing.vertical], reply)
-            if labeller.hopeless:
-                break
-            if len(replies) < len(jobs):
-                log.warning("stopped at %s; labels so far are kept", labeller.budget.reached)
-                break
+    with progress("annotate", len(asks), "listings") as bar:
+        while asks and not labeller.hopeless:
+            for reply in labeller.replies(asks, bar.advance):
+                turns.again(reply.ask, _take(filling, reply))
+            asks = turns.round()
+    if labeller.budget.reached:
+        log.warning("stopped at %s; labels so far are kept", labeller.budget.reached)
     _check_failed(labeller, filling)
-    filling.short = {vertical: len(places) for vertical, places in slots.items() if places}
     return filling
 
 
-def turns(slots: dict[str, list[Split]], queues: dict[str, list[Listing]]) -> list[list[Listing]]:
-    """The queues to take from in one round: in turn, and each as often as its vertical has both places and listings."""
-    rows = [[queues[vertical]] * min(len(slots[vertical]), len(queues[vertical])) for vertical in slots]
-    return [queue for turn in zip_longest(*rows) for queue in turn if queue is not None]
-
-
-def _take(filling: Filling, places: list[Split], reply: Reply) -> None:
-    if reply.bad is not None or reply.paid is None:
-        where = f"listing {reply.listing.id}"
-        filling.bad += (
-            [Problem(f"{where}, image {reply.bad.where}", reply.bad.what, reply.bad.remedy)] if reply.bad else []
-        )
-        return
+def _take(filling: Filling, reply: Reply) -> list[str]:
+    """Adds the labels of a reply; returns the attributes that the next listing is to be asked for in its place."""
+    ask = reply.ask
+    if reply.bad is not None:
+        where = f"listing {ask.listing.id}"
+        filling.bad.append(Problem(f"{where}, image {reply.bad.where}", reply.bad.what, reply.bad.remedy))
+        return list(ask.attributes)
+    if reply.ended and not reply.answers:
+        return []
     filling.asked += 1
     filling.cached += reply.cached
-    if reply.paid.answers is None:
-        return
-    split, cost = places.pop(0), reply.paid.cost / len(reply.paid.answers)
-    for attribute, (rationale, value) in reply.paid.answers.items():
-        filling.labels.append(
-            Label(
-                listing=reply.listing.id,
-                attribute=attribute,
-                value=value,
-                rationale=rationale,
-                source="api",
-                cost=cost,
-                split=split,
+    answers = reply.answers
+    for attribute in ask.attributes:
+        if answer := answers.get(attribute):
+            filling.labels.append(
+                Label(
+                    listing=ask.listing.id,
+                    attribute=attribute,
+                    value=answer.value,
+                    rationale=answer.rationale,
+                    source="api",
+                    cost=answer.cost,
+                    split=ask.split,
+                )
             )
-        )
+    return [] if reply.ended else [attribute for attribute in ask.attributes if attribute not in answers]
 
 
 def _check_failed(labeller: Labeller, filling: Filling) -> None:

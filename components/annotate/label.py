@@ -3,16 +3,20 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+from pydantic import BaseModel
 
 from attrloop.components.annotate.annotator import Annotator, Answer, Unusable, excerpt
 from attrloop.components.annotate.annotators import make_annotator
 from attrloop.components.annotate.budget import Budget, Reservation
-from attrloop.components.annotate.cache import Cache, Paid
+from attrloop.components.annotate.cache import Answered, Cache, Paid
 from attrloop.components.annotate.charge import cost_limit
-from attrloop.components.annotate.request import Request, answer_model, make_request
+from attrloop.components.annotate.request import Request, answer_model, make_request, some_of
+from attrloop.components.annotate.turns import Ask
 from attrloop.components.catalogue.records import Listing
+from attrloop.components.catalogue.schema import Vertical
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run.workspace import Workspace
 
@@ -25,16 +29,18 @@ class Reply:
     """What came of a listing.
 
     Attributes:
-        listing: the listing.
-        paid: its answers, or why they are unusable.
-        bad: set instead when one of its images cannot be read.
-        cached: whether `paid` comes from the cache.
+        ask: the listing, and what it was asked for.
+        answers: by attribute; one that lacks had an unusable reply, unless the budget ended before.
+        bad: set when one of the images cannot be read.
+        cached: nothing was paid for it now.
+        ended: the budget ended before all of it could be asked.
     """
 
-    listing: Listing
-    paid: Paid | None = None
+    ask: Ask
+    answers: dict[str, Answered] = field(default_factory=dict)
     bad: Problem | None = None
     cached: bool = False
+    ended: bool = False
 
 
 class Labeller:
@@ -54,7 +60,8 @@ class Labeller:
         self.ws, self.cache, self._wanted = ws, cache, wanted
         self.failed: list[Paid] = []
         self.budget = Budget(ws.config.annotate, cache.calls, cache.spent, cache.dearest)
-        self._models = {name: answer_model(vertical) for name, vertical in ws.schema.verticals.items()}
+        self._forms: dict[tuple[str, ...], tuple[Vertical, type[BaseModel]]] = {}
+        self._earlier = cache.calls > 0  # there are replies of an earlier process
         self._annotator: Annotator | None = None
         self._asked: dict[str, Future[Paid]] = {}
         self._broken = False
@@ -74,52 +81,72 @@ class Labeller:
         """Whether there are more unusable replies than `annotate.max_failed` allows, even if all others are usable."""
         return len(self.failed) > self.ws.config.annotate.max_failed * (self._wanted + len(self.failed)) + 1e-9
 
-    def replies(self, listings: list[Listing], done: Callable[[], None]) -> list[Reply]:
-        """Gets replies, in the order of `listings`; fewer when the budget ends or too many are unusable.
+    def replies(self, asks: list[Ask], done: Callable[[], None]) -> list[Reply]:
+        """Gets replies, in the order of `asks`; fewer when too many are unusable.
+
+        When the budget ends, what was paid for by an earlier process is still found.
 
         Args:
-            listings: to ask about.
-            done: called for each listing when its reply is there.
+            asks: what to ask.
+            done: called for each of them when its reply is there.
 
         Raises:
             InputError: the annotator cannot be used. Every reply until then is in the cache.
         """
         with ThreadPoolExecutor(self.ws.config.annotate.concurrency) as pool, ThreadPoolExecutor(4) as openers:
             waiting: list[tuple[Reply, Future[Paid] | None]] = []
-            for request, reply in ahead(openers, self._prepare, listings, 2 * self.ws.config.annotate.concurrency):
-                if self.hopeless or self._broken:
+            for request, reply in ahead(openers, self._prepare, asks, 2 * self.ws.config.annotate.concurrency):
+                if self.hopeless or self._broken or (self.budget.reached and not self._earlier):
                     break
                 future = None
-                if request is not None:
+                if isinstance(request, Request):
                     future = self._start(pool, request)
-                    if future is None:
-                        break
+                    reply.ended = future is None
+                else:
+                    self._note(request)
+                if future is not None:
                     future.add_done_callback(lambda _: done())
                 else:
-                    self._note(reply.paid)
                     done()
                 waiting.append((reply, future))
             for reply, future in waiting:
                 if future is not None:
-                    reply.paid = future.result()
+                    reply.answers |= future.result().by_attribute
         return [reply for reply, _ in waiting]
 
-    def _prepare(self, listing: Listing) -> tuple[Request | None, Reply]:
-        """The request with its pictures, or None and the reply if that is known already."""
-        config, images = self.ws.config.annotate, self.ws.images
-        vertical, model = self.ws.schema.verticals[listing.vertical], self._models[listing.vertical]
-        sent = listing.images[: config.max_images]
+    def _prepare(self, ask: Ask) -> tuple[Request | Paid | None, Reply]:
+        """The reply so far, and the request with its pictures for what lacks, or the unusable reply that it had before.
+
+        Only what lacks is asked: an answer that was paid for in any request about the listing is not paid for again.
+        """
+        config, images, listing = self.ws.config.annotate, self.ws.images, ask.listing
+        sent, every = listing.images[: config.max_images], self.ws.schema.verticals[listing.vertical].attributes
         try:
-            request = make_request(listing, vertical, model, config, [images.digest(name) for name in sent])
-            paid = self.cache.get(request.key, request.max_tokens)
-            if paid is not None:
-                return None, Reply(listing, paid=paid, cached=True)
+            digests = [images.digest(name) for name in sent]
+            whole = self._request(listing, tuple(every), digests)
+            reply = Reply(ask, self.cache.answers(whole.key))
+            lacking = [name for name in ask.attributes if name not in reply.answers]
+            request = self._request(listing, tuple(lacking), digests) if lacking else None
+            failed = self.cache.get(request.key, request.max_tokens) if request else None
+            if request is None or failed is not None:
+                reply.cached = True
+                return failed, reply
+            if self.budget.reached:
+                return request, reply
             pictures = tuple(images.jpeg(name, config.image_side) for name in sent)
             for name in listing.images[config.max_images :]:
                 images.open(name)  # not sent to the annotator, but chains will see them
         except InputError as error:
-            return None, Reply(listing, bad=error.problems[0])
-        return replace(request, pictures=pictures), Reply(listing)
+            return None, Reply(ask, bad=error.problems[0])
+        return replace(request, pictures=pictures, whole="" if request.key == whole.key else whole.key), reply
+
+    def _request(self, listing: Listing, attributes: tuple[str, ...], digests: list[str]) -> Request:
+        """The request about some attributes of a listing, without its pictures."""
+        form = self._forms.get((listing.vertical, *attributes))
+        if form is None:
+            part = some_of(self.ws.schema.verticals[listing.vertical], attributes)
+            form = self._forms[listing.vertical, *attributes] = part, answer_model(part)
+        return make_request(listing, *form, self.ws.config.annotate, digests)
 
     def _start(self, pool: ThreadPoolExecutor, request: Request) -> Future[Paid] | None:
         """Sends a request when the budget has room, or returns None when it has none left.
@@ -128,11 +155,11 @@ class Labeller:
         """
         if request.key in self._asked:
             return self._asked[request.key]
-        if self._annotator is None:
-            self._annotator = make_annotator(self.ws.config.annotate)
         reserved = self.budget.reserve(cost_limit(self.ws.config.annotate, request, len(request.pictures)))
         if reserved is None or self._broken or self.hopeless:  # the last two may have changed during the wait for room
             return None
+        if self._annotator is None:  # not before it is needed: without a budget there need be no key
+            self._annotator = make_annotator(self.ws.config.annotate)
         first = not self._asked
         future = self._asked[request.key] = pool.submit(self._ask, self._annotator, request, reserved)
         if first:  # on its own: it shows a bad key or address before more is sent, and whether the cost estimate holds
@@ -181,6 +208,7 @@ def _paid(request: Request, answer: Answer) -> Paid:
             why = str(error)
     return Paid(
         key=request.key,
+        whole=request.whole,
         listing=request.listing.id,
         answers=answers,
         failed=why and f"{why}: {excerpt(answer.text)}",

@@ -1,20 +1,40 @@
-"""Decides which listings the annotator labels, and into which split each labelled listing goes.
+"""Decides which of the user's labels are used, and which labels the annotator is to add.
 
-All labels of a listing are in one split.
+Labels are counted by (vertical, attribute, split). The split of a listing is not decided here (see `gold`). Within a
+split each attribute has an order: listings with its label, then those with labels of other attributes only, then those
+without any; each of these by rank. It gets the first of that order, as many as the config's count says. So what a small
+count takes is taken for a larger one too, and no listing or label that joins later moves another to a different split.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from attrloop.components.annotate import request
-from attrloop.components.catalogue.records import SPLITS, Label, Listing, Split
+from attrloop.components.catalogue.records import GOLD_SPLITS, SPLITS, Label, Listing, Split
 from attrloop.components.catalogue.schema import Schema
-from attrloop.components.digests import digest
-from attrloop.components.gold.stated import stated_splits
+from attrloop.components.gold.split import rank
+from attrloop.components.gold.splits import Splits
+from attrloop.components.run import layout
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.made_from import READABLE, MadeFrom
 
-VERSION = 1  # of how listings are chosen and put into splits
+VERSION = 2  # of how listings are chosen
+
+MORE_LABELS = (
+    "Add listings, give labels of your own (a split that they name is kept), let the annotator label more, or lower "
+    "annotate.*_per_vertical"
+)
+"""What to do about a shortfall."""
+
+
+class Cell(NamedTuple):
+    """What labels are counted by."""
+
+    vertical: str
+    attribute: str
+    split: Split
 
 
 @dataclass(frozen=True)
@@ -23,74 +43,147 @@ class Plan:
 
     Attributes:
         given: the user's labels that are used, each with its split.
-        slots: by vertical, the places that the annotator is to fill: the split of each, in the order of filling.
-        candidates: by vertical, the listings without labels, in the order in which they are asked about.
-        surplus: how many listings with labels are left out because the splits are full.
+        missing: labels that the annotator is to add, by cell; cells that miss none are left out.
+        queues: listings that the annotator may be asked about, by (vertical, split), in order: those with labels, then
+            the others. Only where labels are missing.
+        known: attributes that a listing has a label of, by id. They are not asked for.
+        sizes: how many listings there are, by (vertical, split).
+        surplus: how many listings with labels give none, because the counts are reached.
+        reviewed: gold listings whose labels from a review queue are left out: these are the least certain ones.
+        mixed: gold listings with labels that are left out because they share photographs with another split.
     """
 
     given: list[Label]
-    slots: dict[str, list[Split]]
-    candidates: dict[str, list[Listing]]
+    missing: Mapping[Cell, int]
+    queues: Mapping[tuple[str, Split], list[Listing]]
+    known: Mapping[str, Collection[str]]
+    sizes: Mapping[tuple[str, Split], int]
     surplus: int
+    reviewed: tuple[str, ...]
+    mixed: tuple[str, ...]
 
-    @property
-    def wanted(self) -> int:
-        """How many listings the annotator is to label."""
-        return sum(map(len, self.slots.values()))
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A cell with fewer labels than the config asks for.
+
+    Attributes:
+        vertical: its vertical.
+        attribute: its attribute.
+        split: its split.
+        wanted: labels that the config asks for.
+        labels: labels that there are.
+        listings: listings of the vertical that are in this split.
+    """
+
+    vertical: str
+    attribute: str
+    split: Split
+    wanted: int
+    labels: int
+    listings: int
+
+    def __str__(self) -> str:
+        """The shortfall in words."""
+        has = "listing is" if self.listings == 1 else "listings are"
+        return (
+            f"{self.vertical}/{self.attribute} has {self.labels} of {self.wanted} {self.split} labels "
+            f"({self.listings:,} {has} in this split)"
+        )
 
 
 def made_from() -> MadeFrom:
     """What decides the labels."""
     return MadeFrom(
         VERSION,
+        {"splits": layout.SPLITS},
         config=("annotate", *READABLE),
         reads=("catalogue", "photographs", "values"),
         extra={"request": f"version {request.VERSION}"},
     )
 
 
-def make_plan(config: RunConfig, schema: Schema, listings: dict[str, Listing], labels: list[Label]) -> Plan:
-    """Fills the config's counts in every vertical with the user's labels first, and leaves the rest to the annotator.
+def make_plan(
+    config: RunConfig, schema: Schema, listings: Mapping[str, Listing], labels: list[Label], splits: Splits
+) -> Plan:
+    """Reaches the config's counts with the user's labels first, and leaves the rest to the annotator.
+
+    Labels of a listing whose labels name a split are all used. The others are used until the count is reached.
 
     Args:
-        config: how many listings each split of a vertical gets, and the seed.
-        schema: the verticals.
-        listings: all listings, by id.
-        labels: the user's, in canonical form. A listing's split is the one that its labels name, else drawn by seed.
-
-    Raises:
-        InputError: the labels of a listing name different splits.
+        config: how many labels each attribute gets in each split.
+        schema: the catalogue's.
+        listings: by id.
+        labels: the user's, in canonical form.
+        splits: of all listings.
     """
-    stated = stated_splits(labels, config.data.labels)
-    labelled: dict[str, set[str]] = defaultdict(set)
+    found: dict[str, list[Label]] = defaultdict(list)
+    reviewed, mixed = set[str](), set[str]()
     for label in labels:
-        labelled[listings[label.listing].vertical].add(label.listing)
-    splits: dict[str, Split] = {}
-    slots: dict[str, list[Split]] = {}
-    for vertical in schema.verticals:
-        own = labelled[vertical]
-        fixed = {listing: stated[listing] for listing in own if listing in stated}
-        taken = list(fixed.values())
-        free = fill_order({split: count - taken.count(split) for split, count in counts(config.annotate).items()})
-        drawn = dict(zip(_shuffled(own - set(fixed), config.seed), free, strict=False))
-        splits |= fixed | drawn
-        slots[vertical] = free[len(drawn) :]
-    candidates = {
-        vertical: [
-            listings[key]
-            for key in _shuffled(
-                {k for k, item in listings.items() if item.vertical == vertical and k not in labelled[vertical]},
-                config.seed,
-            )
-        ]
-        for vertical in schema.verticals
-    }
-    given = [label.model_copy(update={"split": splits[label.listing]}) for label in labels if label.listing in splits]
-    return Plan(given, slots, candidates, surplus=len({label.listing for label in labels}) - len(splits))
+        gold = splits.of[label.listing] in GOLD_SPLITS
+        if label.listing in splits.mixed:
+            mixed.add(label.listing)
+        elif gold and label.source == "review":
+            reviewed.add(label.listing)
+        else:
+            found[label.listing].append(label)
+    wanted, have, given = counts(config.annotate), Counter[Cell](), list[Label]()
+    for listing, own in _in_order(found):
+        split, stated = splits.of[listing], any(label.split for label in own)
+        for label in own:
+            cell = Cell(listings[listing].vertical, label.attribute, split)
+            if stated or have[cell] < wanted[split]:
+                have[cell] += 1
+                given.append(label.model_copy(update={"split": split}))
+    cells = cells_of(schema)
+    missing = {cell: wanted[cell.split] - have[cell] for cell in cells if have[cell] < wanted[cell.split]}
+    known = {listing: {label.attribute for label in own} for listing, own in found.items()}
+    return Plan(
+        given,
+        missing,
+        _queues(missing, listings, known, splits),
+        known,
+        Counter((listing.vertical, splits.of[listing.id]) for listing in listings.values()),
+        surplus=len(found) - len({label.listing for label in given}),
+        reviewed=tuple(sorted(reviewed)),
+        mixed=tuple(sorted(mixed)),
+    )
+
+
+def _in_order(found: Mapping[str, list[Label]]) -> Iterator[tuple[str, list[Label]]]:
+    """Listings with labels: those whose labels name a split, then the others, by rank."""
+    for listing in sorted(found, key=lambda key: (not any(label.split for label in found[key]), rank(key), key)):
+        yield listing, found[listing]
+
+
+def _queues(
+    missing: Mapping[Cell, int],
+    listings: Mapping[str, Listing],
+    known: Mapping[str, Collection[str]],
+    splits: Splits,
+) -> dict[tuple[str, Split], list[Listing]]:
+    queues: dict[tuple[str, Split], list[Listing]] = {(cell.vertical, cell.split): [] for cell in missing}
+    for listing in listings.values():
+        queue = queues.get((listing.vertical, splits.of[listing.id]))
+        if queue is not None and listing.id not in splits.mixed:
+            queue.append(listing)
+    for queue in queues.values():
+        queue.sort(key=lambda listing: place(listing.id, known))
+    return queues
+
+
+def place(listing: str, known: Mapping[str, Collection[str]]) -> tuple[bool, float, str]:
+    """The place of a listing in the order in which the annotator is asked: those with labels first, then by rank."""
+    return listing not in known, rank(listing), listing
+
+
+def cells_of(schema: Schema) -> list[Cell]:
+    """Every (vertical, attribute, split), in the schema's order."""
+    return [Cell(vertical, attribute, split) for vertical, attribute in schema.tasks() for split in SPLITS]
 
 
 def counts(config: AnnotateConfig) -> dict[Split, int]:
-    """How many listings of each vertical a split gets."""
+    """How many labels each attribute of a vertical gets in a split."""
     return {
         "train": config.train_per_vertical,
         "validation": config.validation_per_vertical,
@@ -98,14 +191,25 @@ def counts(config: AnnotateConfig) -> dict[Split, int]:
     }
 
 
-def fill_order(wanted: dict[Split, int]) -> list[Split]:
-    """The order in which places are filled.
+def shortfalls(config: AnnotateConfig, schema: Schema, plan: Plan, labels: Mapping[Cell, int]) -> list[Shortfall]:
+    """The cells with fewer labels than the config asks for.
 
-    All splits grow in proportion, train first, so that a budget that ends early leaves something in each.
+    Args:
+        config: the counts.
+        schema: the catalogue's.
+        plan: for the sizes of the splits.
+        labels: how many there are, by cell.
     """
-    places = [(place / count, SPLITS.index(split), split) for split, count in wanted.items() for place in range(count)]
-    return [split for _, _, split in sorted(places)]
+    wanted = counts(config)
+    return [
+        Shortfall(*cell, wanted[cell.split], labels.get(cell, 0), plan.sizes.get((cell.vertical, cell.split), 0))
+        for cell in cells_of(schema)
+        if labels.get(cell, 0) < wanted[cell.split]
+    ]
 
 
-def _shuffled(ids: set[str], seed: int) -> list[str]:
-    return sorted(ids, key=lambda key: digest(seed, key))
+def tally(labels: list[Label], listings: Mapping[str, Listing]) -> Counter[Cell]:
+    """How many labels there are, by cell. Every label has a split."""
+    return Counter(
+        Cell(listings[label.listing].vertical, label.attribute, label.split) for label in labels if label.split
+    )

@@ -1,6 +1,6 @@
 """One request to an annotator: everything about a listing, to be answered with one value per attribute."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -83,10 +83,11 @@ class Request:
 
     Attributes:
         listing: the product.
-        vertical: its attributes, each with its closed list.
+        vertical: the attributes that are asked for, each with its closed list.
         reply: the model that the reply must follow (see `answer_model`).
         text: what is known of the listing, and every closed list, in words.
         key: names the request in the cache: a digest of image digests, text, reply schema, annotator and image size.
+        whole: the key of the request for all attributes of the listing, where this one is for some; "" otherwise.
         pictures: JPEGs; empty until it is clear that the cache has no answer.
         instructions: how to answer; the same in every request.
         thinking: tokens that the model may think before it replies.
@@ -97,6 +98,7 @@ class Request:
     reply: type[BaseModel]
     text: str
     key: str
+    whole: str = ""
     pictures: tuple[bytes, ...] = ()
     instructions: str = SYSTEM
     thinking: int = 0
@@ -128,6 +130,13 @@ class Request:
                 raise ValueError(f"{answers[name]['value']!r} is not a value of {name}")
             found[name] = (" ".join(answers[name]["rationale"].split()), value)
         return found
+
+
+def some_of(vertical: Vertical, attributes: Collection[str]) -> Vertical:
+    """A vertical with some of its attributes only, in its order."""
+    return vertical.model_copy(
+        update={"attributes": {name: entry for name, entry in vertical.attributes.items() if name in attributes}}
+    )
 
 
 def make_request(

@@ -52,12 +52,11 @@ class Label(Record):
         value: canonical (see `Attribute.canonical`).
         rationale: a short sentence on the evidence; may be empty when a person labelled it.
         source: `api` for the annotator, `human` for a person, `review` for a person who was asked because the model
-            was not certain. Such labels are not a fair sample: they may train, but a split for gold is never drawn for
-            them.
+            was not certain. Such labels are not a fair sample: they are trained on, and never become gold.
         cost: in US dollars.
         split: `train` for SFT and labelled pairs, or a gold split, which is never trained on: `validation` decides
-            every choice of a run, `test` is read once, at the end. None where the user leaves it open: it is then
-            drawn, one for all labels of a listing.
+            every choice of a run, `test` is read once, at the end. None where the user leaves it open: the listing
+            then decides it (see `gold`).
         reviewer: who reviewed it, as Label Studio exports it: the number or the e-mail address of a user.
         reviewed_at: when, with the time zone.
     """

@@ -2,21 +2,23 @@
 
 import random
 
-from attrloop.components.catalogue.records import LOOP_SPLITS, Listing
+from attrloop.components.catalogue.records import LOOP_SPLITS, SPLITS, Listing
 from attrloop.components.errors import AttrloopError
+from attrloop.components.gold.splits import splits_of
 from attrloop.components.run.workspace import Workspace
 
 
 def listings_to_sample(ws: Workspace) -> list[Listing]:
-    """Unlabelled listings in catalogue order, then the labelled ones of train and validation.
+    """Unlabelled listings of split train in catalogue order, then the labelled ones of train and validation.
 
+    Unlabelled listings of the gold splits are left alone: nothing is learnt from them, so they can become gold later.
     At most `sample.max_listings` are unlabelled, drawn by seed. Labelled listings are sampled too, because the
     consensus gate and the labelled pairs need their chains.
 
     Raises:
         AttrloopError: there are none.
     """
-    unlabelled, bound = ws.unlabelled(), ws.config.sample.max_listings
+    unlabelled, bound = unlabelled_train(ws), ws.config.sample.max_listings
     if bound and bound < len(unlabelled):
         chosen = set(random.Random(f"{ws.config.seed}/sample").sample([listing.id for listing in unlabelled], bound))
         unlabelled = [listing for listing in unlabelled if listing.id in chosen]
@@ -25,3 +27,9 @@ def listings_to_sample(ws: Workspace) -> list[Listing]:
     if not listings:
         raise AttrloopError("There are no listings to sample chains for. Add unlabelled listings to the catalogue.")
     return listings
+
+
+def unlabelled_train(ws: Workspace) -> list[Listing]:
+    """The listings of split train that have no label, in the catalogue's order."""
+    labelled, splits = {label.listing for split in SPLITS for label in ws.labels(split)}, splits_of(ws).of
+    return [row for key, row in ws.listings.items() if splits[key] == "train" and key not in labelled]

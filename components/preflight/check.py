@@ -10,7 +10,8 @@ from rich.table import Table
 
 from attrloop.components.annotate.plan import made_from as annotated_from
 from attrloop.components.errors import AttrloopError, InputError, Problem
-from attrloop.components.preflight.data import Catalogue, check_amount, check_images, read_catalogue
+from attrloop.components.preflight.amount import check_amount
+from attrloop.components.preflight.data import Catalogue, check_images, read_catalogue
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
@@ -118,8 +119,9 @@ def examine(
 def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Finding:
     if annotated:
         return Finding("annotator", "not needed: the labels are there")
-    if catalogue.plan is not None and not catalogue.plan.wanted:
-        return Finding("annotator", "not needed: the given labels are enough")
+    if catalogue.plan is not None and not catalogue.asks:
+        enough = "the given labels are enough" if config.annotate.max_calls else "annotate.max_calls is 0"
+        return Finding("annotator", f"not needed: {enough}")
     return check_annotator(config)
 
 

@@ -1,17 +1,18 @@
-"""Checks of the user's data: schema, listings, labels, images, and whether there are enough listings for the plan."""
+"""Checks of the user's data: schema, listings, labels and images."""
 
 import random
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from attrloop.components.annotate.plan import Plan, make_plan
+from attrloop.components.annotate.turns import Ask, Turns
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.readers import UNKNOWN_LISTING, read_labels, read_listings
 from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError, Problem
+from attrloop.components.gold.splits import Splits, decide
+from attrloop.components.gold.stated import stated_splits
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
@@ -27,15 +28,31 @@ class Catalogue:
         schema: None when it could not be read.
         listings: by id.
         labels: those given.
-        plan: who labels what; None when schema, listings or labels are faulty.
+        splits: of the listings; None when schema, listings or labels are faulty.
+        plan: who labels what; None when there are no splits.
+        asks: what the annotator is to be asked first, before it gives unusable replies; none where no call is allowed.
         pixels: mean pixels of the images opened; None when none were.
     """
 
     schema: Schema | None = None
     listings: dict[str, Listing] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
+    splits: Splits | None = None
     plan: Plan | None = None
+    asks: list[Ask] = field(default_factory=list)
     pixels: float | None = None
+
+    @property
+    def labelled(self) -> set[str]:
+        """The ids of the listings that have or will get labels."""
+        given = self.plan.given if self.plan else []
+        return {label.listing for label in given} | {ask.listing.id for ask in self.asks}
+
+    @property
+    def unlabelled(self) -> list[Listing]:
+        """The listings that will have no label and may be learnt from: those of split train."""
+        labelled, splits = self.labelled, self.splits.of if self.splits else {}
+        return [row for key, row in self.listings.items() if splits.get(key) == "train" and key not in labelled]
 
 
 def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
@@ -60,7 +77,9 @@ def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
     _read_labels(catalogue, catalogue.schema, data.labels, labels, bool(listings.problems))
     if not listings.problems and not labels.problems:
         with labels.gathering(data.labels):
-            catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels)
+            catalogue.splits = decide(catalogue.listings, stated_splits(catalogue.labels, data.labels))
+            catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels, catalogue.splits)
+            catalogue.asks = Turns(catalogue.plan).round() if config.annotate.max_calls else []
     return catalogue, [schema, listings, labels]
 
 
@@ -74,42 +93,6 @@ def _read_labels(catalogue: Catalogue, schema: Schema, path: str, finding: Findi
         finding.problems = [problem for problem in finding.problems if problem.what != UNKNOWN_LISTING]
     labelled = len({row.listing for row in catalogue.labels})
     finding.detail = f"{len(catalogue.labels):,} labels of {labelled:,} listings"
-
-
-def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
-    """Every vertical has enough listings to label, and some are left without a label to learn from."""
-    finding = Finding("enough listings")
-    plan, where = catalogue.plan, config.data.listings
-    if catalogue.schema is None or plan is None:
-        finding.detail, finding.note = "not checked: fix the problems above first", True
-        return finding
-    finding.problems += _short_verticals(catalogue, catalogue.schema, plan, where)
-    left = sum(map(len, plan.candidates.values())) - plan.wanted
-    if config.loop.iterations and left + plan.surplus <= 0:
-        finding.problems.append(
-            Problem(where, "no listing is left without a label", "Add unlabelled listings, or set loop.iterations to 0")
-        )
-    surplus = (
-        f"; {plan.surplus} listings with labels are not used (raise annotate.*_per_vertical)" if plan.surplus else ""
-    )
-    finding.detail = f"{plan.wanted:,} to be labelled by the API, {max(left, 0):,} left without a label{surplus}"
-    finding.note = bool(plan.surplus)
-    return finding
-
-
-def _short_verticals(catalogue: Catalogue, schema: Schema, plan: Plan, where: str) -> Iterator[Problem]:
-    sizes = Counter(listing.vertical for listing in catalogue.listings.values())
-    trained = {catalogue.listings[label.listing].vertical for label in plan.given if label.split == "train"}
-    for vertical in schema.verticals:
-        wanted, there = len(plan.slots[vertical]), len(plan.candidates[vertical])
-        if not sizes[vertical]:
-            remedy = "Add listings or take it out of the schema"
-            yield Problem(f"{where} (vertical {vertical})", "no listing of this vertical", remedy)
-        elif wanted > there:
-            what = f"{wanted} listings are to be labelled, but {there} have no label yet"
-            yield Problem(f"{where} (vertical {vertical})", what, "Add listings, or lower annotate.*_per_vertical")
-        elif vertical not in trained and "train" not in plan.slots[vertical]:
-            yield Problem(f"vertical {vertical}", "would have no training label", "Raise annotate.train_per_vertical")
 
 
 def check_images(config: RunConfig, catalogue: Catalogue, count: int) -> Finding:

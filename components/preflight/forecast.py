@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 from attrloop.components.annotate.charge import cost_limit
 from attrloop.components.annotate.plan import Plan
-from attrloop.components.annotate.request import answer_model, make_request
+from attrloop.components.annotate.request import answer_model, make_request, some_of
+from attrloop.components.annotate.turns import Ask
+from attrloop.components.catalogue.records import Listing
 from attrloop.components.errors import Problem
 from attrloop.components.preflight.data import Catalogue
 from attrloop.components.preflight.finding import Finding
@@ -56,71 +57,72 @@ def forecast(config: RunConfig, catalogue: Catalogue, model: dict[str, Any]) -> 
     """
     if catalogue.plan is None or catalogue.schema is None:
         return None
-    calls = {vertical: _calls(config, catalogue.plan, vertical) for vertical in catalogue.schema.verticals}
-    cost = sum(count * _dearest(config, catalogue, vertical) for vertical, count in calls.items() if count)
-    chains = _chains(config, catalogue, catalogue.plan) * config.loop.iterations
-    disk = _disk(config, catalogue, _images(config, catalogue, catalogue.plan), chains, model)
-    return Forecast(
-        catalogue.plan.wanted, sum(calls.values()), cost, chains, chains * config.sample.max_new_tokens, disk
-    )
+    calls, cost = 0, 0.0
+    for vertical in catalogue.schema.verticals:
+        asks = [ask for ask in catalogue.asks if ask.listing.vertical == vertical]
+        if asks:
+            more, dearest = _calls(config, catalogue.plan, asks), _costs(config, catalogue, vertical, asks)
+            calls += more
+            cost += sum(dearest[ask.attributes] for ask in asks) + (more - len(asks)) * max(dearest.values())
+    chains = _chains(config, catalogue) * config.loop.iterations
+    disk = _disk(config, catalogue, _images(config, catalogue), chains, model)
+    return Forecast(len(catalogue.asks), calls, cost, chains, chains * config.sample.max_new_tokens, disk)
 
 
-def _calls(config: RunConfig, plan: Plan, vertical: str) -> int:
+def _calls(config: RunConfig, plan: Plan, asks: list[Ask]) -> int:
     """If a fraction f of the replies may be unusable, w usable ones take at most w / (1 - f) requests."""
-    wanted, there, failed = len(plan.slots[vertical]), len(plan.candidates[vertical]), config.annotate.max_failed
-    return min(there, floor(wanted / (1 - failed) + 1e-9) if failed < 1 else there) if wanted else 0
+    failed = config.annotate.max_failed
+    there = sum(len(plan.queues[key]) for key in {(ask.listing.vertical, ask.split) for ask in asks})
+    return min(there, floor(len(asks) / (1 - failed) + 1e-9)) if failed < 1 else there
 
 
-def _dearest(config: RunConfig, catalogue: Catalogue, vertical: str) -> float:
-    """Upper estimate of a request's cost, from the candidate of the vertical with the longest title and metadata."""
+def _costs(config: RunConfig, catalogue: Catalogue, vertical: str, asks: list[Ask]) -> dict[tuple[str, ...], float]:
+    """Upper estimate of a request's cost, by the attributes that it asks for.
+
+    It is that of the listing of the vertical with the longest title and metadata.
+    """
     assert catalogue.plan is not None and catalogue.schema is not None
-    entry = catalogue.schema.verticals[vertical]
-    listings = catalogue.plan.candidates[vertical]
+    queues = [queue for (name, _), queue in catalogue.plan.queues.items() if name == vertical]
+    listings = [listing for queue in queues for listing in queue]
     longest = max(
         listings, key=lambda row: len(row.title or "") + sum(len(key) + len(text) for key, text in row.metadata.items())
     )
     images = min(config.annotate.max_images, max(len(row.images) for row in listings))
-    return cost_limit(config.annotate, make_request(longest, entry, answer_model(entry), config.annotate, []), images)
+    costs = {}
+    for attributes in {ask.attributes for ask in asks}:
+        entry = some_of(catalogue.schema.verticals[vertical], attributes)
+        request = make_request(longest, entry, answer_model(entry), config.annotate, [])
+        costs[attributes] = cost_limit(config.annotate, request, images)
+    return costs
 
 
-def _chains(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
+def _learnt_from(config: RunConfig, catalogue: Catalogue) -> tuple[list[Listing], list[Listing], float]:
+    """Listings with labels that are no test gold, those without that are learnt from, and the part of them sampled."""
+    assert catalogue.plan is not None
+    tested = {ask.listing.id for ask in catalogue.asks if ask.split == "test"}
+    tested |= {label.listing for label in catalogue.plan.given if label.split == "test"}
+    labelled = [catalogue.listings[key] for key in catalogue.labelled - tested]
+    free, bound = catalogue.unlabelled, config.sample.max_listings
+    return labelled, free, min(bound or len(free), len(free)) / max(len(free), 1)
+
+
+def _chains(config: RunConfig, catalogue: Catalogue) -> int:
     """Chains of one iteration: for unlabelled listings, and for labelled ones that are not in the test split."""
     assert catalogue.schema is not None
     attributes = {vertical: len(entry.attributes) for vertical, entry in catalogue.schema.verticals.items()}
-    listings = Counter(listing.vertical for listing in catalogue.listings.values())
-    given = {label.listing: label.split for label in plan.given}
-    labelled = Counter(catalogue.listings[key].vertical for key in given)
-    tested = Counter(catalogue.listings[key].vertical for key, split in given.items() if split == "test")
-    total = unlabelled = 0
-    for vertical, count in listings.items():
-        slots = plan.slots[vertical]
-        apart = labelled[vertical] + len(slots)
-        unlabelled += max(count - apart, 0)
-        total += attributes[vertical] * (min(apart, count) - tested[vertical] - slots.count("test"))
-    free = sum(
-        attributes[vertical] * max(count - labelled[vertical] - len(plan.slots[vertical]), 0)
-        for vertical, count in listings.items()
-    )
-    bound = config.sample.max_listings
-    return (
-        max(total, 0) + (free if not bound or bound >= unlabelled else round(free * bound / unlabelled))
-    ) * config.sample.chains
+    labelled, free, sampled = _learnt_from(config, catalogue)
+    total, rest = (sum(attributes[row.vertical] for row in rows) for rows in (labelled, free))
+    return (total + round(rest * sampled)) * config.sample.chains
 
 
-def _images(config: RunConfig, catalogue: Catalogue, plan: Plan) -> int:
+def _images(config: RunConfig, catalogue: Catalogue) -> int:
     """Images that some step encodes: of labelled listings, and of unlabelled ones that are sampled.
 
     DPO keeps the features of its images even if the sampling engine keeps none.
     """
-    drawn = (row.id for vertical, slots in plan.slots.items() for row in plan.candidates[vertical][: len(slots)])
-    labelled = {label.listing for label in plan.given}.union(drawn)
-    apart = sum(len(catalogue.listings[key].images) for key in labelled)
-    rest, free = (
-        sum(len(row.images) for row in catalogue.listings.values()) - apart,
-        len(catalogue.listings) - len(labelled),
-    )
-    sampled = min(config.sample.max_listings or free, free) if config.loop.iterations else 0
-    return apart + round(rest * sampled / max(free, 1))
+    _, free, sampled = _learnt_from(config, catalogue)
+    labelled = sum(len(catalogue.listings[key].images) for key in catalogue.labelled)
+    return labelled + (round(sum(len(row.images) for row in free) * sampled) if config.loop.iterations else 0)
 
 
 def _number_bytes(dtype: str) -> int:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.catalogue.readers import read_labels, read_listings
-from attrloop.components.catalogue.records import SPLITS, Label, Listing
+from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.documents import read_json
 from attrloop.components.errors import InputError
@@ -86,8 +86,3 @@ class Workspace:
         """The text that asks about an attribute of a listing, with title and metadata if the config says so."""
         closed_list = self.schema.attribute(listing.vertical, attribute)
         return prompts.question(listing, attribute, closed_list, self.config.prompt.title, self.config.prompt.metadata)
-
-    def unlabelled(self) -> list[Listing]:
-        """The listings without a label, in the catalogue's order."""
-        labelled = {label.listing for split in SPLITS for label in self.labels(split)}
-        return [listing for listing in self.listings.values() if listing.id not in labelled]

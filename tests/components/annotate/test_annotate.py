@@ -1,3 +1,4 @@
+import base64
 import json
 import logging
 import os
@@ -13,8 +14,10 @@ import pytest
 
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.errors import InputError
+from attrloop.components.gold import split
+from attrloop.components.gold.sampled import unlabelled_train
 from attrloop.components.run.workspace import Workspace
-from tests.components.annotate.shop import labels_of, report_of
+from tests.components.annotate.shop import USAGE, chat, labels_of, report_of
 from tests.emulator import upload
 
 
@@ -65,14 +68,15 @@ def test_the_request_carries_the_closed_list_and_a_bounded_jpeg(shop, endpoint):
     assert body["max_completion_tokens"] > 0
 
 
-def test_the_seed_decides_which_listings_are_drawn(shop):
-    drawn = []
-    for seed in (0, 0, 1):
-        uri = str(shop.folder / f"seed-{len(drawn)}")
-        Workspace.create(uri, shop.config().model_copy(update={"seed": seed}))
-        annotate(uri)
-        drawn.append(labels_of(uri))
-    assert drawn[0] == drawn[1] and splits_of(str(shop.folder / "seed-0")) != splits_of(uri)
+def test_another_seed_labels_the_same_listings_and_undoes_nothing(shop, endpoint):
+    uri = shop.workspace()
+    annotate(uri)
+    before = labels_of(uri)
+    for folder in ("run", "another"):
+        Workspace.create(str(shop.folder / folder), shop.config().model_copy(update={"seed": 1}))
+        annotate(str(shop.folder / folder))
+        assert labels_of(str(shop.folder / folder)) == before
+    assert len(endpoint.bodies) == 16, "the first was finished"
 
 
 def test_a_finished_stage_is_reused_without_a_request(shop, endpoint, caplog):
@@ -186,8 +190,14 @@ def test_the_budget_in_calls_stops_before_it_is_crossed_and_the_run_goes_on_with
     uri = shop.workspace(max_calls=3, train_per_vertical=1, concurrency=4)
     annotate(uri)
     assert len(endpoint.bodies) == 3
-    assert report_of(uri)["stopped_at"] == "annotate.max_calls" and report_of(uri)["short"] == {"mug": 1, "lamp": 2}
+    assert report_of(uri)["stopped_at"] == "annotate.max_calls"
     assert report_of(uri)["listings"]["train"] == {"mug": 1, "lamp": 1}
+    assert [(row["vertical"], row["attribute"], row["split"], row["labels"]) for row in report_of(uri)["short"]] == [
+        ("mug", "main pattern", "test", 0),
+        ("mug", "colours", "test", 0),
+        ("lamp", "shape", "validation", 0),
+        ("lamp", "shape", "test", 0),
+    ]
 
 
 def test_the_budget_in_money_is_never_crossed_though_requests_are_in_flight(shop, endpoint):
@@ -228,17 +238,128 @@ def test_labels_given_by_the_user_come_first_and_keep_their_split(shop, endpoint
         "mug-1": "train",
         "lamp-0": "train",
     }
-    assert len(endpoint.bodies) == 5 and report_of(uri)["listings"]["train"] == {"mug": 2, "lamp": 2}
+    assert len(endpoint.bodies) == 6 and report_of(uri)["listings"]["train"] == {"mug": 2, "lamp": 2}
+    assert report_of(uri)["labels"]["train"] == {"mug": 4, "lamp": 2}, "mug-1 was asked for its colours"
     splits = splits_of(uri)
     assert not splits["train"] & (splits["validation"] | splits["test"]) and not splits["validation"] & splits["test"]
 
 
 def test_given_labels_beyond_the_counts_are_left_out_and_told(shop, endpoint):
-    path = shop.labels(*({"listing": f"lamp-{k}", "attribute": "shape", "value": "round"} for k in range(9)))
+    path = shop.labels(*({"listing": f"lamp-{k}", "attribute": "shape", "value": "round"} for k in range(12)))
     uri = shop.workspace(labels=path)
     annotate(uri)
-    assert report_of(uri)["given_surplus"] == 5 and report_of(uri)["listings"]["train"]["lamp"] == 2
-    assert len(endpoint.bodies) == 4 and len(Workspace.open(uri).unlabelled()) == 24 - 8
+    assert report_of(uri)["given_surplus"] == 8 and report_of(uri)["listings"]["train"]["lamp"] == 2
+    assert len(endpoint.bodies) == 4, "mugs only"
+    drawn = {key: split.drawn_split(key) for key in Workspace.open(uri).listings}
+    assert {row["listing"]: row["split"] for row in labels_of(uri)}.items() <= drawn.items()
+    left = [listing.id for listing in unlabelled_train(Workspace.open(uri))]
+    assert len(left) == list(drawn.values()).count("train") - 4 and all(drawn[key] == "train" for key in left)
+
+
+def asked_for(body: dict) -> list[str]:
+    return list(body["response_format"]["json_schema"]["schema"]["properties"])
+
+
+def test_of_a_listing_with_some_labels_only_the_others_are_asked(shop, endpoint):
+    path = shop.labels({"listing": "mug-0", "attribute": "main pattern", "value": "striped", "split": "train"})
+    uri = shop.workspace(labels=path, train_per_vertical=2)
+    annotate(uri)
+    (body,) = [body for body in endpoint.bodies if asked_for(body) == ["colours"]]
+    assert "main pattern" not in json.dumps(body) and len(endpoint.bodies) == 4 + 3 + 1
+    labels = {(row["listing"], row["attribute"]): row for row in labels_of(uri)}
+    assert labels["mug-0", "main pattern"]["value"] == "striped" and labels["mug-0", "main pattern"]["cost"] == 0
+    asked = labels["mug-0", "colours"]
+    assert (asked["value"], asked["split"]) == ("red", "train")
+    assert asked["cost"] == pytest.approx((USAGE["prompt_tokens"] * 0.4 + USAGE["completion_tokens"] * 1.6) / 1e6)
+    assert report_of(uri)["labels"]["train"] == {"mug": 4, "lamp": 2} and not report_of(uri)["short"]
+
+
+def test_an_answer_that_was_paid_for_is_used_for_whatever_part_of_a_listing_is_missing(shop, endpoint):
+    uri = shop.workspace(train_per_vertical=2)
+    annotate(uri)
+    mug = next(row["listing"] for row in labels_of(uri) if row["split"] == "train" and row["listing"].startswith("mug"))
+    before = labels_of(uri)
+    shop.workspace(labels=shop.labels({"listing": mug, "attribute": "main pattern", "value": "none"}))
+    annotate(uri)
+    assert len(endpoint.bodies) == 8, "its colours were paid for in the request for both"
+    value = {(row["listing"], row["attribute"]): row["value"] for row in labels_of(uri)}
+    assert value == {(row["listing"], row["attribute"]): row["value"] for row in before} | {
+        (mug, "main pattern"): "none"
+    }
+
+
+def test_a_part_that_was_paid_for_is_not_asked_again_with_the_rest(shop, endpoint):
+    given = {"listing": "mug-0", "attribute": "main pattern", "value": "striped", "split": "train"}
+    uri = shop.workspace(labels=shop.labels(given), train_per_vertical=1)
+    annotate(uri)
+    asked, counted = len(endpoint.bodies), report_of(uri)["cost"]
+    shop.workspace(labels=shop.labels(given | {"attribute": "colours", "value": "blue"}), train_per_vertical=1)
+    annotate(uri)
+    assert [asked_for(body) for body in endpoint.bodies[asked:]] == [["main pattern"]]
+    shop.workspace(labels=shop.labels(), train_per_vertical=12)  # of mug-0 all is known now, in two replies
+    annotate(uri)
+    new = endpoint.bodies[asked + 1 :]
+    assert all(asked_for(body) in (["main pattern", "colours"], ["shape"]) for body in new)
+    train = [row for row in labels_of(uri) if row["split"] == "train"]
+    assert len(new) == len({row["listing"] for row in train}) - 1 - 1 and "mug-0" in {row["listing"] for row in train}
+    assert report_of(uri)["cost"] == pytest.approx(counted / asked * len(endpoint.bodies))
+
+
+def test_once_the_budget_has_ended_replies_that_were_paid_for_are_still_used(shop, endpoint):
+    uri = shop.workspace(max_calls=8)
+    annotate(uri)
+    before = labels_of(uri)
+    shop.workspace(max_calls=8, train_per_vertical=4)
+    annotate(uri)
+    assert len(endpoint.bodies) == 8 and report_of(uri)["stopped_at"] == "annotate.max_calls"
+    assert {json.dumps(row) for row in labels_of(uri)} == {json.dumps(row) for row in before}
+
+
+def test_without_a_call_allowed_nothing_is_asked_and_what_is_short_is_named(shop, endpoint, monkeypatch):
+    monkeypatch.delenv("ANNOTATOR_KEY")
+    rows = [{"listing": f"lamp-{k}", "attribute": "shape", "value": "round"} for k in (0, 1, 5)]
+    rows += [{"listing": f"mug-{k}", "attribute": "colours", "value": "red"} for k in (0, 1, 2, 4)]
+    uri = shop.workspace(labels=shop.labels(*rows), max_calls=0)
+    annotate(uri)
+    assert not endpoint.bodies and len(labels_of(uri)) == 7
+    assert report_of(uri)["short"][0] == {
+        "vertical": "mug",
+        "attribute": "main pattern",
+        "split": "train",
+        "wanted": 2,
+        "labels": 0,
+        "listings": 8,
+    }
+    assert [(row["attribute"], row["split"], row["labels"]) for row in report_of(uri)["short"][1:]] == [
+        ("main pattern", "validation", 0),
+        ("main pattern", "test", 0),
+        ("shape", "train", 1),
+    ]
+
+
+def test_an_unusable_reply_is_replaced_within_its_split(shop, endpoint):
+    undisturbed = shop.workspace("undisturbed")
+    annotate(undisturbed)
+    gold = next(row["listing"] for row in labels_of(undisturbed) if row["split"] == "test")
+    refused = Workspace.open(undisturbed).images.jpeg(f"{gold}.png", 768)
+    endpoint.behave = lambda body, number: (
+        (200, chat("I will not."), {}) if base64.b64encode(refused).decode() in json.dumps(body) else None
+    )
+    uri = shop.workspace("refused")
+    annotate(uri)
+    before, after = splits_of(undisturbed), splits_of(uri)
+    assert (before["train"], before["validation"]) == (after["train"], after["validation"])
+    assert before["test"] - after["test"] == {gold} and len(after["test"]) == 2
+
+
+def test_labels_of_a_review_are_trained_on_and_never_become_gold(shop, endpoint):
+    rows = [{"listing": f"lamp-{k}", "attribute": "shape", "value": "square", "source": "review"} for k in range(12)]
+    uri = shop.workspace(labels=shop.labels(*rows))
+    annotate(uri)
+    lamps = [row for row in labels_of(uri) if row["attribute"] == "shape"]
+    assert [row["source"] for row in lamps if row["split"] == "train"] == ["review", "review"]
+    assert [row["source"] for row in lamps if row["split"] != "train"] == ["api", "api"]
+    assert report_of(uri)["given_reviewed"] == 3, "lamp-1 and lamp-3 are of validation, lamp-5 of test"
 
 
 def test_a_listing_whose_labels_name_two_splits_is_an_error_that_names_the_lines(shop):
@@ -251,14 +372,21 @@ def test_a_listing_whose_labels_name_two_splits_is_an_error_that_names_the_lines
 
 
 def test_a_few_unreadable_images_are_replaced_and_counted_and_many_stop_the_run(shop):
-    Path(shop.folder, "mug-3.png").write_bytes(b"no image")
-    drawn = {"train_per_vertical": 12, "validation_per_vertical": 0, "test_per_vertical": 0}
-    uri = shop.workspace(data={"max_bad_images": 0.1}, **drawn)
+    undisturbed = shop.workspace("undisturbed", train_per_vertical=3, data={"max_bad_images": 0.2})
+    annotate(undisturbed)
+    lost = next(row["listing"] for row in labels_of(undisturbed) if row["split"] == "train")
+    Path(shop.folder, f"{lost}.png").write_bytes(b"no image")
+    drawn = {"train_per_vertical": 3}
+    uri = shop.workspace(data={"max_bad_images": 0.2}, **drawn)
     annotate(uri)
-    assert report_of(uri)["listings"]["train"] == {"mug": 11, "lamp": 12} and report_of(uri)["short"] == {"mug": 1}
-    assert "listing mug-3" in report_of(uri)["bad_images"][0]
+    assert report_of(uri)["listings"]["train"] == {"mug": 3, "lamp": 3} and not report_of(uri)["short"]
+    assert f"listing {lost}" in report_of(uri)["bad_images"][0]
+    before, after = splits_of(undisturbed), splits_of(uri)
+    assert len(before["train"] - after["train"]) == 1 and len(after["train"] - before["train"]) == 1
+    assert all(before[name] == after[name] for name in ("validation", "test")), "no other split changes"
     with pytest.raises(
-        InputError, match=r"1 of 24 listings have unreadable images(.|\n)*listing mug-3, image mug-3.png: not an image"
+        InputError,
+        match=rf"1 of 11 listings have unreadable images(.|\n)*listing {lost}, image {lost}.png: not an image",
     ):
         annotate(shop.workspace("strict", data={"max_bad_images": 0.02}, **drawn))
 

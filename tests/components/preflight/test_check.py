@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.errors import InputError
+from attrloop.components.gold.split import drawn_split
 from attrloop.components.preflight.check import check, examine
 from attrloop.components.run.workspace import Workspace
 
@@ -75,8 +76,9 @@ def test_the_forecast_counts_calls_chains_and_tokens(shop):
         "sample", chains=3, max_new_tokens=10
     )
     forecast = examine(shop.config(), str(shop.folder)).forecast
-    # 20 listings have one attribute each. 8 are labelled (one label is given). The 2 of the test split are not sampled.
-    assert (forecast.wanted, forecast.calls, forecast.chains, forecast.tokens) == (7, 7, 18 * 3 * 2, 18 * 3 * 2 * 10)
+    # 20 listings have one attribute each. 8 are labelled (one label is given). Of split train there are 7 mugs and 7
+    # lamps; 2 labelled for validation are sampled too, and the other 4 of the gold splits are left alone.
+    assert (forecast.wanted, forecast.calls, forecast.chains, forecast.tokens) == (7, 7, 16 * 3 * 2, 16 * 3 * 2 * 10)
     assert forecast.cost == pytest.approx(7 * 350 / 1e6)
     shop.set("annotate", max_failed=0.3).set("sample", max_listings=4)
     forecast = examine(shop.config(), str(shop.folder)).forecast
@@ -96,8 +98,10 @@ def test_the_disk_needed_is_for_the_images_that_some_step_will_encode(shop):
     shop.set("model", dtype="float32").set("loop", iterations=1)
     few, many = disk(0, max_listings=4), disk(500, max_listings=4)
     assert few == many == disk(500, engine="vllm"), "DPO encodes what its pairs show, whoever sampled"
-    assert disk(0, max_listings=0) - few == pytest.approx(8 * (2 * image + chains), rel=0.01)
-    assert disk(500) - disk(0) == pytest.approx(500 * (2 * image + chains), rel=0.01)
+    # 10 listings of split train have no label.
+    assert disk(0, max_listings=0) - few == pytest.approx(6 * (2 * image + chains), rel=0.01)
+    copies = [drawn_split(f"copy-{k}") for k in range(500)].count("train")
+    assert disk(500) - disk(0) == pytest.approx(copies * (2 * image + chains), rel=0.01)
     shop.set("loop", iterations=0)
     assert disk(500) == disk(0), "nothing is sampled"
 

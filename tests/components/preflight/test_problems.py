@@ -160,17 +160,31 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         ),
         "listings.jsonl (vertical lamp): no listing of this vertical. Add listings or take it out of the schema",
     ),
-    "too few listings": (
-        lambda shop: shop.set("annotate", train_per_vertical=20),
-        "listings.jsonl (vertical lamp): 22 listings are to be labelled, but 10 have no label yet",
-    ),
     "nothing left to learn from": (
         lambda shop: shop.set("annotate", train_per_vertical=8),
-        "no listing is left without a label",
+        "no listing of split train is left without a label",
     ),
     "no training labels": (
         lambda shop: shop.set("annotate", train_per_vertical=0),
-        "vertical mug: would have no training label",
+        "vertical mug: would have no training label (7 of its 10 listings are of split train). "
+        "Raise annotate.train_per_vertical",
+    ),
+    "no training labels and no calls": (
+        lambda shop: shop.set("annotate", max_calls=0),
+        "vertical lamp: would have no training label (7 of its 10 listings are of split train). "
+        "Raise annotate.max_calls",
+    ),
+    "no training listing": (
+        lambda shop: shop.write(
+            "listings.jsonl",
+            [row for row in shop.rows("listings.jsonl") if row["id"] in ("mug-0", "mug-1", "mug-2", "lamp-1")],
+        ),
+        "vertical lamp: would have no training label (0 of its 1 listings are of split train). Add listings, or give "
+        "labels of it with split: train",
+    ),
+    "no validation labels": (
+        lambda shop: shop.set("annotate", validation_per_vertical=0),
+        "no listing gets a validation label, so the loop can choose nothing. Add listings, give labels with",
     ),
     "a cost above the cap": (
         lambda shop: shop.set("annotate", max_cost=0.001),
@@ -287,13 +301,41 @@ def test_a_model_that_the_endpoint_does_not_list_is_only_a_note(shop):
 
 def test_without_anything_to_annotate_neither_key_nor_endpoint_is_needed(shop, server):
     rows = [
-        {"listing": f"{v}-{k}", "attribute": a, "value": x}
+        {"listing": f"{v}-{k}", "attribute": a, "value": x, "split": split}
         for v, a, x in (("mug", "pattern", "solid"), ("lamp", "shape", "round"))
-        for k in range(4)
+        for k, split in enumerate(("train", "train", "validation", "test"))
     ]
     shop.write("labels.jsonl", rows)
     shop.set("annotate", key_env="NOT_SET_KEY")
     assert found(shop) == "" and not server.asked
+    shop.write("labels.jsonl", rows[:3] + rows[4:7])
+    shop.set("annotate", max_calls=0)
+    assert found(shop) == "" and not server.asked
+
+
+def test_counts_that_are_not_reached_are_a_note_with_numbers_and_a_remedy(shop):
+    shop.set("annotate", validation_per_vertical=2, test_per_vertical=3)
+    finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "enough listings")
+    assert (finding.state, finding.detail) == (
+        "note",
+        "9 to be labelled by the API, 10 left without a label to learn from; fewer labels than asked for: "
+        "mug/pattern has 1 of 2 validation labels (1 listing is in this split), "
+        "mug/pattern has 2 of 3 test labels (2 listings are in this split), "
+        "lamp/shape has 1 of 3 test labels (1 listing is in this split). "
+        "Add listings, give labels of your own (a split that they name is kept), let the annotator label more, or "
+        "lower annotate.*_per_vertical",
+    )
+
+
+def test_labels_that_are_not_used_are_told(shop):
+    rows = [{"listing": f"lamp-{k}", "attribute": "shape", "value": "round", "source": "review"} for k in range(10)]
+    shop.write("labels.jsonl", rows)
+    finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "enough listings")
+    assert finding.state == "note" and not finding.problems
+    assert "5 listings with labels are not used (raise annotate.*_per_vertical)" in finding.detail
+    assert "3 gold listings keep out labels from a review, which are no fair sample (lamp-1, lamp-3, lamp-5)" in (
+        finding.detail
+    )
 
 
 def test_a_few_bad_images_are_a_note_below_the_cap(shop):
