@@ -310,8 +310,12 @@ def test_once_the_budget_has_ended_replies_that_were_paid_for_are_still_used(sho
     annotate(uri)
     before = labels_of(uri)
     shop.workspace(max_calls=8, train_per_vertical=4)
+    mugs = [f"mug-{k}" for k in range(12) if split.drawn_split(f"mug-{k}") == "train"]
+    for mug in sorted(mugs, key=split.rank)[4:]:
+        Path(shop.folder, f"{mug}.png").unlink()  # nothing is looked for among these
     annotate(uri)
-    assert len(endpoint.bodies) == 8 and report_of(uri)["stopped_at"] == "annotate.max_calls"
+    assert len(endpoint.bodies) == 8 and not report_of(uri)["bad_images"]
+    assert report_of(uri)["cached"] == 8 and report_of(uri)["stopped_at"] == "annotate.max_calls"
     assert {json.dumps(row) for row in labels_of(uri)} == {json.dumps(row) for row in before}
 
 
