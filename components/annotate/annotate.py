@@ -16,7 +16,7 @@ from attrloop.components.annotate.turns import Turns
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.gold.splits import splits_of
+from attrloop.components.gold.splits import Splits, splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import figure, reports, reused
@@ -40,12 +40,13 @@ def annotate(workspace: str) -> None:
     """
     started = time.monotonic()
     ws = Workspace.open(workspace)
+    splits = splits_of(ws)
     artifact = Artifact.begin(ws, layout.ANNOTATE, made_from())
     if artifact.manifest is not None:
         reused(f"the labels in {artifact.folder}")
         return
     given = read_labels(ws.config.data.labels, ws.schema, ws.listings) if ws.config.data.labels else []
-    plan, bad = plan_readable(ws, given)
+    plan, bad = plan_readable(ws, given, splits)
     cache = Cache(ws.store)
     labeller = Labeller(ws, cache, len(Turns(plan).round()))
     try:
@@ -74,7 +75,7 @@ def annotate(workspace: str) -> None:
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)
 
 
-def plan_readable(ws: Workspace, given: list[Label]) -> tuple[Plan, list[Problem]]:
+def plan_readable(ws: Workspace, given: list[Label], splits: Splits) -> tuple[Plan, list[Problem]]:
     """Plans with the given labels of those listings whose images can all be opened.
 
     Returns:
@@ -82,7 +83,7 @@ def plan_readable(ws: Workspace, given: list[Label]) -> tuple[Plan, list[Problem
     """
     problems: list[Problem] = []
     good: set[str] = set()
-    listings, splits = dict(ws.listings), splits_of(ws)
+    listings = dict(ws.listings)
     while True:
         plan = make_plan(ws.config, ws.schema, listings, given, splits)
         new = sorted({label.listing for label in plan.given} - good)

@@ -135,7 +135,18 @@ def splits_of(ws: Workspace) -> Splits:
     Raises:
         InputError: the labels of a listing name different splits.
     """
-    return _read(ws) if read_manifest(ws.store, layout.SPLITS) else make_splits(ws)
+    settle(ws)
+    return _read(ws)
+
+
+def settle(ws: Workspace) -> None:
+    """Decides the splits where preflight has not.
+
+    Raises:
+        InputError: the labels of a listing name different splits.
+    """
+    if read_manifest(ws.store, layout.SPLITS) is None:
+        make_splits(ws)
 
 
 def _read(ws: Workspace) -> Splits:

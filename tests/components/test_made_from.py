@@ -75,9 +75,11 @@ EVALUATED = {f"evaluate/{split}/{stage}" for split in ("validation", "test") for
 VALIDATED = {path for path in EVALUATED if "/validation/" in path}
 STEPS: dict[str, Step] = {  # in the order in which they run
     "preflight": Step(lambda ws: Artifact.begin(ws, "preflight", check.made_from()), check, set(), {"data"}, LOOKED_AT),
+    "splits": Step(splits.begin, splits, reads=LOOKED_AT),
     "annotate": Step(
         lambda ws: Artifact.begin(ws, "annotate", plan.made_from()),
         plan,
+        {"splits"},
         config={*LIMITS, *(f"annotate.{name}" for name in ANNOTATE)},
         reads=LOOKED_AT | {"request"},
     ),
@@ -87,7 +89,6 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         reads={"catalogue"},
     ),
     "sft": Step(sft.begin, sft, {"annotate"}, {"model", "prompt", "sft"}, ASKED),
-    "splits": Step(splits.begin, splits, reads=LOOKED_AT),
     "left-out": Step(
         left_out.begin,
         left_out,
@@ -98,7 +99,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
     f"{STAGE}/chains": Step(
         lambda ws: sample.begin(ws, STAGE, "sft/adapter"),
         sample,
-        {"annotate", "sft"},
+        {"annotate", "splits", "sft"},
         BASE | LIMITS | {"prompt", "sample"},
         ASKED,
     ),
