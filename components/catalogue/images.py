@@ -63,6 +63,7 @@ class ImageReader:
 
     def __init__(self, base: str | Path, limits: ImageLimits) -> None:
         self.base, self.limits = str(base), limits
+        self._real: dict[str, str] = {}  # folders of images, and where their links lead: costly to find out
 
     def fetch(self, references: Iterable[str]) -> None:
         """Brings images from buckets and hosts into the local cache, many at once, so that opening them is fast.
@@ -105,8 +106,13 @@ class ImageReader:
 
     def _check_folder(self, path: str) -> None:
         """Raises for a local file outside the allowed folders, wherever its links lead."""
+        folder, name = os.path.split(path)
         try:
-            real = os.path.realpath(path)
+            if folder not in self._real:
+                self._real[folder] = os.path.realpath(folder)
+            real = os.path.join(self._real[folder], name)
+            if name in ("", ".", "..") or os.path.islink(real):
+                real = os.path.realpath(path)
         except ValueError as error:
             raise fail(ascii(path), f"no path of a file ({error})", "Correct the path") from error
         if not real.startswith(self._folders):
@@ -170,7 +176,7 @@ class ImageReader:
     def digest(self, reference: str) -> str:
         """SHA-256 (first 16 hex digits) of the encoded image; of a local file that was replaced, the new one's."""
         path = self._path(reference)
-        stamp = None if scheme(path) or not os.path.exists(path) else os.stat(path)
+        stamp = None if scheme(path) or not os.path.isfile(path) else os.stat(path)
         return self._digest(reference, stamp and (stamp.st_ino, stamp.st_size, stamp.st_mtime_ns))
 
     @lru_cache(maxsize=100_000)  # noqa: B019 - a reader lives as long as its component

@@ -337,10 +337,11 @@ def test_images_lie_in_the_listings_folder_or_one_that_is_allowed(tmp_path: Path
     (folder / "linked").symlink_to(other)
     (folder / "in.png").symlink_to("img/a.png")
     (folder / "round.png").symlink_to("round.png")
+    (folder / "img" / "up").symlink_to("..")
     images = ImageReader(folder, DataConfig(catalogue_schema="", listings=""))
-    for inside in ("img/a.png", "img/../img/a.png", "in.png", str(folder / "img" / "a.png")):
+    for inside in ("img/a.png", "img/../img/a.png", "img/up/img/a.png", "in.png", str(folder / "img" / "a.png")):
         assert images.open(inside).size == (8, 8)
-    outside = ("../photos/a.png", str(other / "a.png"), "out.png", "linked/a.png", "../shop-2/a.png")
+    outside = ("../photos/a.png", str(other / "a.png"), "out.png", "linked/a.png", "../shop-2/a.png", "img/up/out.png")
     for reference in outside:
         for read in (images.open, images.data, images.digest):
             with pytest.raises(
@@ -350,7 +351,7 @@ def test_images_lie_in_the_listings_folder_or_one_that_is_allowed(tmp_path: Path
     for reference in ("../../../../../../etc/passwd", "/etc/passwd"):
         with pytest.raises(InputError, match="passwd: lies outside the listings' folder, in /etc"):
             images.open(reference)
-    for reference in ("round.png", "no\0thing.png", "\ud800.png", "a" * 5000, "img", "img/a.png/b.png"):
+    for reference in ("round.png", "no\0thing.png", "\ud800.png", "a" * 5000, "img", "img/..", "..", "img/a.png/b.png"):
         with pytest.raises(InputError):
             images.open(reference)
     allowed = DataConfig(catalogue_schema="", listings="", allowed_folders=(str(other), str(tmp_path / "shop-2")))
