@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from attrloop.components.catalogue.records import Listing
-from attrloop.components.catalogue.schema import Attribute, Vertical, fold
+from attrloop.components.catalogue.schema import Attribute, Vertical
+from attrloop.components.catalogue.spelling import fold
 from attrloop.components.digests import digest
 from attrloop.components.run.config import AnnotateConfig
 

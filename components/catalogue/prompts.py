@@ -1,16 +1,25 @@
 """What the model is asked, what it is taught to answer, and how its answer is read from a chain."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from json import JSONDecoder
 from typing import Any
 
 from attrloop.components.catalogue.records import ALL_IMAGES, Listing
 from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema
 
 # Of what this module asks, teaches and reads: raise it with every change of that. What was made with it is made anew.
-VERSION = 1
+VERSION = 2
 MARK = "Answer:"
-_ANSWER = re.compile(r"answer\s*:[ \t]*([^\n]*)", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"""(?P<markup>[*_`]+)?["']?(?<![^\W_])answers?(?P<quote>["'])?[*_`]*\s*[:：](?(markup)[*_`]*)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_DASHED = re.compile(
+    r"""(?:^|(?<=[.!?\n])|(?<=[.!?]\ ))(?P<markup>[*_`]+)?(?P<quote>(?!))?answers?[*_`]*[ \t]+[-–—=][ \t]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,43 @@ def completion(rationale: str, value: str) -> str:
 
 
 def answer_of(text: str, attribute: Attribute) -> str | None:
-    """The canonical answer of a chain, which follows the last 'Answer:'; None when it is missing or off the list."""
-    found = _ANSWER.findall(text)
-    return attribute.canonical(found[-1]) if found else None
+    """The canonical answer of a chain, which follows the last 'Answer:'; None when it is missing or off the list.
+
+    The mark may be set off as in Markdown, stand in a JSON object, or have a line of its own.
+    """
+    mark = _mark(text)
+    if mark is None:
+        return None
+    rest = text[mark.end() :]
+    if mark["quote"] and (said := _json(rest)) is not None:
+        return attribute.canonical(said)
+    line, _, more = rest.partition("\n")
+    if not line.strip():
+        paragraph = more.strip().partition("\n\n")[0]
+        if attribute.many and (several := attribute.canonical(paragraph)):
+            return several
+        line = paragraph.partition("\n")[0]
+    return attribute.canonical(line) or attribute.canonical(line.strip().removesuffix(mark["markup"] or ""))
 
 
 def rationale_of(text: str) -> str:
     """The reasoning of a chain: what stands before the last 'Answer:'."""
-    found = list(_ANSWER.finditer(text))
-    return text[: found[-1].start()].strip() if found else text.strip()
+    mark = _mark(text)
+    return text[: mark.start()].strip() if mark else text.strip()
+
+
+def _mark(text: str) -> re.Match[str] | None:
+    """The last 'Answer:'; where there is none, the last sentence that begins with 'Answer -'."""
+    return next((found[-1] for mark in (_ANSWER, _DASHED) if (found := list(mark.finditer(text)))), None)
+
+
+def _json(text: str) -> str | list[str] | None:
+    """The text, or the list of texts, with which a piece of JSON begins."""
+    with suppress(ValueError, RecursionError):
+        value, _ = JSONDecoder().raw_decode(text.lstrip())
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
+            return value
+    return None
 
 
 def views_of(listing: Listing, views: str) -> list[int]:

@@ -140,14 +140,8 @@ def read_labels(
                 )
             )
         elif (value := attributes[label.attribute].canonical(label.value)) is None:
-            names = ", ".join(attributes[label.attribute].names)
-            found.append(
-                Problem(
-                    where,
-                    f"{label.value!r} is not a value of {label.attribute}",
-                    f"Use one of: {names}; or add it to the schema",
-                )
-            )
+            what = f"{label.value!r} is not a value of {label.attribute}"
+            found.append(Problem(where, what, attributes[label.attribute].hint))
         elif (label.listing, label.attribute) in seen:
             first = seen[label.listing, label.attribute]
             found.append(

@@ -3,37 +3,33 @@
 It also decides when two answers are the same (`Attribute.canonical`).
 
 Three values are special, and allowed only where an attribute lists them: `none` (the product lacks it), `not_visible`
-(the images do not show it) and `other` (the product has a value that is not listed).
+(the images do not show it) and `other` (the product has a value that is not listed). Each stands alone, also where an
+attribute can have several values.
 """
 
 import re
-import unicodedata
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from attrloop.components.catalogue.spelling import fold, ladder, seen
 from attrloop.components.errors import fail
 from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
 
-VERSION = 1  # of `Attribute.canonical`: raise it when an answer gets another value. What was made with it is made anew
+VERSION = 2  # of `Attribute.canonical`: raise it when an answer gets another value. What was made with it is made anew
 NOT_VISIBLE = "not_visible"
+SPECIAL = ("none", NOT_VISIBLE, "other")
 SEPARATOR = "; "  # between the values of a many-valued answer
-
-
-def fold(text: str) -> str:
-    """The form in which spellings are compared: 'Polka-Dot ' and 'polka_dot' both become 'polka dot'.
-
-    Case, white space, hyphens, underscores, the encoding of accents, and quotes and full stops around it do not count.
-    """
-    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", text)).strip(" .'\"").casefold()
+_BETWEEN = re.compile(r"[;；\n]")
+_FOLDED = {special: fold(special) for special in SPECIAL}
 
 
 def abstains(answer: str | None) -> bool:
     """Whether an answer is `not_visible`, in any spelling."""
-    return answer is not None and fold(answer) == fold(NOT_VISIBLE)
+    return answer is not None and fold(answer) == _FOLDED[NOT_VISIBLE]
 
 
 class Value(BaseModel):
@@ -74,40 +70,78 @@ class Attribute(BaseModel):
         """The names of the values, in the schema's order."""
         return [value.name for value in self.values]
 
+    @property
+    def hint(self) -> str:
+        """What to do about an answer that is no value."""
+        alone = sorted(self._alone) if self.many else []
+        also = f" ({' and '.join(alone)} only alone)" if alone else ""
+        return f"Use one of: {', '.join(self.names)}{also}; or add it to the schema"
+
+    @property
+    def forms(self) -> list[tuple[str, str]]:
+        """Every spelling that the schema gives, with the name of its value."""
+        return [(form, value.name) for value in self.values for form in (value.name, *value.synonyms)]
+
     @cached_property
-    def _canonical(self) -> dict[str, str]:
-        return {fold(form): value.name for value in self.values for form in (value.name, *value.synonyms)}
+    def _rungs(self) -> list[dict[str, str | None]]:
+        """On each rung of `spelling.ladder`, the value that a spelling stands for; None for one that is two values."""
+        rungs: list[dict[str, str | None]] = [{} for _ in ladder("")]
+        for form, name in self.forms:
+            for rung, spelling in zip(rungs, ladder(form), strict=True):
+                rung[spelling] = name if rung.setdefault(spelling, name) == name else None
+        return rungs
+
+    @cached_property
+    def _alone(self) -> set[str]:
+        return {name for name in self.names if fold(name) in _FOLDED.values()}
 
     @model_validator(mode="after")
     def _distinct(self) -> "Attribute":
-        seen: dict[str, str] = {}
-        for value in self.values:
-            if SEPARATOR.strip() in value.name or "\n" in value.name:
-                raise ValueError(f"value {value.name!r} must not contain {SEPARATOR.strip()!r} or a line break")
-            for form in (value.name, *value.synonyms):
-                if (other := seen.setdefault(fold(form), value.name)) != value.name:
-                    raise ValueError(f"{form!r} stands for both {other!r} and {value.name!r}")
-        if len({fold(name) for name in self.names}) < len(self.names):
+        if wrong := [name for name in self.names if _BETWEEN.search(name)]:
+            raise ValueError(f"value {wrong[0]!r} must not contain {SEPARATOR.strip()!r} or a line break")
+        if len({seen(name) for name in self.names}) < len(self.names):
             raise ValueError("a value is listed twice")
+        stands_for: dict[str, str] = {}
+        for form, name in self.forms:
+            if not seen(form):
+                raise ValueError(f"{form!r} of value {name!r} is empty")
+            if (other := stands_for.setdefault(seen(form), name)) != name:
+                raise ValueError(f"{form!r} stands for both {other!r} and {name!r}")
         return self
 
     def canonical(self, answer: str | list[str] | None) -> str | None:
         """The canonical form of an answer, in which voting, evaluation and prediction compare answers.
+
+        A value is found by its exact spelling, else by the strictest folding that some value shares with it (see
+        `spelling`), if no second value does.
 
         Args:
             answer: one value, or several in a list or separated by semicolons or line breaks; each may be a synonym.
 
         Returns:
             The names of the values, in the schema's order, joined by `SEPARATOR`. None for no answer, for a value that
-            is not in the list, and for several values where only one is allowed.
+            is not in the list, for several values where only one is allowed, and for `none`, `not_visible` or `other`
+            beside another value.
         """
         if answer is None:
             return None
-        parts = answer if isinstance(answer, list) else (re.split(r"[;\n]", answer) if self.many else [answer])
-        names = {self._canonical.get(fold(part)) for part in parts if fold(part)}
-        if not names or None in names or (len(names) > 1 and not self.many):
-            return self._canonical.get(fold(answer)) if isinstance(answer, str) else None
-        return SEPARATOR.join(name for name in self.names if name in names)
+        if isinstance(answer, str) and (whole := self._value(answer)) is not None:
+            return whole
+        parts = answer if isinstance(answer, list) else _BETWEEN.split(answer) if self.many else [answer]
+        found = {self._value(part) for part in parts if seen(part)}
+        names = [name for name in self.names if name in found]
+        several = len(names) > 1
+        if not names or None in found or (several and (not self.many or self._alone & found)):
+            return None
+        return SEPARATOR.join(names)
+
+    def _value(self, text: str) -> str | None:
+        if text in self._rungs[0]:
+            return self._rungs[0][text]
+        for rung, spelling in zip(self._rungs, ladder(text), strict=True):
+            if spelling in rung:
+                return rung[spelling]
+        return None
 
 
 class Vertical(BaseModel):

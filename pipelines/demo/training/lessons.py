@@ -4,7 +4,8 @@ import random
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.records import Listing
-from attrloop.components.catalogue.schema import Attribute, fold
+from attrloop.components.catalogue.schema import Attribute
+from attrloop.components.catalogue.spelling import fold
 from attrloop.pipelines.demo.training.words import RETAIL_WORDS
 from attrloop.pipelines.demo.world import FAMILIES, VERTICALS
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.readers import read_labels, read_rows
 from attrloop.components.catalogue.records import Chain, Label, Listing, Pair, Prediction, Record, to_frame
-from attrloop.components.errors import InputError
+from attrloop.components.catalogue.schema import Schema
+from attrloop.components.errors import InputError, Problem
 
 PREDICTION = {
     "listing": "m-1",
@@ -119,3 +120,24 @@ def test_what_is_no_parquet_is_named(tmp_path: Path, fault: Callable[[bytes], by
         InputError, match=r"listings\.parquet: not a Parquet file that can be read \(.+\)\. Write the file again"
     ):
         read_rows(tmp_path / "listings.parquet", Listing)
+
+
+SCHEMA = Schema.model_validate(
+    {"verticals": {"mug": {"attributes": {"print": {"values": ["none", "dotted", "heart"], "many": True}}}}}
+)
+MUG = Listing(id="m-1", vertical="mug", images=("a.png",))
+
+
+def test_none_beside_another_value_is_refused_as_a_label_and_the_row_is_named(tmp_path: Path) -> None:
+    rows = [
+        {"listing": f"m-{k}", "attribute": "print", "value": v} for k, v in enumerate(["heart; dotted", "none; dotted"])
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    problems: list[Problem] = []
+    listings = {f"m-{k}": MUG.model_copy(update={"id": f"m-{k}"}) for k in range(2)}
+    (label,) = read_labels(tmp_path / "labels.jsonl", SCHEMA, listings, problems)
+    assert label.value == "dotted; heart"
+    assert [str(problem).removeprefix(f"{tmp_path}/") for problem in problems] == [
+        "labels.jsonl:2 (listing m-1): 'none; dotted' is not a value of print. Use one of: none, dotted, heart "
+        "(none only alone); or add it to the schema."
+    ]

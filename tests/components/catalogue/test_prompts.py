@@ -1,0 +1,88 @@
+"""What a chain answers is what follows its last 'Answer:'."""
+
+import pytest
+
+from attrloop.components.catalogue.prompts import answer_of, completion, rationale_of
+from attrloop.components.catalogue.schema import Attribute, Value
+
+LIST = ("cotton", "wool", "6'", '6"', "-5 °C", "5 °C", "A-", "*")
+
+
+def listed(many: bool = False) -> Attribute:
+    return Attribute(values=tuple(Value(name=value) for value in LIST), many=many)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "rationale"),
+    [
+        ("The answer: it is wool. Answer: cotton", "cotton", "The answer: it is wool."),
+        ("I see cotton. Answer: cotton", "cotton", "I see cotton."),
+        ("I see cotton. Answer:", None, "I see cotton."),
+        ("Answer: wool\nAnswer: cotton", "cotton", "Answer: wool"),
+        ("I see it. answer : Cotton", "cotton", "I see it."),
+        ("I see it. ANSWER:cotton", "cotton", "I see it."),
+        ("I see it.\nAnswer：cotton", "cotton", "I see it."),
+        ("I see it. Answer: cotton.", "cotton", "I see it."),
+        ("I see it. Answer: 'cotton'", "cotton", "I see it."),
+        ("I see it. Answer: “cotton”", "cotton", "I see it."),
+        ("I see it. Final answer: cotton", "cotton", "I see it. Final"),
+        ("I see it.\n\n**Answer:** cotton", "cotton", "I see it."),
+        ("I see it. **Answer: cotton**", "cotton", "I see it."),
+        ("I see it. **Answer**: cotton", "cotton", "I see it."),
+        ("I see it. **Answer:** **cotton**", "cotton", "I see it."),
+        ("I see it. Answer: **cotton**", "cotton", "I see it."),
+        ("I see it. Answer:**cotton**", "cotton", "I see it."),
+        ("I see it. Answer: `cotton`", "cotton", "I see it."),
+        ("I see it. _Answer:_ cotton", "cotton", "I see it."),
+        ("I see it. Answer: *", "*", "I see it."),
+        ("I see it.\nAnswer:\ncotton", "cotton", "I see it."),
+        ("I see it.\nAnswer:\r\n\r\n  cotton\r\n", "cotton", "I see it."),
+        ("I see it. Answer: cotton\nIt is soft.", "cotton", "I see it."),
+        ("I see it. Answer - cotton", "cotton", "I see it."),
+        ("I see it.\nAnswer – cotton", "cotton", "I see it."),
+        ("I see it. Answer = cotton", "cotton", "I see it."),
+        ("I see it. Answer: cotton\nI trust this answer - it is soft.", "cotton", "I see it."),
+        ("I have no answer - wool", None, "I have no answer - wool"),
+        ("I see it. Answer: -5 °C", "-5 °C", "I see it."),
+        ("I see it. Answer - 5 °C", "5 °C", "I see it."),
+        ("I see it. Answer: A-", "A-", "I see it."),
+        ("I see it. Answer: 6'", "6'", "I see it."),
+        ('I see it. Answer: 6"', '6"', "I see it."),
+        ('{"rationale": "I see it", "answer": "cotton"}', "cotton", '{"rationale": "I see it",'),
+        ('{"Answer":["cotton"], "sure": true}', "cotton", "{"),
+        ("Answer: cotton. Answer: silk", None, "Answer: cotton."),
+        ("Answer: cotton or wool", None, ""),
+        ("I see cotton.", None, "I see cotton."),
+        ("An unanswered question. Reanswer: cotton", None, "An unanswered question. Reanswer: cotton"),
+        ("cotton", None, "cotton"),
+        ("", None, ""),
+        ("[" * 5_000 + '"answer": ' + "[" * 5_000, None, "[" * 5_000),
+    ],
+)
+def test_what_a_chain_answers_and_why(text: str, answer: str | None, rationale: str) -> None:
+    assert (answer_of(text, listed()), rationale_of(text)) == (answer, rationale)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("I see both. Answer: wool; cotton", "cotton; wool"),
+        ("I see both. Answers: wool; cotton", "cotton; wool"),
+        ("I see both.\nAnswer:\n- wool\n- cotton\n\nBoth are soft.", "cotton; wool"),
+        ("I see both.\nAnswer:\nwool; cotton\nBoth are soft.", "cotton; wool"),
+        ("I see one. Answer: wool\ncotton is softer", "wool"),
+        ('{"answer": ["wool", "cotton"]}', "cotton; wool"),
+        ("Answer: wool; silk", None),
+    ],
+)
+def test_what_a_chain_answers_where_several_values_are_allowed(text: str, answer: str | None) -> None:
+    assert answer_of(text, listed(many=True)) == answer
+
+
+@pytest.mark.parametrize(
+    "rationale", ["", "I see it.", "The answer: it is wool.", "Answer - wool", "**Answer:**", "A 'b"]
+)
+def test_every_value_is_read_back_from_what_is_taught(rationale: str) -> None:
+    taught = [completion(rationale, value) for value in LIST]
+    assert [answer_of(text, listed()) for text in taught] == list(LIST)
+    assert {rationale_of(text) for text in taught} == {rationale}
