@@ -1,215 +1,234 @@
-"""Predictions as Label Studio tasks, and people's answers as labels.
+"""People's answers in Label Studio as labels."""
 
-A task shows a listing's images, asks for one attribute, offers its closed list, and has the prediction selected. The
-choices come with each task, so one project serves all attributes that take one value, and a second the others.
-"""
-
-import base64
-import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from attrloop.components.catalogue.readers import read_labels
-from attrloop.components.catalogue.records import Label, Listing
-from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema, load_schema
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Label
+from attrloop.components.catalogue.schema import Attribute, Schema, load_schema
 from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.predict.exports import Asked, Given, read_tasks
 from attrloop.components.predict.stream import listings
-from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.config import RunConfig
-from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
 
-PROJECTS = {False: "one-value", True: "several-values"}
-ANSWER, PHOTOS = "answer", "photos"
-_SIDE = 768  # pixels: the longest side of an image that is put into the task itself
-_CONFIG = f"""<View>
-  <Header value="$question"/>
-  <Choices name="{ANSWER}" toName="{PHOTOS}" value="$choices" choice="%s" required="true" showInline="true"/>
-  <Image name="{PHOTOS}" valueList="$images" zoom="true"/>
-  <Text name="why" value="$why"/>
-</View>
-"""
-
-
-def write_tasks(
-    ws: Workspace, items: Iterable[tuple[Listing, CataloguePrediction]], folder: Path, image_root: str, model: str
-) -> list[str]:
-    """Writes `<project>/tasks.json` and `<project>/config.xml`, for Label Studio's import and its labelling interface.
-
-    Args:
-        ws: the workspace of the prediction.
-        items: what to ask about.
-        folder: a local folder.
-        image_root: where Label Studio finds the folder of the listings file, e.g. `/data/local-files/?d=photos/`. ""
-            puts local images into the tasks; those of a bucket are left to Label Studio's cloud storage. URLs stay as
-            they are.
-        model: the name of the model that predicted.
-
-    Returns:
-        The names of the projects, `one-value` and `several-values`, without those that have no task.
-    """
-    tasks: dict[str, list[dict[str, Any]]] = {}
-    for listing, prediction in items:
-        attribute = ws.schema.attribute(listing.vertical, prediction.attribute)
-        images = [_shown(ws, reference, image_root) for reference in listing.images]
-        tasks.setdefault(PROJECTS[attribute.many], []).append(_task(listing, prediction, attribute, images, model))
-    for name, made in tasks.items():
-        choice = "multiple" if name == PROJECTS[True] else "single"
-        write_atomic(folder / name / "config.xml", (_CONFIG % choice).encode())
-        write_atomic(folder / name / "tasks.json", json.dumps(made, indent=1, ensure_ascii=False).encode())
-    return sorted(tasks)
-
-
-def _shown(ws: Workspace, reference: str, image_root: str) -> str:
-    path = inputs.join(ws.images.base, reference)
-    if "://" in reference or (not image_root and "://" in path):
-        return path
-    return (
-        f"{image_root}{reference}"
-        if image_root
-        else f"data:image/jpeg;base64,{base64.b64encode(ws.images.jpeg(reference, _SIDE)).decode()}"
-    )
-
-
-def _task(
-    listing: Listing, prediction: CataloguePrediction, attribute: Attribute, images: list[str], model: str
-) -> dict[str, Any]:
-    choices = [
-        {"value": value.name, "hint": value.description} if value.description else {"value": value.name}
-        for value in attribute.values
-    ]
-    about = f" ({attribute.description})" if attribute.description else ""
-    title = f": {listing.title}" if listing.title else ""
-    data = {
-        "listing": listing.id,
-        "vertical": listing.vertical,
-        "attribute": prediction.attribute,
-        "images": images,
-        "choices": choices,
-        "question": f"{prediction.attribute}{about} of this {listing.vertical}{title}",
-        "why": prediction.rationale or "(the model gave no answer from the list)",
-    }
-    if prediction.answer is None:
-        return {"data": data}
-    chosen = {"choices": prediction.answer.split(SEPARATOR) if attribute.many else [prediction.answer]}
-    result = [{"from_name": ANSWER, "to_name": PHOTOS, "type": "choices", "value": chosen}]
-    return {"data": data, "predictions": [{"model_version": model, "score": prediction.confidence, "result": result}]}
+_Key = tuple[str, str]  # a listing and an attribute
 
 
 @dataclass
 class Imported:
-    """What an export held.
+    """What people answered.
 
     Attributes:
         labels: of the reviewed tasks.
         skipped: tasks without an answer.
-        disputed: tasks whose reviewers chose different values; they give no label.
+        disputed: `listing/attribute` with different answers, which give no label.
+        changed: `listing/attribute` whose label had another value before.
+        unread: tasks and answers that cannot be read, and tasks of listings that are gone.
+        settled: what was marked as the ground truth.
     """
 
     labels: list[Label] = field(default_factory=list)
     skipped: int = 0
     disputed: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unread: list[Problem] = field(default_factory=list)
+    settled: set[_Key] = field(default_factory=set)
 
 
 def import_labels(export: Path, config: RunConfig, output: Path) -> Imported:
-    """Adds an export of Label Studio (format JSON) to the labels that the config names, in the form of `data.labels`.
-
-    A reviewed value replaces an older one of the same listing and attribute. The listing stays in the split that its
-    labels name.
+    """Adds an export of Label Studio (JSON, JSON_MIN or CSV) to the labels in a file and those that the config names.
 
     Args:
         export: the exported file.
-        config: with the schema and the listings that were predicted.
-        output: the JSONL file to write; may be the config's own labels file.
+        config: with the schema, the listings that were predicted, and labels.
+        output: the JSONL file to write, in the form of `data.labels`; may be the config's own labels file. Labels that
+            it holds already stay.
 
     Raises:
-        InputError: not such an export, an unknown listing or attribute, a value that is not on the list.
+        InputError: as `read_export` and `add`.
     """
     schema = load_schema(config.data.catalogue_schema)
-    found = read_export(export, schema)
-    known = {listing.id: listing for listing in listings(config.data.listings, schema)} if config.data.labels else {}
-    wanted = {label.listing for label in found.labels}
-    known = known or {listing.id: listing for listing in listings(config.data.listings, schema) if listing.id in wanted}
-    if absent := sorted(wanted - set(known)):
-        where = f"{export} (listing {absent[0]})"
-        raise fail(
-            where,
-            f"{len(absent)} reviewed listings are not in {config.data.listings}",
-            "Name the listings that were predicted in data.listings",
-        )
-    old = read_labels(config.data.labels, schema, known) if config.data.labels else []
-    merged = {(label.listing, label.attribute): label for label in old}
-    for label in found.labels:
-        key = (label.listing, label.attribute)
-        merged[key] = label.model_copy(update={"split": merged[key].split}) if key in merged else label
-    write_atomic(output, "".join(f"{label.model_dump_json(exclude_none=True)}\n" for label in merged.values()).encode())
-    return found
+    return add(read_export(export, schema), schema, config, output)
 
 
 def read_export(export: Path, schema: Schema) -> Imported:
     """The labels in an export of Label Studio.
 
     Raises:
-        InputError: as `import_labels`, all problems at once.
+        InputError: as `read_tasks` and `labels_of`.
     """
-    try:
-        tasks = json.loads(export.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise fail(str(export), "no such file", "Export the project from Label Studio as JSON") from error
-    except ValueError as error:
-        raise fail(str(export), f"not JSON ({error})", "Export the project from Label Studio as JSON") from error
-    if not isinstance(tasks, list) or not all(
-        isinstance(task, dict) and isinstance(task.get("annotations"), list) for task in tasks
-    ):
-        raise fail(
-            str(export),
-            "not an export with annotations",
-            "Export the project from Label Studio as JSON (not JSON-MIN or CSV)",
-        )
+    problems: list[Problem] = []
+    found = labels_of(read_tasks(export, problems), schema)
+    found.unread = problems
+    return found
+
+
+def labels_of(tasks: list[Asked], schema: Schema) -> Imported:
+    """The labels that answers give.
+
+    A task that was imported into Label Studio twice counts as one. If some of its answers are marked as the ground
+    truth, only those count. Different answers give no label.
+
+    Raises:
+        InputError: unknown attributes and values that are not on the list, all at once.
+    """
     imported, problems = Imported(), list[Problem]()
+    answers: dict[_Key, list[tuple[str, Given, Asked]]] = defaultdict(list)
     for task in tasks:
-        where, data = f"{export} (task {task.get('id')}, listing {task['data'].get('listing')})", task["data"]
-        attribute = _attribute(schema, data)
-        answers = list(_answers(task))
+        vertical = schema.verticals.get(task.vertical)
+        attribute = vertical.attributes.get(task.attribute) if vertical else None
         if attribute is None:
-            what = f"{data.get('vertical')!r} has no attribute {data.get('attribute')!r}"
-            problems.append(
-                Problem(
-                    where,
-                    what,
-                    "Import with the schema that was predicted with, and only projects that attrloop exported",
-                )
-            )
-        elif not answers:
-            imported.skipped += 1
-        elif None in (values := {attribute.canonical(answer) for answer in answers}):
-            problems.append(
-                Problem(
-                    where,
-                    f"{answers} is not a value of {data['attribute']}",
-                    f"Use one of: {', '.join(attribute.names)}",
-                )
-            )
-        elif len(values) > 1:
-            imported.disputed.append(f"{data['listing']}/{data['attribute']}")
-        else:
-            imported.labels.append(Label(listing=data["listing"], attribute=data["attribute"], value=str(values.pop())))
+            what = f"{task.vertical!r} has no attribute {task.attribute!r}"
+            remedy = "Import with the schema that was predicted with, and only projects that attrloop exported"
+            problems.append(Problem(task.where, what, remedy))
+            continue
+        imported.skipped += not task.given
+        for given in task.given:
+            value = attribute.canonical(list(given.values))
+            if value is None:
+                problems.append(_off_list(task, given, attribute))
+            else:
+                answers[task.listing, task.attribute].append((value, given, task))
     if problems:
         raise InputError(problems)
+    for key, found in answers.items():
+        truths = [entry for entry in found if entry[1].truth]
+        counted = truths or found
+        if len({value for value, _, _ in counted}) > 1:
+            imported.disputed.append("/".join(key))
+            continue
+        imported.labels.append(_label(key, counted))
+        if truths:
+            imported.settled.add(key)
     return imported
 
 
-def _attribute(schema: Schema, data: dict[str, Any]) -> Attribute | None:
-    vertical = schema.verticals.get(data.get("vertical", ""))
-    return vertical.attributes.get(data.get("attribute", "")) if vertical else None
+def _off_list(task: Asked, given: Given, attribute: Attribute) -> Problem:
+    values, names = list(given.values), ", ".join(attribute.names)
+    if len(values) > 1 and all(attribute.canonical(value) for value in values):
+        what = f"{values} cannot be together as the answer to {task.attribute}"
+        return Problem(task.where, what, "Correct it in Label Studio and export again")
+    what = f"{values[0] if len(values) == 1 else values!r} is not a value of {task.attribute}"
+    return Problem(task.where, what, f"Use one of: {names}; or add it to the schema")
 
 
-def _answers(task: dict[str, Any]) -> Iterator[list[str]]:
-    """What each reviewer chose; skipped annotations do not count."""
-    for annotation in task["annotations"]:
-        chosen = [item["value"]["choices"] for item in annotation["result"] if item.get("from_name") == ANSWER]
-        if chosen and not annotation.get("was_cancelled"):
-            yield chosen[0]
+def _label(key: _Key, answers: list[tuple[str, Given, Asked]]) -> Label:
+    """The label of equal answers, by the person who answered last."""
+    last = max((given for _, given, _ in answers), key=lambda given: given.at.timestamp() if given.at else 0)
+    drawn = any(task.part == "drawn" for _, _, task in answers)
+    return Label(
+        listing=key[0],
+        attribute=key[1],
+        value=answers[0][0],
+        source="human" if drawn else "review",
+        reviewer=last.reviewer,
+        reviewed_at=last.at,
+    )
+
+
+def add(found: Imported, schema: Schema, config: RunConfig, output: Path) -> Imported:
+    """Adds reviewed labels to those in a file and those that the config names, and writes them all.
+
+    - A confirmed label keeps its rationale, cost and split. One that is corrected keeps cost and split.
+    - A label that was reviewed before is replaced only by a later answer of the same person, or by a ground truth. A
+      different answer of someone else is a dispute: the label stays.
+
+    Args:
+        found: what was reviewed; gets the disputes with earlier reviews, the changes, and the listings that are gone.
+        schema: the catalogue's.
+        config: with the listings that were predicted, and labels.
+        output: the JSONL file to write. Its labels win over the config's.
+
+    Raises:
+        InputError: no reviewed listing is in the config's listings, one is of another vertical, or a labels file that
+            cannot be read.
+    """
+    if output.suffix == ".parquet":
+        raise fail(str(output), "labels are written as JSON lines", "Give a file that ends in .jsonl")
+    merged = _labels_in(config.data.labels) if config.data.labels else {}
+    if output.exists() and inputs.absolute(output) != inputs.absolute(config.data.labels):
+        merged |= _labels_in(output)
+    attributes = _attributes(found, schema, config)
+    for new in found.labels:
+        key, name = (new.listing, new.attribute), f"{new.listing}/{new.attribute}"
+        old = merged.get(key)
+        if old is None:
+            merged[key] = new
+        elif attributes[key].canonical(old.value) == new.value:
+            merged[key] = _confirmed(old, new)
+        elif key in found.settled or _corrects(old, new):
+            merged[key] = new.model_copy(update={"split": old.split, "cost": old.cost, "source": _source(old, new)})
+            found.changed.append(name)
+        elif not _outdated(old, new):
+            found.disputed.append(name)
+    write_atomic(output, "".join(f"{label.model_dump_json(exclude_none=True)}\n" for label in merged.values()).encode())
+    return found
+
+
+def _labels_in(path: str | Path) -> dict[_Key, Label]:
+    """The labels in a file as they are written there, also those of listings that are gone."""
+    found: dict[_Key, Label] = {}
+    problems = []
+    for line, label in read_rows(path, Label):
+        if found.setdefault((label.listing, label.attribute), label) != label:
+            where = f"{path}:{line} (listing {label.listing})"
+            problems.append(Problem(where, f"second label for {label.attribute}", "Keep one of them"))
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def _attributes(found: Imported, schema: Schema, config: RunConfig) -> dict[_Key, Attribute]:
+    """The attribute of every label; labels of listings that are gone are taken out of `found` and named there."""
+    wanted = {label.listing for label in found.labels}
+    known = {row.id: row for row in listings(config.data.listings, schema) if row.id in wanted} if wanted else {}
+    gone = sorted(wanted - set(known))
+    remedy = "Name the listings that were predicted in data.listings"
+    if gone and not known:
+        where = f"{config.data.listings} (listing {gone[0]})"
+        raise fail(where, f"{len(gone)} reviewed listings are not in {config.data.listings}", remedy)
+    found.unread += [Problem(f"{config.data.listings} (listing {name})", "no such listing", remedy) for name in gone]
+    found.labels = [label for label in found.labels if label.listing in known]
+    attributes, problems = {}, []
+    for label in found.labels:
+        vertical = known[label.listing].vertical
+        own = schema.verticals[vertical].attributes.get(label.attribute)
+        if own is None or own.canonical(label.value) != label.value:
+            where, what = f"{config.data.listings} (listing {label.listing})", f"it is a {vertical} now"
+            problems.append(Problem(where, f"{what}, which has no {label.attribute} {label.value!r}", remedy))
+        else:
+            attributes[label.listing, label.attribute] = own
+    if problems:
+        raise InputError(problems)
+    return attributes
+
+
+def _source(old: Label, new: Label) -> Literal["human", "review"]:
+    """`review` only where nothing but the model's doubt chose the listing: what was drawn otherwise stays so."""
+    return "review" if old.source == new.source == "review" else "human"
+
+
+def _confirmed(old: Label, new: Label) -> Label:
+    """A label that a review confirms, by the person who looked at it last."""
+    later = old.reviewed_at and (new.reviewed_at is None or new.reviewed_at < old.reviewed_at)
+    last = old if later else new
+    kept = {"source": _source(old, new), "reviewer": last.reviewer, "reviewed_at": last.reviewed_at}
+    return old.model_copy(update=kept)
+
+
+def _corrects(old: Label, new: Label) -> bool:
+    """Whether a different value replaces a label: one that nobody reviewed, or an earlier answer of the same person."""
+    if old.source != "review" and old.reviewer is None and old.reviewed_at is None:
+        return True
+    later = old.reviewed_at is not None and new.reviewed_at is not None and new.reviewed_at > old.reviewed_at
+    return later and old.reviewer is not None and old.reviewer == new.reviewer
+
+
+def _outdated(old: Label, new: Label) -> bool:
+    """Whether the same person has answered again since."""
+    earlier = old.reviewed_at and new.reviewed_at and new.reviewed_at < old.reviewed_at
+    return bool(earlier) and old.reviewer is not None and old.reviewer == new.reviewer

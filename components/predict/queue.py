@@ -9,9 +9,9 @@ import polars as pl
 
 from attrloop.components.catalogue.records import polars_schema
 from attrloop.components.digests import digest
-from attrloop.components.predict.label_studio import write_tasks
+from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
-from attrloop.components.predict.votes import CataloguePrediction
+from attrloop.components.predict.votes import CataloguePrediction, QueuedPrediction
 from attrloop.components.results.kubeflow import MetricsSink
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -23,7 +23,7 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import write_parquet
 
-VERSION = 1  # of what is chosen and how it is shown
+VERSION = 2  # of what is chosen and how it is shown
 _TASK = ["vertical", "attribute"]
 
 
@@ -35,7 +35,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
         workspace: URI of a workspace with finished predictions; writes `review/queue.parquet` (rows of
             `CataloguePrediction`), `review/summary.json` and the projects.
         per_attribute: predictions to review of each (vertical, attribute); 0 for none.
-        image_root: see `label_studio.write_tasks`.
+        image_root: see `labelling.projects`.
         metrics: gets the summary of all verticals.
 
     Returns:
@@ -130,23 +130,28 @@ def summary(ws: Workspace) -> dict[str, Any]:
 
 def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "") -> list[str]:
     """Writes a queue as Label Studio projects below a local folder; returns their names."""
+    made = projects_of(ws, queue, image_root)
+    write_projects(made, folder)
+    return list(made)
+
+
+def projects_of(ws: Workspace, queue: pl.DataFrame, image_root: str = "") -> dict[str, Project]:
+    """A queue as Label Studio projects, by name; see `labelling.projects`."""
     wanted = set(queue["listing"])
     found = (
         {listing.id: listing for listing in listings(ws.config.data.listings, ws.schema) if listing.id in wanted}
         if wanted
         else {}
     )
-    rows = (CataloguePrediction.model_validate(row) for row in queue.iter_rows(named=True))
-    return write_tasks(
-        ws,
-        ((found[row.listing], row) for row in rows),
-        folder,
-        image_root,
-        _model(ws),
-    )
+    rows = (QueuedPrediction.model_validate(row) for row in queue.iter_rows(named=True))
+    return projects(ws, ((found[row.listing], row) for row in rows), image_root, _model(ws))
 
 
 def _model(ws: Workspace) -> str:
-    """The name of the model that predicted."""
+    """The model that predicted, by run and stage (`shoes-1a2b3c4d/iteration-2`), or by its version in the registry."""
     start = read_manifest(ws.store, layout.START)
-    return start.made_from["origin"] if start else "base"
+    if start is None:
+        return "base"
+    origin = start.made_from["origin"]
+    path = layout.trained_by(origin.removeprefix("models:/")).removesuffix("/dpo")
+    return "/".join(path.split("/")[-2:])

@@ -143,38 +143,6 @@ def _started(job: Launch, kind: str, config: RunConfig, adapter: str) -> tuple[s
     return name, job.folder(f"{config.name}-{kind}-{digest(config.run_name, name)[:8]}")
 
 
-def export_review(workspace: str, output: Path, per_attribute: int, image_root: str) -> None:
-    """Writes the review queue of a prediction as Label Studio projects and prints their folders.
-
-    Raises:
-        InputError: not the folder of a finished prediction.
-    """
-    from attrloop.components.predict.queue import export, select
-    from attrloop.components.run.workspace import Workspace
-
-    ws = Workspace.open(_of_a_run(workspace))
-    for project in export(ws, select(ws, per_attribute), output, image_root):
-        print(output / project)
-
-
-def import_review(exported: Path, config: Path, output: Path) -> None:
-    """Turns an export of Label Studio into labels; prints the counts, and the file as the last line.
-
-    Raises:
-        InputError: see `label_studio.import_labels`.
-    """
-    from attrloop.components.predict.label_studio import import_labels
-
-    found = import_labels(exported, resolve(config), output)
-    disputed = (
-        f", {len(found.disputed)} left out where annotators disagree: {', '.join(found.disputed[:5])}"
-        if found.disputed
-        else ""
-    )
-    print(f"{len(found.labels)} labels reviewed, {found.skipped} tasks without an answer{disputed}")
-    print(output)
-
-
 def rewrite_report(workspace: str) -> None:
     """Writes report and summary of a run again, also of one that was cut short.
 
@@ -186,7 +154,7 @@ def rewrite_report(workspace: str) -> None:
     """
     from attrloop.components.report.report import report
 
-    root = _of_a_run(workspace)
+    root = of_a_run(workspace)
     report(root)
     results(root, Console())
 
@@ -204,7 +172,7 @@ def roll_back(workspace: str, to: str, reason: str) -> None:
     """
     from attrloop.components.promote.promote import rollback
 
-    entry = rollback(_of_a_run(workspace), to, reason)
+    entry = rollback(of_a_run(workspace), to, reason)
     print(f"champion: version {entry.after}")
 
 
@@ -226,7 +194,12 @@ def results(workspace: str, console: Console) -> None:
     print(workspace)
 
 
-def _of_a_run(workspace: str) -> str:
+def of_a_run(workspace: str) -> str:
+    """The root of a run's workspace.
+
+    Raises:
+        InputError: it is none.
+    """
     store = open_store(workspace)
     if not store.exists(layout.CONFIG):
         raise fail(

@@ -22,7 +22,7 @@ def export(
     image_root: ImageRoot = "",
 ) -> None:
     """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the least certain answers."""
-    from attrloop.pipelines.cli.launch import export_review
+    from attrloop.pipelines.cli.review import export_review
 
     export_review(workspace, output, per_attribute, image_root)
 
@@ -36,6 +36,6 @@ def import_(
     ),
 ) -> None:
     """Turn reviewed tasks into labels, together with the labels in the config's data.labels."""
-    from attrloop.pipelines.cli.launch import import_review
+    from attrloop.pipelines.cli.review import import_review
 
     import_review(exported, config, output)

@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import polars as pl
@@ -12,18 +13,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import Listing, to_frame
 from attrloop.components.errors import InputError
-from attrloop.components.gold.stated import stated_splits
-from attrloop.components.predict.label_studio import import_labels, read_export
 from attrloop.components.predict.queue import export, review, select
 from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
-
-EXPORTED = Path(__file__).with_name("label-studio-export.json")  # written by Label Studio 1.23.2 from tasks of ours
 
 
 @pytest.fixture
@@ -45,7 +41,11 @@ def ws(tmp_path: Path) -> Workspace:
         for k in range(6)
     ]
     (tmp_path / "listings.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
-    data = DataConfig(catalogue_schema=str(tmp_path / "schema.yaml"), listings=str(tmp_path / "listings.jsonl"))
+    data = DataConfig(
+        catalogue_schema=str(tmp_path / "schema.yaml"),
+        listings=str(tmp_path / "listings.jsonl"),
+        allowed_folders=(str(tmp_path.parent),),
+    )
     ws = Workspace.create(str(tmp_path / "run"), RunConfig(data=data, model=ModelConfig(base="none")))
     stage = Artifact(ws.store, "predictions", {})
     for number, shard in enumerate((range(3, 6), range(3))):
@@ -116,22 +116,25 @@ def test_a_task_shows_the_images_the_closed_list_and_the_prediction(ws: Workspac
         {"value": "not_visible"},
     ]
     assert data["question"] == "colour (of the glaze) of this mug: Mug 1" and data["why"] == "I see it on 1."
-    embedded, url = data["images"]
+    (embedded,), (linked,) = data["images"], data["linked"]
     picture = Image.open(io.BytesIO(base64.b64decode(embedded.removeprefix("data:image/jpeg;base64,"))))
-    assert picture.width == 768 and url == "https://shop.example/b.jpg"
+    assert picture.width == 768
+    assert [tag.get("src") for tag in ElementTree.fromstring(linked).iter("img")] == ["https://shop.example/b.jpg"]
+    assert (data["said"], data["part"]) == ("blue (10% of 10 votes)", "uncertain")
     (made,) = one[1]["predictions"]
     assert made["score"] == 0.1 and made["result"][0]["value"] == {"choices": ["blue"]}
     assert several[1]["predictions"][0]["result"][0]["value"] == {"choices": ["dots", "hearts"]}
     assert "predictions" not in one[2], "nothing is chosen where the model answered nothing"
 
 
-def test_the_interface_names_what_the_tasks_hold(ws: Workspace, tmp_path: Path) -> None:
-    for project, choice in (("one-value", "single"), ("several-values", "multiple")):
+def test_the_page_names_what_the_tasks_hold(ws: Workspace, tmp_path: Path) -> None:
+    for project, choice in (("one-value", "single-radio"), ("several-values", "multiple")):
         export(ws, select(ws, 1), tmp_path / "out")
         tree = ElementTree.parse(tmp_path / "out" / project / "config.xml").getroot()
         (task,) = tasks(tmp_path / "out", project)
-        named = {value[1:] for tag in tree for value in tag.attrib.values() if value.startswith("$")}
-        assert named <= set(task["data"]) and {"images", "choices"} <= named
+        values = [value for tag in tree.iter() for value in tag.attrib.values() if value.startswith("$")]
+        named = {value[1:].partition("[")[0] for value in values}
+        assert named <= set(task["data"]) and {"images", "linked", "choices", "said", "why"} <= named
         (choices,) = tree.iter("Choices")
         result = task["predictions"][0]["result"][0]
         assert (choices.get("name"), choices.get("toName"), choices.get("choice")) == (
@@ -139,120 +142,66 @@ def test_the_interface_names_what_the_tasks_hold(ws: Workspace, tmp_path: Path) 
             result["to_name"],
             choice,
         )
+        assert ">" not in "".join(tree.find("Style").itertext()), "Label Studio escapes it, and the style is void"
+
+
+def rewritten(ws: Workspace, **changes: Any) -> Workspace:
+    """The workspace with other listings: every mug has the changes."""
+    file = Path(ws.config.data.listings)
+    rows = [json.loads(line) | changes for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Workspace.open(ws.store.root)
 
 
 def test_images_can_be_served_to_label_studio_in_place_of_being_embedded(ws: Workspace, tmp_path: Path) -> None:
+    odd = "a b%20?#&+é.png"
+    (tmp_path / "more").mkdir()
+    for place in (tmp_path / odd, tmp_path / "more" / "b.png", tmp_path.parent / "outside.png"):
+        Image.new("RGB", (30, 30), "red").save(place)
+    images = [odd, str(tmp_path / "more" / "b.png"), "../outside.png", "gs://shop/b c=1.jpg"]
+    ws = rewritten(ws, images=images)
     export(ws, select(ws, 1), tmp_path / "out", "/data/local-files/?d=photos/")
-    assert tasks(tmp_path / "out", "one-value")[0]["data"]["images"] == [
-        "/data/local-files/?d=photos/a.png",
-        "https://shop.example/b.jpg",
-    ]
+    served, absolute, outside, bucket = tasks(tmp_path / "out", "one-value")[0]["data"]["images"]
+    assert parse_qs(urlsplit(served).query) == {"d": [f"photos/{odd}"]} and not urlsplit(served).fragment
+    assert absolute == "/data/local-files/?d=photos/more/b.png"
+    assert outside.startswith("data:image/jpeg;base64,"), "it is not in the folder that Label Studio serves"
+    assert bucket == "gs://shop/b c=1.jpg", "Label Studio takes the name of an object as it is"
 
 
-def annotated(task: dict[str, Any], *answers: list[str] | None) -> dict[str, Any]:
-    """A task as Label Studio exports it; None is an annotator who skipped it."""
-    result = {"from_name": "answer", "to_name": "photos", "type": "choices"}
-    return {
-        "id": 7,
-        "data": task["data"],
-        "annotations": [
-            {"result": [] if a is None else [{**result, "value": {"choices": a}}], "was_cancelled": a is None}
-            for a in answers
-        ],
-    }
-
-
-def test_reviewed_tasks_come_back_as_labels_that_a_run_takes(ws: Workspace, tmp_path: Path) -> None:
-    export(ws, select(ws, 6), tmp_path / "out")
-    one, several = tasks(tmp_path / "out", "one-value"), tasks(tmp_path / "out", "several-values")
-    answers: list[tuple[dict[str, Any], list[list[str] | None]]] = [
-        (one[0], [["green"]]),
-        (one[1], [["blue"], ["azure"]]),
-        (several[1], [["hearts", "dots"]]),
-        (one[2], [None]),
-        (one[3], [["red"], ["blue"]]),
-        (one[4], []),
-    ]
-    (tmp_path / "export.json").write_text(json.dumps([annotated(task, *given) for task, given in answers]))
-    found = import_labels(tmp_path / "export.json", ws.config, tmp_path / "labels.jsonl")
-    assert (found.skipped, found.disputed) == (2, ["mug-3/colour"])
-    labels = read_labels(tmp_path / "labels.jsonl", ws.schema, ws.listings)
-    assert {(label.listing, label.attribute): label.value for label in labels} == {
-        ("mug-0", "colour"): "green",
-        ("mug-1", "colour"): "blue",
-        ("mug-1", "decor"): "dots; hearts",
-    }
-    assert {label.source for label in labels} == {"human"}
-
-
-def test_reviewed_labels_replace_older_ones_and_a_listing_stays_in_its_split(ws: Workspace, tmp_path: Path) -> None:
-    old = [
-        {"listing": "mug-0", "attribute": "colour", "value": "red", "rationale": "Red.", "split": "test"},
-        {"listing": "mug-5", "attribute": "decor", "value": "none", "split": "train"},
-    ]
-    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
-    config = ws.config.model_copy(
-        update={"data": ws.config.data.model_copy(update={"labels": str(tmp_path / "labels.jsonl")})}
-    )
+def test_hostile_text_stays_text_and_a_url_cannot_leave_its_quotes(ws: Workspace, tmp_path: Path) -> None:
+    title, url = 'A & B <c> "Shirt" [new] $why {{k}}', "https://shop.example/a.jpg?x=\"><script>alert(1)</script>&y='"
+    ws = rewritten(ws, title=title, images=[url])
     export(ws, select(ws, 1), tmp_path / "out")
-    reviewed = [
-        annotated(tasks(tmp_path / "out", "one-value")[0], ["blue"]),
-        annotated(tasks(tmp_path / "out", "several-values")[0], ["none"]),
-    ]
-    (tmp_path / "export.json").write_text(json.dumps(reviewed))
-    import_labels(tmp_path / "export.json", config, tmp_path / "labels.jsonl")
-    labels = read_labels(tmp_path / "labels.jsonl", ws.schema, ws.listings)
-    assert {(label.listing, label.attribute): label.value for label in labels} == {
-        ("mug-0", "colour"): "blue", ("mug-5", "decor"): "none", ("mug-0", "decor"): "none",
-    }  # fmt: skip
-    assert stated_splits(labels, "") == {"mug-0": "test", "mug-5": "train"}
-
-
-def test_what_label_studio_itself_exported_is_read(ws: Workspace, tmp_path: Path) -> None:
-    entry = {"attributes": {"colour": {"values": ["red", "green", "blue", "not_visible"]}}}
-    schema = type(ws.schema).model_validate({"verticals": {"mug": entry, "shirt": entry}})
-    found = read_export(EXPORTED, schema)
-    assert [(label.listing, label.value) for label in found.labels] == [("mug-7", "red"), ("mug-8", "green")]
-    assert (found.skipped, found.disputed) == (1, ["shirt-9/colour"])
+    data = tasks(tmp_path / "out", "one-value")[0]["data"]
+    assert data["question"].endswith(f": {title}"), "Label Studio escapes text itself"
+    (linked,) = data["linked"]
+    found = ElementTree.fromstring(linked)
+    assert [tag.tag for tag in found.iter()] == ["a", "img"] and found.get("href") == found[0].get("src") == url
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("origin", "name"),
     [
-        ({"attribute": "shape"}, "'mug' has no attribute 'shape'"),
-        ({"vertical": "cup"}, "'cup' has no attribute 'colour'"),
-        ({"listing": "mug-99"}, "1 reviewed listings are not in"),
+        ("/home/ann/runs/shoes-1a2b3c4d/iteration-2/dpo/adapter", "shoes-1a2b3c4d/iteration-2"),
+        ("gs://shop/runs/shoes-1a2b3c4d/sft/adapter", "shoes-1a2b3c4d/sft"),
+        ("models:/attribute-adapter/3", "attribute-adapter/3"),
+        (None, "base"),
     ],
 )
-def test_an_export_that_does_not_fit_is_refused_and_writes_nothing(
-    ws: Workspace, tmp_path: Path, change: dict[str, str], message: str
+def test_a_prediction_names_the_model_by_run_and_stage(
+    ws: Workspace, tmp_path: Path, origin: str | None, name: str
 ) -> None:
+    if origin:
+        Artifact(ws.store, "start", {"origin": origin}).finish("adapter", {}, [])
     export(ws, select(ws, 1), tmp_path / "out")
-    task = annotated(tasks(tmp_path / "out", "one-value")[0], ["blue"])
-    task["data"] |= change
-    (tmp_path / "export.json").write_text(json.dumps([task]))
-    with pytest.raises(InputError, match=message):
-        import_labels(tmp_path / "export.json", ws.config, tmp_path / "labels.jsonl")
-    assert not (tmp_path / "labels.jsonl").exists()
+    (made,) = tasks(tmp_path / "out", "one-value")[0]["predictions"]
+    assert made["model_version"] == name
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "{}", '[{"id": 1, "answer": "red"}]', None], ids=["broken", "no list", "JSON-MIN", "absent"]
-)
-def test_what_is_no_export_is_refused(ws: Workspace, tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "export.json").write_text(text)
-    with pytest.raises(InputError, match="Export the project from Label Studio as JSON"):
-        read_export(tmp_path / "export.json", ws.schema)
-
-
-def test_a_value_that_is_not_on_the_list_is_named(ws: Workspace, tmp_path: Path) -> None:
-    export(ws, select(ws, 1), tmp_path / "out")
-    (tmp_path / "export.json").write_text(json.dumps([annotated(tasks(tmp_path / "out", "one-value")[0], ["mauve"])]))
-    with pytest.raises(
-        InputError, match=r"task 7, listing mug-0\): \[\['mauve'\]\] is not a value of colour. Use one of: red, blue"
-    ):
-        read_export(tmp_path / "export.json", ws.schema)
+def test_a_task_says_from_which_part_of_the_queue_it_is(ws: Workspace, tmp_path: Path) -> None:
+    queue = select(ws, 1).with_columns(part=pl.lit("drawn"))
+    export(ws, queue, tmp_path / "out")
+    assert tasks(tmp_path / "out", "one-value")[0]["data"]["part"] == "drawn"
 
 
 def test_predictions_that_are_not_finished_are_not_reviewed(ws: Workspace) -> None:

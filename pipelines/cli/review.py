@@ -1,0 +1,55 @@
+"""What the commands of `attrloop review` do: answers go to Label Studio, and labels come back."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrloop.components.run.overrides import resolve
+from attrloop.pipelines.cli.launch import of_a_run
+
+if TYPE_CHECKING:
+    from attrloop.components.predict.label_studio import Imported
+
+
+def export_review(workspace: str, output: Path, per_attribute: int, image_root: str) -> None:
+    """Writes the review queue of a prediction as Label Studio projects and prints their folders.
+
+    Raises:
+        InputError: not the folder of a finished prediction.
+    """
+    from attrloop.components.predict.queue import export, select
+    from attrloop.components.run.workspace import Workspace
+
+    ws = Workspace.open(of_a_run(workspace))
+    for project in export(ws, select(ws, per_attribute), output, image_root):
+        print(output / project)
+
+
+def import_review(exported: Path, config: Path, output: Path) -> None:
+    """Adds an export of Label Studio to the labels; prints the counts, and the file as the last line.
+
+    Raises:
+        InputError: see `label_studio.import_labels`.
+    """
+    from attrloop.components.predict.label_studio import import_labels
+
+    _told(import_labels(exported, resolve(config), output), output)
+
+
+def _told(found: "Imported", output: Path) -> None:
+    """Names what gave no label or another one on standard error, then prints the counts and the file."""
+    for problem in found.unread:
+        print(f"not read: {problem}", file=sys.stderr)
+    for name in found.changed:
+        print(f"changed: {name}", file=sys.stderr)
+    for name in found.disputed:
+        print(f"disputed, no label is taken over: {name}", file=sys.stderr)
+    counts = [
+        f"{len(found.labels)} labels reviewed",
+        f"{found.skipped} tasks without an answer",
+        f"{len(found.changed)} labels changed",
+        f"{len(found.disputed)} disputed",
+        f"{len(found.unread)} not read",
+    ]
+    print(", ".join(count for k, count in enumerate(counts) if k < 2 or not count.startswith("0 ")))
+    print(output)
