@@ -36,8 +36,8 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
     listings, labels = [], []
     for vertical in VERTICALS:
-        for k in _numbers(vertical)[:per_vertical]:
-            colour, images = list(COLOURS)[k % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
+        for place, k in enumerate(_numbers(vertical)[:per_vertical]):
+            colour, images = list(COLOURS)[place % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
             for size, image in zip((64, 48), images, strict=True):
                 Image.new("RGB", (64, size), COLOURS[colour]).save(folder / image)
             listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=images))
