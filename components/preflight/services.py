@@ -1,7 +1,6 @@
 """Checks of what the run talks to: the annotator and the tracking server."""
 
 from contextlib import closing
-from pathlib import Path
 
 import httpx2
 
@@ -9,6 +8,7 @@ from attrloop.components.errors import Problem
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage.local import writable
+from attrloop.components.tracking.database import database_file
 from attrloop.components.tracking.server import clean_credentials, resolve_uri, shown_uri
 
 _TIMEOUT = 10.0  # seconds
@@ -34,8 +34,8 @@ def check_tracking(config: RunConfig, workspace: str) -> Finding:
         finding.detail = shown_uri(uri)
         if uri.startswith(("http://", "https://")):
             finding.problems += _server(uri)
-        elif uri.startswith("sqlite:///"):
-            finding.problems += writable(Path(uri.removeprefix("sqlite:///")).absolute().parent, "tracking.uri")
+        elif (file := database_file(uri)) is not None:
+            finding.problems += writable(file.parent, "tracking.uri")
         elif uri.startswith("file:") or "://" not in uri:
             remedy = "Use sqlite:///<path>/mlflow.db or the address of a server"
             finding.problems.append(

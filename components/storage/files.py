@@ -1,5 +1,6 @@
 """Local files that are written in one step: a reader sees the old content or the new one, never a part of it."""
 
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
@@ -67,3 +68,16 @@ def flush(path: Path) -> None:
 
 def _unused(target: Path) -> Path:
     return target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{target.name}")
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Only one process at a time is in this context. The lock of a killed process is free at once.
+
+    Args:
+        file: stands for the lock; it is made with its folder, and stays.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.config import RunConfig
 from attrloop.components.secrets import CREDENTIALS, secret
+from attrloop.components.tracking.database import artifact_folder, database_file, database_uri, prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +57,7 @@ def resolve_uri(config: RunConfig, root: str) -> str:
     if "://" in root:
         what = f"no tracking server for the remote workspace {root}"
         raise AttrloopError(f"{what}: set tracking.uri in the config or {_URI} in the environment")
-    return f"sqlite:///{runs_folder(root)}/mlflow.db"
+    return database_uri(Path(root).absolute().parent / "mlflow.db")
 
 
 def shown_uri(uri: str) -> str:
@@ -108,8 +109,7 @@ def connect(uri: str) -> "MlflowClient":
     """
     from mlflow import MlflowClient
 
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    _prepare(uri)
     with _PROBING:
         before = {key: os.environ.get(key) for key in _PROBE}
         os.environ.update({key: os.environ.get(key, value) for key, value in _PROBE.items()})
@@ -120,6 +120,12 @@ def connect(uri: str) -> "MlflowClient":
         finally:
             _restore(before)
     return client
+
+
+def _prepare(uri: str) -> None:
+    if (file := database_file(uri)) is not None:
+        with explained(uri):
+            prepare(file)
 
 
 def _restore(values: dict[str, str | None]) -> None:
@@ -134,6 +140,8 @@ def _restore(values: dict[str, str | None]) -> None:
 def fluent(uri: str) -> Iterator[None]:
     """Points MLflow's module-level functions, which log and load models, at `uri` for as long as the context lasts."""
     import mlflow
+
+    _prepare(uri)
 
     names = (_URI, "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
     before = {key: os.environ.get(key) for key in names}
@@ -163,13 +171,10 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = (
-            Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts"
-            if uri.startswith("sqlite:///")
-            else None
-        )
+        file = database_file(uri)
+        location = artifact_folder(file) if file else None
         try:
-            return client.create_experiment(name, artifact_location=location.as_uri() if location else None, tags=_KIND)
+            return client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException:  # another process has just created it
             found = client.get_experiment_by_name(name)
             if found is None:
