@@ -145,8 +145,13 @@ class ImageReader:
         except OSError as error:
             raise fail(path, f"cannot be read ({error.strerror})", "Correct its permissions or its disk") from error
 
-    def open(self, reference: str) -> Image.Image:
+    def open(self, reference: str, side: int = 0) -> Image.Image:
         """The decoded image in RGB: upright, in sRGB, and on white where it is transparent; of an animation the first.
+
+        Args:
+            reference: of the image.
+            side: pixels of each side that are enough: a JPEG is then decoded at a smaller size, which is faster. 0 for
+                all that there are.
 
         Raises:
             InputError: as `data`; or the file is no image of `FORMATS`, is truncated or damaged, has more than
@@ -160,6 +165,8 @@ class ImageReader:
                 raise fail(where, f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
             if max(image.size) > _LONGEST * min(image.size):
                 raise fail(where, f"{size} are a strip; models take none", "Crop it or leave it out")
+            if side:
+                image.draft(None, (side, side))
             image.load()
             return as_shown(image)
         except InputError:
@@ -182,6 +189,16 @@ class ImageReader:
     @lru_cache(maxsize=100_000)  # noqa: B019 - a reader lives as long as its component
     def _digest(self, reference: str, stamp: tuple[int, ...] | None) -> str:
         return hashlib.sha256(self.data(reference)).hexdigest()[:16]
+
+    def stamp(self, reference: str) -> str:
+        """Changes when the image is replaced by another; "" where only the content can tell, as behind a URL.
+
+        Raises:
+            InputError: the image is missing; or its host or bucket is not allowed.
+            AttrloopError: a bucket that may not be read or cannot be reached.
+        """
+        path = self._path(reference)
+        return "" if _is_url(path) else inputs.stamp(path)
 
     def jpeg(self, reference: str, side: int) -> bytes:
         """The image as a JPEG (quality 90) whose longest side is at most `side` pixels."""

@@ -1,16 +1,16 @@
-"""The split of every listing of a catalogue, and the gold listings that must not be judged by."""
+"""The splits of a run's catalogue, as an artifact of its workspace that every step reads."""
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from attrloop.components.catalogue.readers import read_labels
-from attrloop.components.catalogue.records import GOLD_SPLITS, SPLITS, Split
-from attrloop.components.gold.split import drawn_split, rank
+from attrloop.components.catalogue.records import SPLITS, Split
+from attrloop.components.gold.decide import Splits
+from attrloop.components.gold.split import rank
 from attrloop.components.gold.stated import stated_splits
+from attrloop.components.gold.survey import Survey, survey
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
@@ -28,105 +28,54 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The splits of a catalogue's listings.
-
-    Attributes:
-        of: the split of every listing, by id. The unlabelled listings that a run learns from are those of `train`; the
-            unlabelled ones of the gold splits are never learnt from, so that they can become gold later.
-        group: the key of the group that a listing shares photographs with, by id.
-        mixed: gold listings that share a photograph with a listing of another split that is trained on or chosen by,
-            and that listing's id. Neither changes its split; the gold listing is left out of every comparison.
-        contradicted: listings for which a gold split is stated although earlier runs may have trained on them or chosen
-            by them, and the remembered split, which they keep.
-    """
-
-    of: Mapping[str, Split]
-    group: Mapping[str, str] = field(default_factory=dict)
-    mixed: Mapping[str, str] = field(default_factory=dict)
-    contradicted: Mapping[str, Split] = field(default_factory=dict)
-
-
-def decide(
-    listings: Iterable[str],
-    stated: Mapping[str, Split] | None = None,
-    remembered: Mapping[str, Split] | None = None,
-    groups: Mapping[str, str] | None = None,
-) -> Splits:
-    """Decides the split of every listing.
-
-    A remembered listing keeps its split; a stated one gets what is stated, unless that would turn what has been
-    learnt from into gold. A new listing joins its group; a new group is drawn.
+def make_splits(ws: Workspace, found: Survey | None = None) -> Splits:
+    """Decides the splits of a run's catalogue, unless they are decided, and remembers them.
 
     Args:
-        listings: ids of all listings.
-        stated: splits that the labels file names, by listing.
-        remembered: splits that earlier runs decided, by listing; also of listings that are gone.
-        groups: the key of the group of every listing that shares photographs, also of remembered ones that are gone.
-    """
-    stated, remembered, groups = stated or {}, remembered or {}, groups or {}
-    # The splits in the order of `SPLITS`: a listing of one may move to an earlier one, never to a later one.
-    fixed = {
-        listing: min((found[listing] for found in (remembered, stated) if listing in found), key=SPLITS.index)
-        for listing in (remembered.keys() | stated.keys())
-    }
-    members: dict[str, dict[Split, str]] = {}  # by group, a listing of each split
-    for listing in sorted(fixed):
-        members.setdefault(groups.get(listing, listing), {}).setdefault(fixed[listing], listing)
-    of: dict[str, Split] = {}
-    group: dict[str, str] = {}
-    for listing in listings:
-        group[listing] = key = groups.get(listing, listing)
-        own = fixed.get(listing)
-        # Among members of several splits a new listing takes the earliest one, which spoils no further gold.
-        of[listing] = own or min(members.get(key, ()), key=SPLITS.index, default=drawn_split(key))
-    mixed = {
-        listing: other
-        for listing, split in of.items()
-        if split in GOLD_SPLITS and (other := _learnt_from(members.get(group[listing], {}), split))
-    }
-    contradicted = {
-        listing: fixed[listing]
-        for listing, split in stated.items()
-        if SPLITS.index(split) > SPLITS.index(fixed[listing])
-    }
-    return Splits(of, group, mixed, contradicted)
-
-
-def _learnt_from(members: Mapping[Split, str], split: Split) -> str:
-    """A member that is trained on, or chosen by, where this split must not have been; "" when there is none."""
-    return next((members[other] for other in SPLITS[: SPLITS.index(split)] if other in members), "")
-
-
-def make_splits(ws: Workspace) -> Splits:
-    """Decides the splits of a run's catalogue, unless they are decided.
+        ws: the run's workspace.
+        found: the survey of the catalogue; None to make it.
 
     Raises:
         InputError: the labels of a listing name different splits.
+        AttrloopError: as `survey`.
     """
     started = time.monotonic()
-    artifact = begin(ws)
+    found = found or survey(ws.config, ws.store.root, ws.listings, _stated(ws))
+    artifact = begin(ws, found.digest)
     if artifact.manifest is not None:
         return _read(ws)
-    path = ws.config.data.labels
-    given = read_labels(path, ws.schema, ws.listings) if path else []
-    splits = decide(ws.listings, stated_splits(given, path))
+    splits = found.remember()
     rows = [
         (listing, split, rank(listing), splits.group[listing], splits.mixed.get(listing))
         for listing, split in splits.of.items()
     ]
     write_parquet(pl.DataFrame(rows, schema=_COLUMNS, orient="row"), artifact.folder / layout.SPLITS_FILE)
-    counts = {split: list(splits.of.values()).count(split) for split in SPLITS}
+    write_parquet(found.photographs, artifact.folder / layout.PHOTOGRAPHS_FILE)
+    counts: dict[str, float] = {split: list(splits.of.values()).count(split) for split in SPLITS}
     artifact.finish(
-        "splits", {**counts, "mixed": len(splits.mixed), "seconds": time.monotonic() - started}, [layout.SPLITS_FILE]
+        "splits",
+        {**counts, "mixed": len(splits.mixed), "seconds": time.monotonic() - started},
+        [layout.SPLITS_FILE, layout.PHOTOGRAPHS_FILE],
     )
     return splits
 
 
-def begin(ws: Workspace) -> Artifact:
-    """Opens the artifact of a catalogue's splits."""
-    return Artifact.begin(ws, layout.SPLITS, MadeFrom(VERSION, reads=("catalogue", "photographs", "values")))
+def begin(ws: Workspace, photographs: str) -> Artifact:
+    """Opens the artifact of a catalogue's splits.
+
+    Args:
+        ws: the run's workspace.
+        photographs: digest of the catalogue's photographs.
+    """
+    made_from = MadeFrom(
+        VERSION, config=("data.splits",), reads=("catalogue", "values"), extra={"photographs": photographs}
+    )
+    return Artifact.begin(ws, layout.SPLITS, made_from)
+
+
+def _stated(ws: Workspace) -> dict[str, Split]:
+    path = ws.config.data.labels
+    return stated_splits(read_labels(path, ws.schema, ws.listings), path) if path else {}
 
 
 def splits_of(ws: Workspace) -> Splits:
@@ -134,6 +83,7 @@ def splits_of(ws: Workspace) -> Splits:
 
     Raises:
         InputError: the labels of a listing name different splits.
+        AttrloopError: as `survey`.
     """
     settle(ws)
     return _read(ws)
@@ -147,6 +97,12 @@ def settle(ws: Workspace) -> None:
     """
     if read_manifest(ws.store, layout.SPLITS) is None:
         make_splits(ws)
+
+
+def photographs_of(ws: Workspace) -> pl.DataFrame:
+    """The photographs of a run's listings: columns listing, photograph and key, as `Survey.photographs`."""
+    splits_of(ws)
+    return pl.read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"), glob=False)
 
 
 def _read(ws: Workspace) -> Splits:

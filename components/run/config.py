@@ -20,7 +20,7 @@ from attrloop.components.yaml_documents import Plain, typed
 Views = Literal["first", "all", "each"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "data.allowed_folders", "mine.truth")
+PATHS = ("data.catalogue_schema", "data.listings", "data.labels", "data.splits", "data.allowed_folders", "mine.truth")
 """The settings that are paths of files or folders."""
 
 WITHOUT_EFFECT = frozenset(
@@ -113,6 +113,9 @@ class DataConfig(Config):
     run stops."""
     check_images: int = Field(2_000, ge=0)
     """Images that preflight opens, drawn at random; 0 for none."""
+    splits: str = ""
+    """Folder of the register, where the splits of listings are remembered for all runs; empty for `splits` in the runs
+    folder, because all runs that learn from a catalogue must keep the same listings as gold."""
 
     def content_digest(self) -> str:
         """Digest of schema, listings and given labels: of these files, not of the images that they name.

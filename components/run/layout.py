@@ -22,7 +22,7 @@ LISTINGS_FILE = "listings.jsonl"  # gold that is left out of comparisons, and wh
 PAIRS_FILE = "pairs.parquet"
 MINING = "work"  # candidates and tallies of a mining that is not finished
 QUEUE = "queue.parquet"  # of a review
-SPLITS_FILE = "splits.parquet"
+SPLITS_FILE, PHOTOGRAPHS_FILE = "splits.parquet", "photographs.parquet"
 DETAILS = "report.json"  # what a step did, in numbers
 RESULT = "result.json"  # the outcome of registration or promotion
 

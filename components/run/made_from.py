@@ -13,9 +13,16 @@ from attrloop.components.run.workspace import Workspace
 
 Source = Literal["catalogue", "photographs", "prompts", "values"]
 
+
+def _photographs(ws: Workspace) -> str:
+    """How photographs are decoded, and what preflight has seen of them: one that is replaced under its name counts."""
+    seen = read_manifest(ws.store, layout.SPLITS)
+    return f"version {ImageReader.version}, {seen.made_from.get('photographs', '') if seen else ''}"
+
+
 _SOURCES: dict[Source, Callable[[Workspace], str]] = {
     "catalogue": lambda ws: ws.data_digest,  # schema, listings and given labels
-    "photographs": lambda ws: f"version {ImageReader.version}",  # how they are decoded
+    "photographs": _photographs,
     "prompts": lambda ws: f"version {prompts.VERSION}",  # what is asked, and how an answer is read
     "values": lambda ws: f"version {schema.VERSION}",  # which spellings are one value
 }

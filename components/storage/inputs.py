@@ -75,6 +75,21 @@ def size(path: str | Path) -> int | None:
     return None if found is None else found.info.size
 
 
+def stamp(path: str | Path) -> str:
+    """Changes when a file is replaced by another content.
+
+    Raises:
+        InputError: no such file, or the scheme is not supported.
+        AttrloopError: a bucket that may not be read or cannot be reached.
+    """
+    if size(path) is None:
+        raise fail(str(path), "no such file", "Correct the path")
+    if scheme(path):
+        return _info(str(path)).version
+    found = os.stat(path)
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
+
 def local(path: str | Path) -> Path:
     """A local file with the content, to read from; it has the same suffix.
 

@@ -74,6 +74,7 @@ def _champion(ws: Workspace) -> Artifact:
 EVALUATED = {f"evaluate/{split}/{stage}" for split in ("validation", "test") for stage in ("base", "sft", STAGE)}
 VALIDATED = {path for path in EVALUATED if "/validation/" in path}
 STEPS: dict[str, Step] = {  # in the order in which they run
+    "splits": Step(lambda ws: splits.begin(ws, "photographs"), splits, set(), {"data.splits"}, {"catalogue", "values"}),
     "preflight": Step(lambda ws: Artifact.begin(ws, "preflight", check.made_from()), check, set(), {"data"}, LOOKED_AT),
     "splits": Step(splits.begin, splits, reads=LOOKED_AT),
     "annotate": Step(
@@ -153,7 +154,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
     "review": Step(lambda ws: queue.begin(ws, 20, ""), queue, {"predictions"}, set(), LOOKED_AT),
 }
 WITHOUT_EFFECT = {"sft.checkpoint_steps", "dpo.checkpoint_steps", "evaluate.report_examples"}
-WITHOUT_CONFIG = {"start", "review", "splits", "left-out"}  # nothing in them is drawn by seed
+WITHOUT_CONFIG = {"start", "review", "left-out"}  # nothing in them is drawn by seed
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,7 @@ def test_a_setting_begins_anew_the_steps_that_it_decides_and_no_other(run: Run, 
 def test_an_artifact_of_another_content_begins_anew_what_is_made_from_it(run: Run, path: str) -> None:
     run.finish(path, "another content")
     made = {step for step, entry in STEPS.items() if path in entry.upstream | entry.optional}
+    made |= {step for step, entry in STEPS.items() if path == "splits" and "photographs" in entry.reads}
     assert run.anew() == made | {path}
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from attrloop.components.gold.decide import decide
 from attrloop.components.gold.split import drawn_split, rank
-from attrloop.components.gold.splits import decide
 
 KEY = next(f"group-{k}" for k in range(100) if drawn_split(f"group-{k}") == "test")
 

@@ -1,0 +1,109 @@
+"""What is known of the photographs of a catalogue: the digest of each one's content, and its fingerprint."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import polars as pl
+
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.digests import digest
+from attrloop.components.errors import InputError
+from attrloop.components.gold.fingerprint import METHOD, SIDE, fingerprint
+from attrloop.components.gold.register import PHOTOGRAPHS
+from attrloop.components.run.progress import progress
+from attrloop.components.storage import inputs
+from attrloop.components.storage.buckets import in_bucket, scheme
+
+_BATCH = 1_000  # photographs that are brought here at once
+_KEPT = 20_000  # photographs after which they are made durable: a killed step reads no more than these again
+_WORKERS = max(4, os.cpu_count() or 1)
+
+
+_METHOD = f"{METHOD}.{ImageReader.version}:"  # how versions begin: with another method, photographs are read again
+_COLUMNS = {"image": pl.String, **PHOTOGRAPHS}
+
+
+def look(
+    reader: ImageReader,
+    images: Iterable[str],
+    known: pl.DataFrame,
+    keep: Callable[[pl.DataFrame], None] | None = None,
+) -> pl.DataFrame:
+    """Looks at photographs; reads those that are new or may have been replaced.
+
+    Args:
+        reader: opens them.
+        images: as listings name them.
+        known: rows of `PHOTOGRAPHS` from earlier.
+        keep: makes rows durable; called now and then, and at the end.
+
+    Returns:
+        Columns image and those of `PHOTOGRAPHS`: a row for each image that can be read, or was read earlier. What
+        cannot be read is left to others to count.
+
+    Raises:
+        AttrloopError: a bucket that may not be read or cannot be reached.
+    """
+    names = list(dict.fromkeys(images))
+    known = known.select(*PHOTOGRAPHS).filter(pl.col("version").str.starts_with(_METHOD))
+    found: list[pl.DataFrame] = []
+    fresh: list[pl.DataFrame] = []
+    with ThreadPoolExecutor(_WORKERS) as pool, progress("look at photographs", len(names), "photographs") as bar:
+        stamps = list(pool.map(lambda name: _stamp(reader, name), names))
+        now = pl.DataFrame(
+            {"image": names, "name": [_name(reader, name) for name in names], "version": stamps},
+            schema=dict.fromkeys(("image", "name", "version"), pl.String),
+        )
+        same = now.filter(pl.col("version") != _METHOD).join(known.unique(["name", "version"]), on=["name", "version"])
+        bar.advance(same.height)
+        for batch in now.join(same, on="image", how="anti").iter_slices(_BATCH):
+            fresh.append(_read(reader, batch, known, pool))
+            bar.advance(batch.height)
+            if keep and sum(map(len, fresh)) >= _KEPT:
+                keep(pl.concat(fresh).select(*PHOTOGRAPHS))
+                found, fresh = [*found, *fresh], []
+    if keep and any(map(len, fresh)):
+        keep(pl.concat(fresh).select(*PHOTOGRAPHS))
+    rows = pl.concat([pl.DataFrame(schema=_COLUMNS), same.select(*_COLUMNS), *found, *fresh])
+    before = now.join(rows, on="image", how="anti").drop("version").join(known.unique("name", keep="last"), on="name")
+    return pl.concat([rows, before.select(*_COLUMNS)])
+
+
+def _name(reader: ImageReader, image: str) -> str:
+    """What a photograph is known by. A URL may hold a signature, which is nobody's business."""
+    path = inputs.join(reader.base, image)
+    return path if in_bucket(path) or not scheme(path) else digest(path)
+
+
+def _stamp(reader: ImageReader, image: str) -> str:
+    """The version that a photograph has now; only `_METHOD` if reading it alone can tell, or it cannot be read."""
+    try:
+        return _METHOD + reader.stamp(image)
+    except InputError:
+        return _METHOD
+
+
+def _read(reader: ImageReader, images: pl.DataFrame, known: pl.DataFrame, pool: ThreadPoolExecutor) -> pl.DataFrame:
+    """Reads photographs, and leaves nothing of them in the cache that was not there before."""
+
+    def content(image: str) -> int | None:
+        with suppress(InputError):
+            return int(reader.digest(image), 16)
+        return None
+
+    def printed(image: str) -> bytes | None:
+        with suppress(InputError):
+            return fingerprint(reader.open(image, SIDE))
+        return None
+
+    reader.fetch(images["image"])
+    contents = pl.Series(list(pool.map(content, images["image"])), dtype=pl.UInt64)
+    rows = images.with_columns(photograph=contents).drop_nulls("photograph")
+    seen = known.select("photograph", "fingerprint").filter(pl.col("photograph").is_in(rows["photograph"].implode()))
+    rows = rows.join(seen.unique("photograph"), on="photograph", how="left")
+    unseen = rows.filter(pl.col("fingerprint").is_null()).drop("fingerprint")
+    prints = pl.Series(list(pool.map(printed, unseen["image"])), dtype=pl.Binary)
+    reader.forget(images["image"])
+    return pl.concat([rows, unseen.with_columns(fingerprint=prints)]).drop_nulls("fingerprint").select(*_COLUMNS)

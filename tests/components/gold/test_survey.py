@@ -1,0 +1,145 @@
+"""The groups of listings that share photographs, and what is remembered of them."""
+
+import os
+
+import pytest
+
+from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.gold.splits import make_splits, photographs_of, splits_of
+from attrloop.components.gold.survey import survey
+from tests.components.gold.shop import Shop
+from tests.photographs import COPIES
+
+
+@pytest.fixture
+def shop(tmp_path) -> Shop:
+    shop = Shop(tmp_path / "shop")
+    shop.add(*(f"mug-{k}" for k in range(20)))
+    return shop
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The photographs that are decoded."""
+    names: list[str] = []
+    original = ImageReader.open
+
+    def spied(self, reference, *rest):
+        names.append(reference)
+        return original(self, reference, *rest)
+
+    monkeypatch.setattr(ImageReader, "open", spied)
+    return names
+
+
+def test_twenty_variants_that_share_a_photograph_are_one_group_with_one_split(shop, tmp_path):
+    sizes = [f"shirt-{size}" for size in range(20)]
+    shop.add(*sizes, pictures=[shop.picture(1)])
+    splits = make_splits(shop.run(tmp_path / "runs"))
+    assert len({splits.group[size] for size in sizes}) == len({splits.of[size] for size in sizes}) == 1
+    assert len({splits.group[f"mug-{k}"] for k in range(20)}) == 20
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_of_a_photograph_joins_its_group(shop, tmp_path, copy):
+    shop.add("new", pictures=[shop.picture(2), shop.picture(3, copy)])
+    shop.add("old", pictures=[shop.picture(3)])
+    splits = make_splits(shop.run(tmp_path / "runs"))
+    assert splits.group["new"] == splits.group["old"]
+
+
+def test_copies_have_a_key_in_common_which_stays_when_others_come(shop, tmp_path):
+    shop.add("first", pictures=[shop.picture(3)])
+    before = photographs_of(shop.run(tmp_path / "runs"))
+    for copy in ("jpeg-70", "webp", "half", "avif", "double"):
+        shop.add(copy, pictures=[shop.picture(3, copy)])
+    after = photographs_of(shop.run(tmp_path / "runs", "second"))
+    keys = {row["listing"]: row["key"] for row in after.iter_rows(named=True)}
+    own = {row["listing"]: row["key"] for row in before.iter_rows(named=True)}
+    assert {keys[copy] for copy in ("jpeg-70", "webp", "half", "avif", "double")} == {own["first"]} == {keys["first"]}
+
+
+def test_a_variant_of_a_listing_that_is_sold_out_gets_its_split(tmp_path):
+    for number in range(6):
+        shop = Shop(tmp_path / f"shop-{number}")
+        shop.add("sold", pictures=[shop.picture(2 * number), shop.picture(2 * number + 1)])
+        was = make_splits(shop.run(tmp_path / f"runs-{number}")).of["sold"]
+        shop.listings.clear()
+        shop.add("again", pictures=[shop.picture(2 * number + 1, "webp")])
+        assert make_splits(shop.run(tmp_path / f"runs-{number}", "later")).of["again"] == was
+
+
+def test_only_new_and_replaced_photographs_are_read_again(shop, tmp_path, read):
+    make_splits(shop.run(tmp_path / "runs"))
+    assert len(read) == 20
+    read.clear()
+    make_splits(shop.run(tmp_path / "runs", "second"))
+    assert read == []
+    shop.add("new")
+    name = shop.listings["mug-3"][0]
+    (shop.folder / name).write_bytes((shop.folder / shop.picture(77)).read_bytes())
+    make_splits(shop.run(tmp_path / "runs", "third"))
+    assert sorted(read) == sorted([name, *shop.listings["new"]])
+
+
+def test_a_killed_survey_reads_nothing_twice(shop, tmp_path, read):
+    ws = shop.run(tmp_path / "runs")
+    survey(ws.config, ws.store.root, ws.listings, {})  # killed before the splits are remembered
+    read.clear()
+    make_splits(ws)
+    assert read == []
+
+
+def test_a_photograph_that_is_replaced_under_its_name_changes_the_digest_and_no_split(shop, tmp_path):
+    ws = shop.run(tmp_path / "runs")
+    before, path = survey(ws.config, ws.store.root, ws.listings, {}), shop.folder / shop.listings["mug-3"][0]
+    before.remember()
+    same = os.stat(path)
+    new = (shop.folder / shop.picture(77)).read_bytes()
+    path.write_bytes(new[: same.st_size].ljust(same.st_size, b"\0"))
+    os.utime(path, ns=(same.st_atime_ns, same.st_mtime_ns))  # of the same size, and dated back
+    after = survey(ws.config, ws.store.root, ws.listings, {})
+    assert after.digest != before.digest
+    assert after.splits.of == before.splits.of
+
+
+def test_a_photograph_that_cannot_be_read_for_once_changes_nothing(shop, tmp_path):
+    ws = shop.run(tmp_path / "runs")
+    before, path = survey(ws.config, ws.store.root, ws.listings, {}), shop.folder / shop.listings["mug-3"][0]
+    before.remember()
+    path.rename(path.with_suffix(".away"))
+    after = survey(ws.config, ws.store.root, ws.listings, {})
+    assert (after.digest, after.splits) == (before.digest, before.splits)
+
+
+def test_a_photograph_that_never_could_be_read_has_no_fingerprint(shop, tmp_path):
+    (shop.folder / "damaged.img").write_bytes(b"nothing")
+    shop.add("a", "b", pictures=["damaged.img"])
+    shop.add("c", pictures=["missing.img"])
+    splits = make_splits(shop.run(tmp_path / "runs"))
+    assert (splits.group["a"], splits.group["b"], splits.group["c"]) == ("a", "b", "c")
+
+
+def test_the_splits_are_read_by_every_step_as_they_were_decided(shop, tmp_path):
+    shop.add("a", "b", pictures=[shop.picture(1)])
+    shop.labels = [
+        {"listing": listing, "attribute": "lid", "value": "yes", "split": split}
+        for listing, split in (("a", "train"), ("b", "test"))
+    ]
+    ws = shop.run(tmp_path / "runs")
+    made = make_splits(ws)
+    assert splits_of(ws) == made and dict(made.mixed) == {"b": "a"}
+
+
+def test_a_look_at_some_photographs_only_writes_nothing(shop, tmp_path):
+    ws = shop.run(tmp_path / "runs")
+    found = survey(ws.config, ws.store.root, ws.listings, {}, most=5)
+    assert set(found.splits.of) == set(shop.listings)
+    assert not (tmp_path / "runs" / "splits").exists()
+
+
+def test_two_catalogues_can_have_registers_of_their_own(shop, tmp_path):
+    ws = shop.run(tmp_path / "runs", data={"splits": str(tmp_path / "elsewhere")})
+    make_splits(ws)
+    assert (tmp_path / "elsewhere" / "listings" / "00000001.parquet").is_file()
+    assert not (tmp_path / "runs" / "splits").exists()
