@@ -1,15 +1,17 @@
 """The registered model. MLflow stores this file beside the adapter, without a pickle, and runs it to load the model.
 
 It predicts with the code that trained and evaluated the adapter, so attrloop must be installed where it is loaded.
-`model_config` holds the fields of the run's `model` section, `schema`, `title`, `metadata`, `max_new_tokens` and
-`batch_size`. `mlflow.pyfunc.load_model(uri, model_config={"base": ...})` overrides any of them, e.g. to load the base
-model from another place.
+`model_config` holds the fields of the run's `model` section, `schema`, `title`, `metadata`, `max_new_tokens`,
+`batch_size`, and `allowed_folders` (where a request's images that are paths may lie).
+`mlflow.pyfunc.load_model(uri, model_config={"base": ...})` overrides any of them, e.g. to load the base model from
+another place.
 """
 
 import base64
 import binascii
 import os
 import threading
+from collections.abc import Sequence
 from math import exp
 from typing import Any
 
@@ -34,10 +36,14 @@ class RequestImages(ImageReader):
     """Opens the images of one request by row: `row 0` is the image of the first row.
 
     An image is a local path, or the encoded image in base64, bare or as a `data:` URL.
+
+    Args:
+        values: the images.
+        folders: those that paths may lie in, besides the working directory.
     """
 
-    def __init__(self, values: list[str]) -> None:
-        super().__init__(".", DataConfig(catalogue_schema="", listings=""))
+    def __init__(self, values: list[str], folders: Sequence[str]) -> None:
+        super().__init__(".", DataConfig(catalogue_schema="", listings="", allowed_folders=tuple(folders)))
         self.values = {f"row {k}": value for k, value in enumerate(values)}
 
     def data(self, reference: str) -> bytes:
@@ -83,7 +89,7 @@ class AttributeModel(PythonModel):
         settings = ModelConfig.model_validate(
             {key: value for key, value in config.items() if key in ModelConfig.model_fields}
         )
-        self.vlm = Vlm.load(settings, RequestImages([]))
+        self.vlm = Vlm.load(settings, RequestImages([], ()))
         self.vlm.use(Path(context.artifacts["adapter"]))
 
     def predict(
@@ -115,7 +121,9 @@ class AttributeModel(PythonModel):
         decoding = Decoding(self.config["max_new_tokens"], self.config["batch_size"])
         found: dict[int, list[Any]] = {}
         with self.lock:  # a server calls from several threads, and the model decodes one batch at a time
-            self.vlm.images = RequestImages([str(value) for value in model_input["image"]])
+            self.vlm.images = RequestImages(
+                [str(value) for value in model_input["image"]], self.config.get("allowed_folders", ["/"])
+            )
             # Of this request only: a server's memory must not grow with the images it sees.
             self.vlm.cache = FeatureCache(None)
             for k, (made,) in self.vlm.generate(prompts, decoding):

@@ -27,7 +27,8 @@ def model_config(ws: Workspace) -> dict[str, Any]:
     config = ws.config
     fields = {key: value for key, value in config.model.model_dump(mode="json").items() if not key.startswith("lora_")}
     limits = {"max_new_tokens": config.evaluate.max_new_tokens, "batch_size": config.evaluate.batch_size}
-    return {**fields, **config.prompt.model_dump(mode="json"), **limits, "schema": ws.schema.model_dump(mode="json")}
+    shown = config.prompt.model_dump(mode="json")
+    return {**fields, **shown, **limits, "schema": ws.schema.model_dump(mode="json"), "allowed_folders": ["/"]}
 
 
 def log_model(

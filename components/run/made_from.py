@@ -33,7 +33,7 @@ ASKED: tuple[Source, ...] = ("catalogue", "photographs", "prompts", "values")
 BASE_MODEL = ("model.base", "model.revision", "model.dtype", "model.max_pixels", "model.processor")
 """The settings of the base model. Those of LoRA decide the first training only."""
 
-READABLE = ("data.allowed_hosts", "data.max_image_bytes", "data.max_image_pixels")
+READABLE = ("data.allowed_hosts", "data.allowed_folders", "data.max_image_bytes", "data.max_image_pixels")
 """The settings that decide which photographs can be read: for steps that leave out listings without."""
 
 

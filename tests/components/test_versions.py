@@ -117,7 +117,11 @@ VERSIONS: dict[str, tuple[int, Callable[..., object], dict[int, str]]] = {
     "catalogue/prompts.py VERSION": (prompts.VERSION, _prompts, {1: "b63d687b483a7619", 2: "bd1848ee382dea9d"}),
     "catalogue/schema.py VERSION": (schema.VERSION, _values, {1: "5fb3e4e04e8b5d88", 2: "a29543d6cd84ab46"}),
     "annotate/request.py VERSION": (request.VERSION, _request, {1: "d69f527ce5e03a01"}),
-    "catalogue/images.py ImageReader.version": (ImageReader.version, _photographs, {2: "023161b5bb0b0df6"}),
+    "catalogue/images.py ImageReader.version": (
+        ImageReader.version,
+        _photographs,
+        {2: "023161b5bb0b0df6", 3: "5941d6de7757b1ad"},
+    ),
 }
 
 

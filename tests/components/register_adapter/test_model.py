@@ -142,6 +142,17 @@ def test_a_request_that_makes_no_sense_is_named_by_row(model: Any, tmp_path: Pat
             model.predict([good, good | change])
 
 
+def test_a_server_can_leave_the_machines_files_alone(model: Any, tmp_path: Path, runs: Path) -> None:
+    Image.effect_noise((64, 64), 60).convert("RGB").save(tmp_path / "a.png")
+    row = {"image": str(tmp_path / "a.png"), "vertical": "rug", "attribute": "trim"}
+    assert len(model.predict([row])) == 1
+    with fluent(f"sqlite:///{runs}/mlflow.db"):
+        uri, closed = "models:/attribute-adapter@candidate", {"allowed_folders": []}
+        served = mlflow.pyfunc.load_model(uri, model_config=closed)
+    with pytest.raises(InputError, match=r"a\.png: lies outside"):
+        served.predict([row])
+
+
 def promoted_without_models(run: Run) -> subprocess.CompletedProcess[str]:
     """`promote` as it runs in the worker image, which has nothing to load a model with."""
     absent = ["torch", "transformers", "peft", "trl", "safetensors", "datasets", "accelerate"]
