@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from polars.exceptions import PolarsError
 
 from attrloop.components.errors import fail
 from attrloop.components.storage import inputs
+from attrloop.components.storage.parquet import scan_parquet
 
 _BATCH = 10_000  # rows of Parquet in memory at a time
 
@@ -29,7 +29,7 @@ def raw_rows(path: str | Path, kept: Collection[str] = ()) -> Iterator[tuple[int
 
 def _parquet(path: str | Path, kept: Collection[str]) -> Iterator[tuple[int, Any]]:
     try:
-        batches = pl.scan_parquet(inputs.local(path)).collect_batches(chunk_size=_BATCH, maintain_order=True)
+        batches = scan_parquet(inputs.local(path)).collect_batches(chunk_size=_BATCH, maintain_order=True)
         for k, row in enumerate((row for batch in batches for row in batch.iter_rows(named=True)), 1):
             yield k, {key: _filled(value) for key, value in row.items() if value is not None or key in kept}
     except PolarsError as error:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from math import exp
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from attrloop.components.catalogue.prompts import Prompt, answer_of, shown, views_of
 from attrloop.components.catalogue.records import Label, Prediction, to_frame
 from attrloop.components.catalogue.schema import abstains
@@ -24,7 +22,7 @@ from attrloop.components.run.reporting import reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from attrloop.components.model.vlm import Vlm
@@ -103,7 +101,7 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
     twin = _twin(ws, artifact, split)
     if twin:
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin, split)
-        frame = pl.read_parquet(ws.store.file(layout.predictions(split, twin)))
+        frame = read_parquet(ws.store.file(layout.predictions(split, twin)))
     else:
         shards = Shards(artifact, len(labels), _SHARD_BATCHES * ws.config.evaluate.batch_size, "samples", layout.SHARDS)
         title = f"evaluate {name} on {split}"

@@ -19,7 +19,13 @@ from attrloop.components.errors import fail
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import (
+    parquet_metadata,
+    parquet_schema,
+    read_parquet,
+    scan_parquet,
+    write_parquet,
+)
 from attrloop.components.storage.store import Store
 
 Role = Literal["trained", "chosen"]
@@ -48,8 +54,8 @@ class Learnt:
             InputError: the file is damaged.
         """
         try:
-            found = pl.read_parquet_metadata(file).get(_UNKNOWN, "[]")
-            columns = pl.read_parquet_schema(file)
+            found = parquet_metadata(file).get(_UNKNOWN, "[]")
+            columns = parquet_schema(file)
             unknown = tuple(map(str, json.loads(found)))
         except (pl.exceptions.PolarsError, ValueError, OSError) as error:
             raise _damaged(file, str(error).splitlines()[0]) from error
@@ -78,7 +84,7 @@ class Learnt:
 
     def _rows(self) -> Iterator[pl.DataFrame]:
         """The rows, a row group at a time."""
-        rows = pl.scan_parquet(self.file, glob=False)
+        rows = scan_parquet(self.file)
         for start in range(0, int(rows.select(pl.len()).collect().item()), _ROWS):
             yield rows.slice(start, _ROWS).collect()
 
@@ -127,7 +133,7 @@ def learnt_by_files(store: Store) -> dict[Role, set[str]]:
         path = layout.pairs_file(f"iteration-{k}")
         if not store.exists(path):
             break
-        trained |= set(pl.read_parquet(store.file(path), columns=["listing"], glob=False)["listing"])
+        trained |= set(read_parquet(store.file(path), columns=["listing"])["listing"])
     return {"trained": trained, "chosen": chosen}
 
 
@@ -150,7 +156,7 @@ def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source
     own = rows_of(learnt).drop("photograph").join(photographs.lazy(), on="listing", how="left").select(*COLUMNS)
     before = record_of(ws.store, source) if source else None
     unknown = () if not source else before.unknown if before else (f"{ws.store.root}/{source}",)
-    write_record(file, [own, *([pl.scan_parquet(before.file, glob=False)] if before else [])], unknown)
+    write_record(file, [own, *([scan_parquet(before.file)] if before else [])], unknown)
 
 
 def write_record(file: Path, rows: Iterable[pl.LazyFrame], unknown: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import read_parquet, write_parquet
 
 VERSION = 1  # of how splits are decided
 _COLUMNS: dict[str, Any] = {
@@ -106,7 +106,7 @@ def photographs_of(ws: Workspace) -> pl.DataFrame:
 
 
 def _read(ws: Workspace) -> Splits:
-    rows = pl.read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}"), glob=False)
+    rows = read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
     listing = rows["listing"].to_list()
     mixed = rows.filter(pl.col("mixed").is_not_null())
     return Splits(

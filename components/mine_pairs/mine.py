@@ -36,7 +36,7 @@ from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import read_parquet, scan_parquet, write_parquet
 
 VERSION = 1  # of the rules by which votes become pairs
 BATCH_CHAINS = 100_000  # chains in memory at once, or one shard if it has more; no pair depends on it
@@ -120,7 +120,7 @@ def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
 def _habits(shards: list[Path], labels: pl.DataFrame) -> pl.DataFrame:
     """What the model answers on labelled listings. Only their chains are in memory."""
     labelled = (
-        pl.scan_parquet(shards)
+        scan_parquet(shards)
         .select("listing", "attribute", "view", "answer")
         .join(labels.lazy().select("listing").unique(), on="listing", how="semi")
     )
@@ -132,7 +132,7 @@ def _batches(shards: list[Path]) -> Iterator[tuple[list[Path], int]]:
     batch: list[Path] = []
     chains = 0
     for shard in shards:
-        rows = int(pl.scan_parquet(shard).select(pl.len()).collect().item())
+        rows = int(scan_parquet(shard).select(pl.len()).collect().item())
         if batch and chains + rows > BATCH_CHAINS:
             yield batch, chains
             batch, chains = [], 0
@@ -158,13 +158,13 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
         for k, (batch, size) in enumerate(_batches(shards)):
             rows, counted = (out.folder / layout.MINING / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
             if not counted.exists():  # it is written after the candidates
-                chains, samples = vote(pl.read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
+                chains, samples = vote(read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
                 write_parquet(candidates(chains, samples, rules, config.pairs_per_sample), rows)
                 write_parquet(tally(samples), counted)
                 out.keep(f"{layout.MINING}/{rows.name}")
                 out.keep(f"{layout.MINING}/{counted.name}")
             files.append(rows)
-            tallies.append(pl.read_parquet(counted))
+            tallies.append(read_parquet(counted))
             bar.advance(size)
     nothing = {name: pl.String for name in TALLY} | {"bin": pl.Int64, "right": pl.Boolean, "count": pl.Int64}
     counts = pl.concat([pl.DataFrame(schema=nothing), *tallies]).group_by(TALLY).agg(pl.col("count").sum()).sort(TALLY)
@@ -178,7 +178,7 @@ def _second_pass(
     config = ws.config.mine
     gate = judge(tallies, config, rules.gate)
     closed = gate.filter(~pl.col("open")).select(*TASK, closed=pl.lit(True))
-    rows = pl.scan_parquet(files) if files else pl.LazyFrame(schema=COLUMNS)
+    rows = scan_parquet(files) if files else pl.LazyFrame(schema=COLUMNS)
     passed = rows.join(closed.lazy(), on=TASK, how="left", maintain_order="left").filter(
         pl.col("closed").is_null() | pl.col("source").is_in(LABELLED_SOURCES)
     )
@@ -187,7 +187,7 @@ def _second_pass(
     table = cuts(passed, opened, limits(opened, config, rules))
     target = out.folder / layout.PAIRS_FILE
     write_parquet(kept(passed, table).select(list(Pair.model_fields)), target, row_group_size=BATCH_CHAINS)
-    report = report_of(tallies, cells, cells_of(pl.scan_parquet(target)), gate, config)
+    report = report_of(tallies, cells, cells_of(scan_parquet(target)), gate, config)
     write_atomic(out.folder / layout.DETAILS, json.dumps(report, indent=1, ensure_ascii=False).encode())
     figure("agreement", mean_agreement(tallies))
     show(report, Console())

@@ -21,7 +21,7 @@ from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import read_parquet, write_parquet
 
 VERSION = 2  # of what is chosen and how it is shown
 _TASK = ["vertical", "attribute"]
@@ -86,7 +86,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     """
     kept = pl.DataFrame(schema=polars_schema(CataloguePrediction))
     for shard in finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS):
-        rows = pl.concat([kept, pl.read_parquet(shard)]).sort(*_TASK, "confidence", "listing")
+        rows = pl.concat([kept, read_parquet(shard)]).sort(*_TASK, "confidence", "listing")
         kept = rows.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
     return kept
 
@@ -103,7 +103,7 @@ def summary(ws: Workspace) -> dict[str, Any]:
     found = (
         pl.concat(
             [
-                pl.read_parquet(shard).group_by(_TASK).agg(sums)
+                read_parquet(shard).group_by(_TASK).agg(sums)
                 for shard in finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
             ]
         )

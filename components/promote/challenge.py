@@ -21,6 +21,7 @@ from attrloop.components.run.made_from import ASKED, MadeFrom
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.parquet import read_parquet
 from attrloop.components.storage.store import MANIFEST
 from attrloop.components.tracking.server import connect, explained, resolve_uri, runs_folder
 
@@ -168,4 +169,4 @@ class Challenge:
         if not self.ws.store.exists(path):
             where, what = f"{self.ws.store.root}/{layout.evaluation('test', stage)}", "no predictions on test"
             raise fail(where, what, "Evaluate every stage on the test split before promoting")
-        return pl.read_parquet(self.ws.store.file(path))
+        return read_parquet(self.ws.store.file(path))

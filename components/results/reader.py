@@ -16,6 +16,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.manifest import Manifest, read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.parquet import read_parquet, scan_parquet
 
 _WHOLE_RUN = (layout.PREFLIGHT, layout.ANNOTATE, layout.REGISTER, layout.PROMOTE)  # folders of no single stage
 
@@ -114,7 +115,7 @@ class Results:
         return {stage: self._predictions(stage) for stage in self.shown}
 
     def _predictions(self, stage: str) -> pl.DataFrame:
-        return pl.read_parquet(self.ws.store.file(layout.predictions(self.split, stage)))
+        return read_parquet(self.ws.store.file(layout.predictions(self.split, stage)))
 
     @cached_property
     def gain(self) -> Gain:
@@ -155,7 +156,7 @@ class Results:
         if not self.ws.store.exists(path):
             return None
         columns = ("vertical", "attribute", "chosen_answer", "rejected_answer", "source")
-        rows = pl.scan_parquet(self.ws.store.file(path))
+        rows = scan_parquet(self.ws.store.file(path))
         return rows.select(*columns, contrast=pl.col("rejected").is_not_null()).collect()
 
     def curve(self, stage: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.progress import progress
-from attrloop.components.storage.parquet import write_parquet
+from attrloop.components.storage.parquet import read_parquet, scan_parquet, write_parquet
 from attrloop.components.storage.store import Store
 
 Item = TypeVar("Item")
@@ -83,7 +83,7 @@ class Shards:
 
     def read(self) -> pl.DataFrame:
         """The rows of all shards, in order."""
-        return pl.concat([pl.read_parquet(self.artifact.folder / name) for name in self.names])
+        return pl.concat([read_parquet(self.artifact.folder / name) for name in self.names])
 
     def finish(self, kind: str, max_skipped: float, seconds: float) -> None:
         """Finishes the artifact if all shards are there, by whichever worker. A listing without rows counts as skipped.
@@ -104,7 +104,7 @@ class Shards:
         folder = artifact.store.folder(artifact.path)  # with what other workers have written
         rows = found = 0
         for name in self.names:
-            sizes = pl.scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0)
+            sizes = scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0)
             rows, found = rows + sizes[0], found + sizes[1]
         skipped = self.count - found
         if skipped > max_skipped * self.count:
