@@ -1,19 +1,34 @@
 """`Artifact`: a folder of the workspace that one step fills and finishes once.
 
 An artifact is finished when it has a `manifest.json`, which is written last. The manifest holds digests of everything
-the artifact was made from. So no work is done twice, and no outdated work is reused.
+the artifact was made from, and of its own files. So no work is done twice, and no outdated or damaged work is reused.
 """
 
 import json
+import logging
 from collections.abc import Iterable
+from pathlib import Path
 
-from attrloop.components.digests import digest, file_digest
+from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import Manifest, read_manifest
+from attrloop.components.run.manifest import (
+    DamagedError,
+    Manifest,
+    Member,
+    content_digest,
+    hashed,
+    members_of,
+    read_manifest,
+    verify,
+)
 from attrloop.components.run.reporting import made
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import INPUTS, MANIFEST, Store
+
+KEPT = "kept"  # a digest of each file and folder that was kept before the artifact was finished
+log = logging.getLogger(__name__)
 
 
 class Artifact:
@@ -24,7 +39,7 @@ class Artifact:
             ...write files below artifact.folder...
             artifact.finish("pairs", {"pairs": n}, ["pairs.parquet"])
 
-    `begin` opens it for a step. That removes what was made from other inputs.
+    `begin` opens it for a step. That removes what was made from other inputs, and what is damaged.
 
     Args:
         store: of the workspace.
@@ -38,20 +53,41 @@ class Artifact:
 
     def __init__(self, store: Store, path: str, made_from: dict[str, str]) -> None:
         self.store, self.path, self.made_from = store, path, made_from
-        self.manifest = read_manifest(store, path)
-        self._inputs = inputs = json.dumps(made_from, sort_keys=True).encode()
-        if self.manifest is not None and self.manifest.made_from != made_from:
-            self.manifest = None
-            store.remove(path)
-        # With `create` one pod wins: if several begin at once, none removes the work of another.
-        if (
-            self.manifest is None
-            and not store.create(f"{path}/{INPUTS}", inputs)
-            and store.read(f"{path}/{INPUTS}") != inputs
-        ):
-            store.remove(path)
-            store.write(f"{path}/{INPUTS}", inputs)
+        self._inputs = json.dumps(made_from, sort_keys=True).encode()
+        self.manifest = self._sound()
+        if self.manifest is None:
+            self._open()
         self.folder = store.folder(path)
+
+    def _sound(self) -> Manifest | None:
+        """The manifest of what was made from the same inputs and is undamaged; all else is removed."""
+        store, path = self.store, self.path
+        try:
+            manifest = read_manifest(store, path)
+            if manifest is not None and manifest.made_from == self.made_from:
+                verify(store, path, manifest)
+                return manifest
+            unreadable = [name for name in (MANIFEST, INPUTS) if Path(store.root, path, name).is_dir()]
+            if unreadable:
+                raise DamagedError(f"{store.root}/{path}", f"{unreadable[0]} is a folder")
+        except DamagedError as error:
+            log.warning("%s is %s: it is made again", error.artifact, error.what)
+            manifest = None
+            store.remove(path)
+        if manifest is not None:
+            store.remove(path)
+        return None
+
+    def _open(self) -> None:
+        """Records the inputs. Work that was begun from others, or without a record of them, is removed."""
+        store, name = self.store, f"{self.path}/{INPUTS}"
+        if not store.exists(name) and store.list(self.path) and not store.exists(name):
+            log.warning("%s/%s is damaged (%s is missing): it is made again", store.root, self.path, INPUTS)
+            store.remove(self.path)
+        # With `create` one pod wins: if several begin at once, none removes the work of another.
+        if not store.create(name, self._inputs) and store.read(name) != self._inputs:
+            store.remove(self.path)
+            store.write(name, self._inputs)
 
     @staticmethod
     def begin(ws: Workspace, path: str, made_from: MadeFrom) -> "Artifact":
@@ -68,41 +104,81 @@ class Artifact:
         return Artifact(ws.store, path, made_from.digests(ws))
 
     def keep(self, name: str) -> None:
-        """Makes a file or folder below `folder` durable.
+        """Makes a file or folder below `folder` durable, with a record of its content (see `kept`).
 
         Raises:
             AttrloopError: another run has begun this artifact anew, from other inputs.
         """
         self._check_own()
         self.store.keep(f"{self.path}/{name}")
+        record = self._record(name)
+        write_atomic(record, self._content(name).encode())
+        self.store.keep(f"{self.path}/{record.relative_to(self.folder)}")
         made()
 
-    def finish(self, kind: str, counts: dict[str, float], files: Iterable[str]) -> Manifest:
+    def kept(self, name: str) -> bool:
+        """Whether a file or folder below `folder` was kept, by whatever process, and is what it was then.
+
+        What is damaged is named in the log. Whoever asks makes it again.
+        """
+        if self.manifest is not None:  # all its files were compared when it was opened
+            return any(f"{member}/".startswith(f"{name}/") for member in self.manifest.members)
+        record = self._record(name)
+        if not (self.folder / name).exists() or not record.is_file():
+            return False
+        if record.read_bytes() == self._content(name).encode():
+            return True
+        log.warning("%s/%s/%s is damaged: it is made again", self.store.root, self.path, name)
+        return False
+
+    def all_kept(self, names: Iterable[str]) -> list[str]:
+        """Those of some files that were kept, by whatever process, whether they are damaged or not."""
+        there = set(self.store.list(self.path))
+        return [
+            name
+            for name in names
+            if {f"{self.path}/{name}", f"{self.path}/{self._record(name).relative_to(self.folder)}"} <= there
+        ]
+
+    def finish(self, kind: str, counts: dict[str, float], files: Iterable[str], notes: Iterable[str] = ()) -> Manifest:
         """Makes the artifact durable and writes its manifest.
 
         Args:
             kind: what the artifact is, e.g. `pairs`.
             counts: how many of what.
             files: files or folders below `folder` that others build on.
+            notes: files below `folder` that belong to the artifact, but that no other artifact is made from.
 
         Raises:
             AttrloopError: another run has begun this artifact anew, from other inputs.
         """
-        names = sorted(files)
+        names, more = sorted(files), sorted(notes)
         self._check_own()
-        for name in names:
+        for name in (*names, *more):
             self.store.keep(f"{self.path}/{name}")
-        found = (
-            file
-            for name in names
-            for file in ([self.folder / name] if (self.folder / name).is_file() else (self.folder / name).rglob("*"))
-        )
-        members = sorted(file for file in found if file.is_file())
-        content = digest([[str(p.relative_to(self.folder)), file_digest(p)] for p in members])
-        self.manifest = Manifest(kind=kind, counts=counts, files=names, digest=content, made_from=self.made_from)
+        found, stamps = members_of(self.folder, (*names, *more)), self.store.stamps(self.path)
+        members = {}
+        for file in found:
+            name = str(file.relative_to(self.folder))
+            stamp = stamps[f"{self.path}/{name}"]
+            members[name] = Member(size=stamp.size, digest=hashed(file), version=stamp.version)
+        self.manifest = Manifest(
+            kind=kind,
+            counts=counts,
+            files=names,
+            digest=content_digest(self.folder, members_of(self.folder, names)),
+            made_from=self.made_from,
+            members=members,
+        ).sealed()
         self.store.write(f"{self.path}/{MANIFEST}", self.manifest.model_dump_json(indent=1).encode())
         made()
         return self.manifest
+
+    def _record(self, name: str) -> Path:
+        return self.folder / KEPT / digest(name)
+
+    def _content(self, name: str) -> str:
+        return content_digest(self.folder, members_of(self.folder, [name]))
 
     def _check_own(self) -> None:
         try:

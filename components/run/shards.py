@@ -16,7 +16,7 @@ import polars as pl
 
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import opened_files
 from attrloop.components.run.progress import progress
 from attrloop.components.storage.parquet import read_parquet, scan_parquet, write_parquet
 from attrloop.components.storage.store import Store
@@ -76,7 +76,7 @@ class Shards:
                 shard = list(islice(source, self.size))
                 if number not in mine:
                     continue
-                if not (here / name).exists():
+                if not self.artifact.kept(name):
                     write_parquet(work(shard), here / name)
                     self.artifact.keep(name)
                 bar.advance(len(shard))
@@ -97,11 +97,13 @@ class Shards:
             AttrloopError: more listings were skipped.
         """
         artifact = self.artifact
-        missing = {f"{artifact.path}/{name}" for name in self.names} - set(artifact.store.list(artifact.path))
-        if missing:
-            log.info("%d of %d shards are left for other workers to make", len(missing), len(self.names))
+        if missing := len(self.names) - len(artifact.all_kept(self.names)):
+            log.info("%d of %d shards are left for other workers to make", missing, len(self.names))
             return
         folder = artifact.store.folder(artifact.path)  # with what other workers have written
+        if damaged := [name for name in self.names if not artifact.kept(name)]:
+            where, what = f"{artifact.store.root}/{artifact.path}", f"{len(damaged)} shards are damaged: {damaged[0]}"
+            raise fail(where, what, "Start the same command again: they are made again")
         rows = found = 0
         for name in self.names:
             sizes = scan_parquet(folder / name).select(pl.len(), pl.col("listing").n_unique()).collect().row(0)
@@ -118,12 +120,9 @@ def finished_shards(store: Store, path: str) -> list[Path]:
     """The local files of a finished artifact's shards, in order.
 
     Raises:
-        InputError: the artifact is not finished.
+        InputError: the artifact is not finished, or a shard is damaged.
     """
-    manifest = read_manifest(store, path)
-    if manifest is None:
-        raise fail(f"{store.root}/{path}", "not finished", "Let the step that makes it run to its end first")
-    return [store.folder(path) / name for name in manifest.files]
+    return opened_files(store, path)
 
 
 def parse_share(share: str) -> tuple[int, int]:

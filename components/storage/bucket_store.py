@@ -14,7 +14,7 @@ from attrloop.components.digests import digest
 from attrloop.components.errors import Problem, explained_disk
 from attrloop.components.storage.buckets import ABSENT, WORKERS, ObjectInfo, explained, locate, open_bucket
 from attrloop.components.storage.files import TEMPORARY, cache_folder
-from attrloop.components.storage.store import INPUTS, MANIFEST, Store
+from attrloop.components.storage.store import INPUTS, MANIFEST, Stamp, Store
 
 _MARK = ".being-kept"  # an object in a folder whose upload has begun and not ended: readers see no such folder
 
@@ -78,6 +78,10 @@ class BucketStore(Store):
         with explained(self._bucket, self.root):
             next(self._bucket.list(self._prefix), None)
         return []
+
+    @override
+    def stamps(self, prefix: str) -> dict[str, Stamp]:
+        return {path: Stamp(found.size, found.version) for path, found in self._complete(prefix).items()}
 
     @override
     def list(self, prefix: str) -> list[str]:

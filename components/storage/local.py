@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from attrloop.components.errors import AttrloopError, InputError, Problem, fail
 from attrloop.components.storage.files import TEMPORARY, flush, unfinished, write_atomic
-from attrloop.components.storage.store import Store
+from attrloop.components.storage.store import Stamp, Store
 
 
 class LocalStore(Store):
@@ -81,6 +81,15 @@ class LocalStore(Store):
     @override
     def check(self) -> list[Problem]:
         return writable(self.home, "workspace")
+
+    @override
+    def stamps(self, prefix: str) -> dict[str, Stamp]:
+        found = {}
+        for path in self.list(prefix):
+            with suppress(FileNotFoundError):  # another process has removed it since
+                known = self._at(path).stat()
+                found[path] = Stamp(known.st_size, str(known.st_mtime_ns))
+        return found
 
     @override
     def list(self, prefix: str) -> list[str]:

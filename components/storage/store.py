@@ -1,12 +1,24 @@
 """`Store`: the files of a workspace by path, wherever they lie. Every write is atomic."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrloop.components.errors import Problem
 
 MANIFEST = "manifest.json"  # written when an artifact is finished
 INPUTS = "inputs.json"  # written when an artifact is begun: partial work is continued only from the same inputs
+
+
+class Stamp(NamedTuple):
+    """What a store knows of a file without reading it.
+
+    Attributes:
+        size: in bytes.
+        version: changes when the file is written again.
+    """
+
+    size: int
+    version: str
 
 
 class Store(Protocol):
@@ -53,6 +65,9 @@ class Store(Protocol):
 
     def check(self) -> list[Problem]:
         """What will keep a run from writing here, as far as can be told without writing."""
+
+    def stamps(self, prefix: str) -> dict[str, Stamp]:
+        """What is known of all files below a folder, by path."""
 
     def list(self, prefix: str) -> list[str]:
         """Paths of all files below a folder, sorted."""
