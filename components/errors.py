@@ -1,9 +1,17 @@
 """Errors written for the person who reads them: what is wrong, where, and what to do."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and line break
+
+
+def printable(text: str) -> str:
+    """Text from outside as a terminal can show it: control characters and half characters as their codes."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,7 @@ class Problem:
 
     def __str__(self) -> str:
         """The problem as a person reads it."""
-        text = f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}"
-        return text.encode(errors="backslashreplace").decode()  # half a character, as in a bad id, cannot be printed
+        return printable(f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}")
 
 
 class AttrloopError(Exception):

@@ -102,7 +102,7 @@ def settle(ws: Workspace) -> None:
 def photographs_of(ws: Workspace) -> pl.DataFrame:
     """The photographs of a run's listings: columns listing, photograph and key, as `Survey.photographs`."""
     splits_of(ws)
-    return pl.read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"), glob=False)
+    return read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"))
 
 
 def _read(ws: Workspace) -> Splits:

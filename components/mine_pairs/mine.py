@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 
 from attrloop.components.catalogue.prompts import completion
 from attrloop.components.catalogue.readers import read_labels, read_rows
 from attrloop.components.catalogue.records import LABELLED_SOURCES, LOOP_SPLITS, Label, Pair
 from attrloop.components.catalogue.vote_kinds import with_kind
+from attrloop.components.console import PlainConsole
 from attrloop.components.digests import file_digest
 from attrloop.components.errors import fail
 from attrloop.components.mine_pairs.arms import Rules, rules_of
@@ -190,5 +190,5 @@ def _second_pass(
     report = report_of(tallies, cells, cells_of(scan_parquet(target)), gate, config)
     write_atomic(out.folder / layout.DETAILS, json.dumps(report, indent=1, ensure_ascii=False).encode())
     figure("agreement", mean_agreement(tallies))
-    show(report, Console())
+    show(report, PlainConsole())
     return {**report["rows"], "samples": float(tallies["count"].sum())}

@@ -3,10 +3,10 @@
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.table import Table
 
 from attrloop.components.catalogue.records import LABELLED_SOURCES
+from attrloop.components.console import PlainConsole
 from attrloop.components.mine_pairs.consensus_gate import TASK
 from attrloop.components.mine_pairs.votes import BINS, TRUSTED
 from attrloop.components.run.config import MineConfig
@@ -140,7 +140,7 @@ def _with_accuracy(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "accuracy": row["right"] / row["labelled"] if row["labelled"] else None}
 
 
-def show(report: dict[str, Any], console: Console) -> None:
+def show(report: dict[str, Any], console: PlainConsole) -> None:
     """Prints the report: a table of samples and rows, and one of what the gate closed."""
     table = Table("", "count", title=f"Mined pairs ({report['arm']})", title_justify="left")
     for section, entries in (

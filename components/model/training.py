@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from attrloop.components.console import progress_bar, words
 from attrloop.components.errors import AttrloopError
 from attrloop.components.model.processes import STOPPED
 from attrloop.components.model.trl_trainers import AdapterTrainer
@@ -36,7 +37,7 @@ class Metrics(TrainerCallback):
         """Drops lines of steps after the checkpoint, and starts the bar."""
         rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
         self.path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= state.global_step))
-        self.bar = Progress()
+        self.bar = progress_bar(words("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         self.bar.start()
         self.task = self.bar.add_task(self.title, total=state.max_steps, completed=state.global_step)
 

@@ -5,10 +5,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from attrloop.components.annotate.plan import made_from as annotated_from
+from attrloop.components.console import PlainConsole
 from attrloop.components.errors import AttrloopError, InputError, Problem
 from attrloop.components.preflight.amount import check_amount
 from attrloop.components.preflight.data import Catalogue, check_images, read_catalogue
@@ -66,7 +67,7 @@ def check(workspace: str) -> None:
     examination = examine(
         ws.config, ws.store.root, annotated=_finished(ws, layout.ANNOTATE, annotated_from()), images=not known
     )
-    Console().print(as_table(examination))
+    PlainConsole().print(as_table(examination))
     report = {
         "findings": [
             {"check": f.name, "state": f.state, "detail": f.detail, "problems": [asdict(p) for p in f.problems]}
@@ -149,9 +150,5 @@ def as_table(examination: Examination) -> Table:
             if not count
             else f"{count} problem{'s' if count > 1 else ''}" + (f"; {finding.detail}" if finding.detail else "")
         )
-        table.add_row(finding.name, f"[{_COLOURS[finding.state]}]{finding.state}[/]", _escaped(detail))
+        table.add_row(finding.name, Text(finding.state, _COLOURS[finding.state]), detail)
     return table
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

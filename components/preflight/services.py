@@ -37,7 +37,7 @@ def check_tracking(config: RunConfig, workspace: str) -> Finding:
         elif (file := database_file(uri)) is not None:
             finding.problems += writable(file.parent, "tracking.uri")
         elif uri.startswith("file:") or "://" not in uri:
-            remedy = "Use sqlite:///<path>/mlflow.db or the address of a server"
+            remedy = "Write sqlite:///<path>/mlflow.db or the address of a server"
             finding.problems.append(
                 Problem(f"tracking.uri {shown_uri(uri)}", "MLflow no longer keeps runs in plain folders", remedy)
             )

@@ -8,9 +8,10 @@ from typing import Any
 
 import jinja2
 import yaml
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.report import panels, plots, training
 from attrloop.components.report.confusions import confusions
 from attrloop.components.report.gallery import KINDS, examples
@@ -113,7 +114,7 @@ def summary(results: Results) -> dict[str, Any]:
     }
 
 
-def print_table(workspace: str, console: Console | None = None) -> None:
+def print_table(workspace: str, console: PlainConsole | None = None) -> None:
     """Prints accuracy for each vertical and stage, and the gain of the best stage with its interval."""
     results = Results.of(workspace)
     results.require("validation")
@@ -128,9 +129,11 @@ def print_table(workspace: str, console: Console | None = None) -> None:
             table.add_section()
         gain = row.gain
         ink = "green" if gain.delta > 0 else "red" if gain.delta < 0 else "dim"
-        change = f"[{ink}]{100 * gain.delta:+.1f}[/] [dim]({100 * gain.low:+.1f} to {100 * gain.high:+.1f})[/]"
+        change = Text.assemble(
+            (f"{100 * gain.delta:+.1f}", ink), " ", (f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})", "dim")
+        )
         table.add_row(row.name, *(f"{100 * cell.accuracy:.1f}" for cell in row.cells), change)
-    (console or Console()).print(table)
+    (console or PlainConsole()).print(table)
 
 
 def headline(results: Results) -> str:

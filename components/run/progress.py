@@ -11,11 +11,11 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from attrloop.components.console import progress_bar, words
 from attrloop.components.run import reporting
 
 _EVERY = 2.0  # seconds between two plain lines
@@ -32,14 +32,14 @@ def progress(title: str, total: int | None, unit: str) -> Iterator["Ticker"]:
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        words("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        words("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
+    with progress_bar(*columns, disable=not sys.stdout.isatty()) as bar:
         yield Ticker(bar, bar.add_task(title, total=total, rate=""), unit)
 
 

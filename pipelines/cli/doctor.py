@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.overrides import resolve
@@ -60,12 +60,9 @@ def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = N
     colours = {"ok": "green", "note": "yellow", "fault": "red"}
     checks = list(_checks(loaded.annotate.key_env if loaded else AnnotateConfig().key_env))
     for check in checks:
-        table.add_row(
-            f"[{colours[check.state]}]{check.state:<5}[/] {check.what}",
-            escape(check.found),
-            escape(check.remedy),
-        )
-    Console().print(table)
+        state = Text.assemble((f"{check.state:<5}", colours[check.state]), f" {check.what}")
+        table.add_row(state, check.found, check.remedy)
+    PlainConsole().print(table)
     if loaded:
         _preflight(loaded)
     return all(check.state != "fault" for check in checks)
@@ -75,7 +72,7 @@ def _preflight(config: RunConfig) -> None:
     from attrloop.components.preflight.check import as_table, examine
 
     outcome = examine(config)
-    Console().print(as_table(outcome))
+    PlainConsole().print(as_table(outcome))
     if outcome.problems:
         raise InputError(outcome.problems)
 

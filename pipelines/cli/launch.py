@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from attrloop.components.console import PlainConsole
 from attrloop.components.digests import digest
 from attrloop.components.errors import fail
 from attrloop.components.run import layout
@@ -77,11 +76,10 @@ def launch_demo(runs: Path, overrides: Mapping[str, Any], fresh: bool) -> None:
 
 def execute(config: RunConfig, workspace: Path, fresh: bool, name: Name = "loop", **arguments: Any) -> None:
     """Runs the loop, or what continues it, prints its results, and the workspace's path as the last line."""
-    console = Console()
+    console = PlainConsole()
     console.print(
         f"{config.name}: at most {config.loop.iterations} iterations, seed {config.seed}, in {workspace}",
         soft_wrap=True,
-        highlight=False,
     )
     run_local(config, workspace, console, fresh, name, **arguments)
     results(str(workspace), console)
@@ -108,9 +106,9 @@ def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: st
         per_attribute: predictions to review of each (vertical, attribute).
         image_root: see the component predict.
     """
-    config, console = job.resolved(), Console()
+    config, console = job.resolved(), PlainConsole()
     found, place = _started(job, "predict", config, adapter)
-    console.print(f"{config.name}: {config.data.listings} by {found}, in {place}", soft_wrap=True, highlight=False)
+    console.print(f"{config.name}: {config.data.listings} by {found}, in {place}", soft_wrap=True)
     review = {"review_per_attribute": per_attribute, "review_image_root": image_root}
     run_local(config, place, console, job.fresh, "predict", adapter=found, **review)
     told = json.loads((place / layout.REVIEW_SUMMARY).read_text())["all"]
@@ -123,7 +121,7 @@ def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: st
         ("parquet", str(place / layout.CATALOGUE_PREDICTIONS)),
         ("review", str(place / layout.REVIEW)),
     ):
-        console.print(f"{name:<9} {text}", soft_wrap=True, highlight=False)
+        console.print(f"{name:<9} {text}", soft_wrap=True)
     print(place)
 
 
@@ -131,7 +129,7 @@ def launch_annotate(job: Launch) -> None:
     """Labels a sample of a catalogue; prints the path of the labels as the last line."""
     config = job.resolved()
     place = job.folder(config.model_copy(update={"name": f"{config.name}-annotate"}).run_name)
-    run_local(config, place, Console(), job.fresh, "annotate")
+    run_local(config, place, PlainConsole(), job.fresh, "annotate")
     print(place / layout.LABELS)
 
 
@@ -156,7 +154,7 @@ def rewrite_report(workspace: str) -> None:
 
     root = of_a_run(workspace)
     report(root)
-    results(root, Console())
+    results(root, PlainConsole())
 
 
 def roll_back(workspace: str, to: str, reason: str) -> None:
@@ -176,7 +174,7 @@ def roll_back(workspace: str, to: str, reason: str) -> None:
     print(f"champion: version {entry.after}")
 
 
-def results(workspace: str, console: Console) -> None:
+def results(workspace: str, console: PlainConsole) -> None:
     """Prints the table per vertical, where to look further, and the workspace's path as the last line."""
     from attrloop.components.report.report import print_table
     from attrloop.components.run.workspace import Workspace
@@ -190,7 +188,7 @@ def results(workspace: str, console: Console) -> None:
         ("tracking", tracked),
         ("summary", f"{workspace}/{layout.SUMMARY}"),
     ):
-        console.print(f"{name:<9} {place}", soft_wrap=True, highlight=False)
+        console.print(f"{name:<9} {place}", soft_wrap=True)
     print(workspace)
 
 

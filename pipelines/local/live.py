@@ -5,10 +5,11 @@ from contextlib import suppress
 from itertools import dropwhile
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.errors import AttrloopError
 from attrloop.components.run.events import Event, EventReader
 from attrloop.components.storage.store import Store
@@ -30,7 +31,7 @@ class LiveView:
         console: where to show the steps.
     """
 
-    def __init__(self, store: Store, console: Console) -> None:
+    def __init__(self, store: Store, console: PlainConsole) -> None:
         self._reader, self._console = EventReader(store, new_only=True), console
         console.file = console.file  # otherwise rich follows the redirection of standard output into the log
         self._events: list[Event] = []

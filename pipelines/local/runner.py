@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-
+from attrloop.components.console import PlainConsole
 from attrloop.components.engines.registry import require
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run import layout
@@ -29,7 +28,12 @@ _FAILED_TASK = re.compile(r"Inner task failed: [^']*'([\w-]+)'")
 
 
 def run_local(
-    config: RunConfig, workspace: Path, console: Console, fresh: bool = False, name: Name = "loop", **arguments: Any
+    config: RunConfig,
+    workspace: Path,
+    console: PlainConsole,
+    fresh: bool = False,
+    name: Name = "loop",
+    **arguments: Any,
 ) -> str:
     """Runs the loop, or another pipeline; reuses what an earlier run in the same workspace finished.
 
@@ -67,7 +71,7 @@ def run_local(
 
 
 def run_pipeline(
-    pipeline: Path, arguments: dict[str, Any], workspace: Path, console: Console, runner: Any = None
+    pipeline: Path, arguments: dict[str, Any], workspace: Path, console: PlainConsole, runner: Any = None
 ) -> Any:
     """Runs a compiled pipeline with one output.
 

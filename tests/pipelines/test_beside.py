@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 import yaml
 from mlflow import MlflowClient
-from rich.console import Console
 
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import Label
+from attrloop.components.console import PlainConsole
 from attrloop.components.fetch_adapter.fetch import fetch
 from attrloop.components.predict.predict import predict
 from attrloop.components.predict.stream import prepare
@@ -127,7 +127,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(name: Name, config: RunConfig, workspace: Path, **arguments: Any) -> str:
-    return run_local(config, workspace, Console(quiet=True), name=name, **arguments)
+    return run_local(config, workspace, PlainConsole(quiet=True), name=name, **arguments)
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from kfp import compiler, dsl
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.sample_chains.component import share_out
 from attrloop.components.storage.opening import open_store
@@ -96,7 +96,10 @@ def run(workspace: Path, workers: int) -> tuple[bytes, ...]:
     compiler.Compiler().compile(alone, str(workspace / "alone.yaml"))
     assert (
         run_pipeline(
-            workspace / "alone.yaml", {"workspace": str(workspace), "workers": workers}, workspace, Console(quiet=True)
+            workspace / "alone.yaml",
+            {"workspace": str(workspace), "workers": workers},
+            workspace,
+            PlainConsole(quiet=True),
         )
         is True
     )

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.errors import InputError
 from attrloop.components.register_adapter.register import register
 from attrloop.components.report import confusions, panels
@@ -158,7 +158,7 @@ def test_what_can_be_published_is_told_by_the_agreement_of_the_chains_sampled_la
 
 
 def test_printed_table_holds_every_vertical_and_stage(reported: Any):
-    console = Console(record=True, width=160, file=io.StringIO())
+    console = PlainConsole(record=True, width=160, file=io.StringIO())
     print_table(reported.uri, console)
     text = console.export_text()
     assert all(word in text for word in ("chair", "lamp", "mug", "macro", "Base", "SFT", "Iteration 2 - SFT"))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from kfp import compiler, dsl
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run import layout
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, SampleConfig
@@ -139,7 +139,9 @@ def compiled(step: Callable[..., dsl.PipelineTask], folder: Path) -> Path:
 def run(step: Callable[..., dsl.PipelineTask], folder: Path) -> tuple[str, str]:
     """Runs a pipeline of one step; returns its output and what was shown."""
     shown = io.StringIO()
-    output = run_pipeline(compiled(step, folder), {"workspace": str(folder)}, folder, Console(file=shown, width=120))
+    output = run_pipeline(
+        compiled(step, folder), {"workspace": str(folder)}, folder, PlainConsole(file=shown, width=120)
+    )
     return output, shown.getvalue()
 
 
@@ -184,7 +186,7 @@ def test_a_failure_of_an_earlier_run_is_not_told_again(tmp_path: Path) -> None:
 def test_a_killed_step_is_shown_as_stopped(tmp_path: Path) -> None:
     shown = io.StringIO()
     with pytest.raises(AttrloopError):
-        run_pipeline(compiled(be_killed, tmp_path), {"workspace": str(tmp_path)}, tmp_path, Console(file=shown))
+        run_pipeline(compiled(be_killed, tmp_path), {"workspace": str(tmp_path)}, tmp_path, PlainConsole(file=shown))
     assert [line.split()[:3] for line in shown.getvalue().splitlines()] == [["iteration-1", "dpo", "stopped"]]
 
 
@@ -211,7 +213,7 @@ def test_the_terminal_shows_the_steps_and_the_log_what_they_print(
 ) -> None:
     run(work_once, tmp_path)
     capsys.readouterr()
-    run_pipeline(tmp_path / "one.yaml", {"workspace": str(tmp_path)}, tmp_path, Console())
+    run_pipeline(tmp_path / "one.yaml", {"workspace": str(tmp_path)}, tmp_path, PlainConsole())
     shown, errors = capsys.readouterr()
     assert [line.split()[:3] for line in shown.splitlines()] == [
         ["iteration-1", "mine-pairs", "reused"]
@@ -222,10 +224,10 @@ def test_the_terminal_shows_the_steps_and_the_log_what_they_print(
 RUN = """
 import sys
 from pathlib import Path
-from rich.console import Console
+from attrloop.components.console import PlainConsole
 from attrloop.pipelines.local.runner import run_pipeline
 folder = Path(sys.argv[1])
-run_pipeline(folder / "one.yaml", {"workspace": str(folder)}, folder, Console())
+run_pipeline(folder / "one.yaml", {"workspace": str(folder)}, folder, PlainConsole())
 """
 
 
@@ -296,10 +298,10 @@ def test_an_engine_that_is_not_installed_is_refused_before_anything_runs(tmp_pat
     data = DataConfig(catalogue_schema="schema.yaml", listings="listings.jsonl")
     config = RunConfig(data=data, model=ModelConfig(base="base"), sample=SampleConfig(engine="vllm"))
     with pytest.raises(InputError, match="vllm is not installed here"):
-        run_local(config, tmp_path / "run", Console())
+        run_local(config, tmp_path / "run", PlainConsole())
     assert not (tmp_path / "run").exists()
     with pytest.raises(AttrloopError, match="preflight failed"):  # which is of no concern to a run that only labels
-        run_local(config, tmp_path / "run", Console(), name="annotate")
+        run_local(config, tmp_path / "run", PlainConsole(), name="annotate")
 
 
 @pytest.mark.slow
@@ -311,7 +313,7 @@ def test_the_shipped_pipeline_stops_at_preflight_and_begins_again_when_told(tmp_
         with pytest.raises(
             AttrloopError, match=r"preflight failed: \d+ problems found:\n(.*\n)*.*absent.yaml: no such schema file"
         ):
-            run_local(config, workspace, Console(file=shown, width=300), fresh)
+            run_local(config, workspace, PlainConsole(file=shown, width=300), fresh)
     assert [line.split()[0] for line in shown.getvalue().splitlines()] == ["preflight", "The", "preflight"]
     (aside,) = (path for path in workspace.parent.iterdir() if ".old-" in path.name)
     assert str(aside) in shown.getvalue() and (aside / "config.json").is_file()
