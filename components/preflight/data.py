@@ -11,7 +11,7 @@ from attrloop.components.catalogue.readers import UNKNOWN_LISTING, read_labels, 
 from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.gold.splits import Splits, decide
+from attrloop.components.gold.decide import Splits, decide
 from attrloop.components.gold.stated import stated_splits
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.run.config import RunConfig
