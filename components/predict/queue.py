@@ -2,13 +2,16 @@
 
 import json
 import time
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from attrloop.components.catalogue.records import polars_schema
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Label, polars_schema
 from attrloop.components.digests import digest
+from attrloop.components.gold.splits import settle
 from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction, QueuedPrediction
@@ -23,18 +26,19 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import read_parquet, write_parquet
 
-VERSION = 2  # of what is chosen and how it is shown
-_TASK = ["vertical", "attribute"]
+VERSION = 3  # of what is chosen and how it is shown
+_TASK, _ITEM = ["vertical", "attribute"], ["listing", "attribute"]
+_AT_ONCE = 50  # shards
 
 
 @reports("review-queue")
 def review(workspace: str, per_attribute: int = 20, image_root: str = "", metrics: MetricsSink | None = None) -> str:
-    """Writes the least confident predictions of every (vertical, attribute) as Label Studio projects, and a summary.
+    """Writes what people are asked about as Label Studio projects, and a summary of all predictions.
 
     Args:
         workspace: URI of a workspace with finished predictions; writes `review/queue.parquet` (rows of
-            `CataloguePrediction`), `review/summary.json` and the projects.
-        per_attribute: predictions to review of each (vertical, attribute); 0 for none.
+            `QueuedPrediction`), `review/summary.json` and the projects.
+        per_attribute: uncertain predictions of each (vertical, attribute), see `select`; 0 for none at all.
         image_root: see `labelling.projects`.
         metrics: gets the summary of all verticals.
 
@@ -45,6 +49,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
         InputError: predictions that are not finished.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
+    settle(ws)
     artifact = begin(ws, per_attribute, image_root)
     if artifact.manifest is None:
         write_atomic(artifact.folder / layout.SUMMARY, json.dumps(summary(ws), indent=1).encode())
@@ -65,30 +70,72 @@ def begin(ws: Workspace, per_attribute: int, image_root: str) -> Artifact:
     """Opens the artifact of the review queue.
 
     Raises:
-        InputError: the predictions are not finished.
+        InputError: the predictions or the splits are not finished.
     """
     made_from = MadeFrom(
         VERSION,
-        {"predictions": layout.CATALOGUE_PREDICTIONS},
+        {"predictions": layout.CATALOGUE_PREDICTIONS, "splits": layout.SPLITS},
         reads=("catalogue", "photographs", "values"),
-        extra={"per_attribute": str(per_attribute), "images": digest(image_root), "model": _model(ws)},
+        extra={
+            "per_attribute": str(per_attribute),
+            "drawn": str(ws.config.review.drawn),
+            "images": digest(image_root),
+            "model": _model(ws),
+        },
     )
     return Artifact.begin(ws, layout.REVIEW, made_from)
 
 
 def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
-    """The `per_attribute` least confident predictions of every (vertical, attribute), least confident first.
+    """What people are asked about, rows of `QueuedPrediction`: first what is uncertain, then what is drawn for gold.
 
-    Shards are read one at a time, so that few predictions are in memory.
+    - `uncertain`: the `per_attribute` least confident predictions of every (vertical, attribute) among the listings of
+      split train, least confident first. They may be trained on, and are no fair sample.
+    - `drawn`: all attributes of listings of the gold splits, in the order in which gold is taken (`gold.split.rank`)
+      and however certain they are, so that gold stays a fair sample. They are the fraction `review.drawn` of the
+      queue's listings of a vertical, at least one.
+
+    What the config's labels file answers already is left out. A label of an earlier review is no gold, so its listing
+    can still be drawn. Shards are read a few at a time, so that few predictions are in memory.
 
     Raises:
-        InputError: predictions that are not finished.
+        InputError: predictions or splits that are not finished.
     """
-    kept = pl.DataFrame(schema=polars_schema(CataloguePrediction))
-    for shard in finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS):
-        rows = pl.concat([kept, read_parquet(shard)]).sort(*_TASK, "confidence", "listing")
-        kept = rows.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
-    return kept
+    settle(ws)
+    path = ws.store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}")
+    splits = read_parquet(path, ["listing", "split", "rank", "mixed"])
+    answered, ratio = _answered(ws), ws.config.review.drawn / (1 - ws.config.review.drawn)
+    most = {name: ceil(ratio * per_attribute * len(entry.attributes)) for name, entry in ws.schema.verticals.items()}
+    bounds = pl.DataFrame({"vertical": list(most), "most": list(most.values())})
+    uncertain = drawn = pl.DataFrame(schema={**polars_schema(CataloguePrediction), "rank": pl.Float64})
+    shards = finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
+    for first in range(0, len(shards), _AT_ONCE):
+        found = read_parquet(shards[first : first + _AT_ONCE]).join(splits, on="listing")
+        train = found.filter(pl.col("split") == "train").join(answered, on=_ITEM, how="anti")
+        uncertain = pl.concat([uncertain, train.select(uncertain.columns)]).sort(*_TASK, "confidence", "listing")
+        uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
+        gold = found.filter(pl.col("split") != "train", pl.col("mixed").is_null())
+        gold = gold.join(answered.filter("fair"), on=_ITEM, how="anti")
+        drawn = _first(pl.concat([drawn, gold.select(drawn.columns)]), bounds)
+    asked = uncertain.group_by("vertical").agg(most=pl.col("listing").n_unique())
+    wanted = asked.with_columns(most=(pl.col("most") * ratio - 1e-9).ceil().cast(pl.Int64))
+    parts = {"uncertain": uncertain, "drawn": _first(drawn, wanted)}
+    rows = pl.concat(frame.with_columns(part=pl.lit(part)) for part, frame in parts.items())
+    return rows.select(list(polars_schema(QueuedPrediction)))
+
+
+def _first(rows: pl.DataFrame, most: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the first listings of each vertical by rank, as many listings as `most` says."""
+    place = pl.struct("rank", "listing").rank("dense").over("vertical")
+    kept = rows.join(most, on="vertical").filter(place <= pl.col("most")).drop("most")
+    return kept.sort("vertical", "rank", "listing", "attribute")
+
+
+def _answered(ws: Workspace) -> pl.DataFrame:
+    """The (listing, attribute) that the config's labels file answers, and whether the label can be gold."""
+    labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
+    rows = [(label.listing, label.attribute, label.source != "review") for label in labels]
+    return pl.DataFrame(rows, schema={"listing": pl.String, "attribute": pl.String, "fair": pl.Boolean}, orient="row")
 
 
 def summary(ws: Workspace) -> dict[str, Any]:

@@ -369,6 +369,15 @@ class PromoteConfig(Config):
     """Resamples of the bootstrap."""
 
 
+class ReviewConfig(Config):
+    """The queue of predictions that people review."""
+
+    drawn: float = Field(0.2, ge=0, lt=1)
+    """Fraction of the queue's listings that are drawn from the gold splits, however certain their answers are. The
+    others are the least certain ones, which are trained on and tell nothing about the whole catalogue: only those
+    drawn become gold."""
+
+
 class RunConfig(Config):
     """Everything that decides a run's outcome."""
 
@@ -388,6 +397,7 @@ class RunConfig(Config):
     loop: LoopConfig = LoopConfig()
     tracking: TrackingConfig = TrackingConfig()
     promote: PromoteConfig = PromoteConfig()
+    review: ReviewConfig = ReviewConfig()
 
     def digest(self, *parts: str) -> str:
         """Digest of all settings; or of some with the seed, without those that have no effect on what is finished.

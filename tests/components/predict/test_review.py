@@ -20,6 +20,7 @@ from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
+from tests.splits import write_splits
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def ws(tmp_path: Path) -> Workspace:
         allowed_folders=(str(tmp_path.parent),),
     )
     ws = Workspace.create(str(tmp_path / "run"), RunConfig(data=data, model=ModelConfig(base="none")))
+    write_splits(ws, {row.id: "train" for row in rows})
     stage = Artifact(ws.store, "predictions", {})
     for number, shard in enumerate((range(3, 6), range(3))):
         made = [
