@@ -16,7 +16,8 @@ from attrloop.components.annotate.turns import Turns
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import SPLITS, Label, Listing
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.gold.splits import Splits, splits_of
+from attrloop.components.gold.decide import Splits
+from attrloop.components.gold.splits import splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.reporting import figure, reports, reused

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from attrloop.components.annotate import request
 from attrloop.components.catalogue.records import GOLD_SPLITS, SPLITS, Label, Listing, Split
 from attrloop.components.catalogue.schema import Schema
+from attrloop.components.gold.decide import Splits
 from attrloop.components.gold.split import rank
-from attrloop.components.gold.splits import Splits
 from attrloop.components.run import layout
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.made_from import READABLE, MadeFrom

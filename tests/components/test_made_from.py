@@ -76,7 +76,6 @@ VALIDATED = {path for path in EVALUATED if "/validation/" in path}
 STEPS: dict[str, Step] = {  # in the order in which they run
     "splits": Step(lambda ws: splits.begin(ws, "photographs"), splits, set(), {"data.splits"}, {"catalogue", "values"}),
     "preflight": Step(lambda ws: Artifact.begin(ws, "preflight", check.made_from()), check, set(), {"data"}, LOOKED_AT),
-    "splits": Step(splits.begin, splits, reads=LOOKED_AT),
     "annotate": Step(
         lambda ws: Artifact.begin(ws, "annotate", plan.made_from()),
         plan,

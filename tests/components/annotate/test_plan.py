@@ -10,8 +10,8 @@ from attrloop.components.annotate.plan import Cell, Plan, make_plan, shortfalls,
 from attrloop.components.annotate.turns import Ask, Turns
 from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema
+from attrloop.components.gold.decide import Splits, decide
 from attrloop.components.gold.split import drawn_split, rank
-from attrloop.components.gold.splits import Splits, decide
 from attrloop.components.run.config import RunConfig
 
 ATTRIBUTES = {"mug": ("lid", "size", "decor"), "lamp": ("shape",)}
