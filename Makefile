@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile
 
-.PHONY: demo test test-all verify setup format check-format lint types compile manifests docs images test-images clean
+LABEL_STUDIO := $(VENV)/label-studio
+
+.PHONY: demo test test-all verify setup format check-format lint types compile manifests docs images test-images clean label-studio
 
 demo: setup
 	$(BIN)/attrloop demo $(ARGS)
@@ -21,7 +23,7 @@ test: setup
 test-all: setup
 	$(PYTEST) --no-loadscope-reorder $(ARGS)
 
-verify: check-format lint types test-all compile manifests docs
+verify: check-format lint types label-studio test-all compile manifests docs
 
 setup: $(STAMP)
 
@@ -30,6 +32,13 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# A real Label Studio for the tests of `attrloop review`, which skip without it. Its dependencies do not fit ours.
+label-studio: setup $(LABEL_STUDIO)/bin/label-studio
+
+$(LABEL_STUDIO)/bin/label-studio:
+	$(PYTHON) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip install --quiet --disable-pip-version-check label-studio==1.23.2
 
 format: setup
 	$(BIN)/ruff format .

@@ -57,15 +57,15 @@ def imported(*folders: str) -> dict[str, str]:
 
 def test_every_import_is_declared() -> None:
     product = imported("components", "pipelines")
-    assert product.keys() - UNDECLARED | NOT_IMPORTED == declared("models", "s3").keys(), product
+    assert product.keys() - UNDECLARED | NOT_IMPORTED == declared("models", "s3", "review").keys(), product
     tools = imported("images", "manifests", "tests")
-    assert tools.keys() - UNDECLARED <= declared("models", "s3", "server", "dev").keys(), tools
+    assert tools.keys() - UNDECLARED <= declared("models", "s3", "review", "server", "dev").keys(), tools
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "images/sampler/constraints.txt"])
 def test_pins_are_within_the_declared_bounds(file: str) -> None:
     pins = dict(line.split("==") for line in (ROOT / file).read_text().splitlines() if "==" in line)
-    wanted = declared("dev") | declared("models", "s3", "server", "docs")
+    wanted = declared("dev") | declared("models", "s3", "review", "server", "docs")
     outside = {
         name: version
         for name, version in pins.items()

@@ -136,15 +136,17 @@ def _csv(text: str) -> list[dict[str, Any]]:
 def _asked(data: Any, where: str) -> Asked:
     if not isinstance(data, dict):
         raise _UnreadableError("it has no data, so it is not known what was asked")
-    texts = {}
-    for key in ("listing", "vertical", "attribute"):
-        value = data.get(key)
-        if value is None or value == "":
-            raise _UnreadableError(f"its data has no {key}")
-        if not isinstance(value, str):
-            raise _UnreadableError(f"its {key} is {value!r}, which is not text")
-        texts[key] = value
-    return Asked(where, **texts, part="drawn" if data.get("part") == "drawn" else "uncertain")
+    part: QueuePart = "drawn" if data.get("part") == "drawn" else "uncertain"
+    return Asked(where, _text(data, "listing"), _text(data, "vertical"), _text(data, "attribute"), part)
+
+
+def _text(data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    if value is None or value == "":
+        raise _UnreadableError(f"its data has no {key}")
+    if not isinstance(value, str):
+        raise _UnreadableError(f"its {key} is {value!r}, which is not text")
+    return value
 
 
 def _annotations(task: Mapping[str, Any], where: str, problems: list[Problem]) -> Iterator[Given]:

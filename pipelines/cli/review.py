@@ -25,6 +25,37 @@ def export_review(workspace: str, output: Path, per_attribute: int, image_root: 
         print(output / project)
 
 
+def push_review(workspace: str, project: str, per_attribute: int, image_root: str) -> None:
+    """Puts the review queue of a prediction into projects of a Label Studio server; prints what is new, and where.
+
+    Raises:
+        InputError: not the folder of a finished prediction, or as `label_studio_server.push`.
+        AttrloopError: as `label_studio_server.push`.
+    """
+    from attrloop.components.predict.label_studio_server import push
+    from attrloop.components.predict.queue import projects_of, select
+    from attrloop.components.run.workspace import Workspace
+
+    ws = Workspace.open(of_a_run(workspace))
+    for done in push(projects_of(ws, select(ws, per_attribute), image_root), project or ws.config.name):
+        present = f", {done.present} were there already" if done.present else ""
+        print(f"{done.title}: {done.added} tasks added{present}", file=sys.stderr)
+        print(done.url)
+
+
+def pull_review(config: Path, project: str, output: Path) -> None:
+    """Adds the answers in projects of a Label Studio server to the labels; prints as `import_review`.
+
+    Raises:
+        InputError: as `label_studio_server.pull`.
+        AttrloopError: as `label_studio_server.pull`.
+    """
+    from attrloop.components.predict.label_studio_server import pull
+
+    resolved = resolve(config)
+    _told(pull(project or resolved.name, resolved, output), output)
+
+
 def import_review(exported: Path, config: Path, output: Path) -> None:
     """Adds an export of Label Studio to the labels; prints the counts, and the file as the last line.
 

@@ -10,15 +10,24 @@ from attrloop.pipelines.cli.options import Config, ImageRoot
 reviews = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Answers that a person should look at, to Label Studio and back."
 )
+Run = Annotated[str, typer.Argument(help="Folder or URI of a prediction.", metavar="RUN")]
+PerAttribute = Annotated[
+    int, typer.Option(min=1, help="Answers of each vertical and attribute, least confident first.")
+]
+Project = Annotated[
+    str, typer.Option(help="Name of the projects in Label Studio.  [default: the config's]", show_default=False)
+]
+Labels = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Labels (JSONL), for data.labels. What the file holds already stays."),
+]
 
 
 @reviews.command("export")
 def export(
-    workspace: Annotated[str, typer.Argument(help="Folder or URI of a prediction.", metavar="RUN")],
+    workspace: Run,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("review"),
-    per_attribute: Annotated[
-        int, typer.Option(min=1, help="Answers of each vertical and attribute, least confident first.")
-    ] = 20,
+    per_attribute: PerAttribute = 20,
     image_root: ImageRoot = "",
 ) -> None:
     """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the least certain answers."""
@@ -27,15 +36,37 @@ def export(
     export_review(workspace, output, per_attribute, image_root)
 
 
+@reviews.command("push")
+def push(workspace: Run, project: Project = "", per_attribute: PerAttribute = 20, image_root: ImageRoot = "") -> None:
+    """Put the least certain answers into projects of the Label Studio server at LABEL_STUDIO_URL.
+
+    The token is read from LABEL_STUDIO_API_KEY. What the projects ask already is not asked twice.
+    """
+    from attrloop.pipelines.cli.review import push_review
+
+    push_review(workspace, project, per_attribute, image_root)
+
+
+@reviews.command("pull")
+def pull(config: Config, project: Project = "", output: Labels = Path("labels.jsonl")) -> None:
+    """Add the answers on the Label Studio server at LABEL_STUDIO_URL to the labels.
+
+    The token is read from LABEL_STUDIO_API_KEY.
+    """
+    from attrloop.pipelines.cli.review import pull_review
+
+    pull_review(config, project, output)
+
+
 @reviews.command("import")
 def import_(
-    exported: Annotated[Path, typer.Argument(help="What Label Studio exported, as JSON.", metavar="EXPORT")],
+    exported: Annotated[
+        Path, typer.Argument(help="What Label Studio exported, as JSON, JSON_MIN or CSV.", metavar="EXPORT")
+    ],
     config: Config,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Labels to write (JSONL), for data.labels.")] = Path(
-        "labels.jsonl"
-    ),
+    output: Labels = Path("labels.jsonl"),
 ) -> None:
-    """Turn reviewed tasks into labels, together with the labels in the config's data.labels."""
+    """Add reviewed tasks to the labels, together with the labels in the config's data.labels."""
     from attrloop.pipelines.cli.review import import_review
 
     import_review(exported, config, output)

@@ -135,7 +135,7 @@ def test_importing_again_changes_nothing(shop: Shop) -> None:
 
 
 def test_a_confirmed_label_keeps_rationale_cost_and_split_and_a_corrected_one_loses_a_wrong_reason(shop: Shop) -> None:
-    kept = {"rationale": "I see red.", "cost": 0.01, "split": "test", "source": "api"}
+    kept: dict[str, Any] = {"rationale": "I see red.", "cost": 0.01, "split": "test", "source": "api"}
     shop.given(label("mug-0", "red", **kept), label("mug-1", "red", **kept))
     found = shop.imported(task("mug-0", annotation("red", at=NOON)), task("mug-1", annotation("blue", at=NOON)))
     confirmed, corrected = shop.labels().values()
@@ -268,7 +268,7 @@ def test_what_holds_no_answer_is_skipped(shop: Shop, bad: Any) -> None:
         (task("mug-99", annotation("red")), "1 reviewed listings are not in"),
         (task("mug-0", annotation("mauve")), r"listing mug-0\): 'mauve' is not a value of colour. Use one of: red"),
         (task("mug-0", annotation("red", "blue")), r"\['red', 'blue'\] cannot be together as the answer to colour"),
-
+        (task("mug-0", annotation("none", "dots"), attribute="decor"), r"\['none', 'dots'\] cannot be together"),
     ],
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_is_refused_and_nothing_is_written(shop: Shop, bad: Any, message: str) -> None:
