@@ -14,10 +14,10 @@ import yaml
 from PIL import Image
 
 from attrloop.components.catalogue.records import SPLITS, Label, Listing, Pair, to_frame
-from attrloop.components.gold.split import drawn_split
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, DpoConfig, ModelConfig, RunConfig, SampleConfig, SftConfig
 from attrloop.components.run.workspace import Workspace
+from tests.splits import write_splits
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36c"}
 VERTICALS = ("mug", "shirt")
@@ -36,8 +36,8 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
     listings, labels = [], []
     for vertical in VERTICALS:
-        for place, k in enumerate(_numbers(vertical)[:per_vertical]):
-            colour, images = list(COLOURS)[place % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
+        for k in range(per_vertical):
+            colour, images = list(COLOURS)[k % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
             for size, image in zip((64, 48), images, strict=True):
                 Image.new("RGB", (64, size), COLOURS[colour]).save(folder / image)
             listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=images))
@@ -58,15 +58,12 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
         str(folder / "run"),
         RunConfig(seed=3, data=data, model=ModelConfig(base=str(base), lora_rank=4), **{**SECTIONS, **sections}),
     )
+    gold = {label.listing for label in labels if label.split != "train"}
+    write_splits(ws, {row.id: "validation" if row.id in gold else "train" for row in listings})
     stage = Artifact(ws.store, "annotate", {})
     (stage.folder / "labels.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in labels))
     stage.finish("labels", {"labels": len(labels)}, ["labels.jsonl"])
     return ws
-
-
-def _numbers(vertical: str) -> list[int]:
-    """The numbers of the listings: six that get labels, then some of split train, which are learnt from without any."""
-    return [k for k in range(99) if k < 6 or drawn_split(f"{vertical}-{k}") == "train"]
 
 
 def change_config(workspace: Path, **changes: dict[str, Any]) -> None:

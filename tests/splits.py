@@ -1,25 +1,41 @@
-"""Splits of a workspace, as preflight would have decided them."""
+"""Splits of a workspace, as preflight would have decided them; no photograph is looked at."""
 
 from collections.abc import Mapping
 
 import polars as pl
 
-from attrloop.components.gold.split import rank
+from attrloop.components.gold.split import draw, rank
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.workspace import Workspace
 
+_SPLITS = {
+    "listing": pl.String,
+    "split": pl.Enum(["train", "validation", "test"]),
+    "rank": pl.Float64,
+    "group": pl.String,
+    "mixed": pl.String,
+}
+_PHOTOGRAPHS = {"listing": pl.String, "photograph": pl.UInt64, "key": pl.UInt64}
+
 
 def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, str] | None = None) -> None:
-    """Writes the finished artifact, with the split of every listing and the gold listings that must not be judged."""
+    """Writes the finished artifact.
+
+    Args:
+        ws: the workspace.
+        splits: of every listing; each has photographs of its own.
+        mixed: gold listings that must not be judged, each with the listing that shares photographs with it.
+    """
     rows = [(key, split, rank(key), key, (mixed or {}).get(key)) for key, split in splits.items()]
-    schema = {
-        "listing": pl.String,
-        "split": pl.Enum(["train", "validation", "test"]),
-        "rank": pl.Float64,
-        "group": pl.String,
-        "mixed": pl.String,
-    }
     artifact = Artifact(ws.store, layout.SPLITS, {"splits": str(rows)})
-    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(artifact.folder / layout.SPLITS_FILE)
-    artifact.finish("splits", {}, [layout.SPLITS_FILE])
+    if artifact.manifest is not None:
+        return
+    numbers = {key: int(2**64 * draw("photograph", key)) for key in splits}
+    photographs = [(key, number, number) for key, number in numbers.items()]
+    for name, found, schema in (
+        (layout.SPLITS_FILE, rows, _SPLITS),
+        (layout.PHOTOGRAPHS_FILE, photographs, _PHOTOGRAPHS),
+    ):
+        pl.DataFrame(found, schema=schema, orient="row").write_parquet(artifact.folder / name)
+    artifact.finish("splits", {}, [layout.SPLITS_FILE, layout.PHOTOGRAPHS_FILE])

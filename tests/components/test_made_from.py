@@ -41,7 +41,7 @@ STATE = LoopState(
     )
 )
 BASE = {"model.base", "model.revision", "model.dtype", "model.max_pixels", "model.processor"}
-LIMITS = {"data.allowed_hosts", "data.max_image_bytes", "data.max_image_pixels"}
+LIMITS = {"data.allowed_hosts", "data.allowed_folders", "data.max_image_bytes", "data.max_image_pixels"}
 ASKED = {"catalogue", "photographs", "prompts", "values"}
 LOOKED_AT = {"catalogue", "photographs", "values"}
 VERSIONS: dict[str, tuple[Any, str]] = {

@@ -9,8 +9,13 @@ from typing import Any
 
 from PIL import Image
 
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import Label
+from attrloop.components.gold.decide import decide
+from attrloop.components.gold.stated import stated_splits
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.workspace import Workspace
+from tests.splits import write_splits
 
 SCHEMA = """
 verticals:
@@ -103,9 +108,15 @@ class Shop:
         return RunConfig.model_validate({"data": paths | (data or {}), "model": {"base": "any"}, "annotate": settings})
 
     def workspace(self, name: str = "run", **settings: Any) -> str:
-        uri = str(self.folder / name)
-        Workspace.create(uri, self.config(**settings))
-        return uri
+        return self.create(str(self.folder / name), **settings)
+
+    def create(self, uri: str, **settings: Any) -> str:
+        """A workspace at a URI, with splits by the listings' ids where the labels state none."""
+        ws = Workspace.create(uri, self.config(**settings))
+        path = ws.config.data.labels
+        stated = stated_splits([row for _, row in read_rows(path, Label)], path) if path else {}
+        write_splits(ws, decide(ws.listings, stated).of)
+        return ws.store.root
 
 
 def labels_of(uri: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from attrloop.components.errors import InputError
 from attrloop.components.gold import split
 from attrloop.components.gold.sampled import unlabelled_train
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.opening import open_store
 from tests.components.annotate.shop import USAGE, chat, labels_of, report_of
 from tests.emulator import upload
 
@@ -147,7 +148,7 @@ def test_a_pod_that_goes_on_for_a_killed_one_pays_nothing_twice(shop, endpoint, 
     endpoint.behave = lambda body, number: gate.wait(60) and None if number > asked + 7 else None
     upload(shop.folder, f"{bucket}/shop")
     data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
-    store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, **settings)).store
+    store = open_store(shop.create(f"{bucket}/runs/run", data=data, **settings))
     code = (
         f"from attrloop.components.annotate import annotate, cache; cache._PACE = 0; annotate.annotate({store.root!r})"
     )
@@ -168,7 +169,7 @@ def test_what_a_pod_pays_beside_the_one_in_its_place_is_known_to_the_next(shop, 
     monkeypatch.setattr("attrloop.components.annotate.cache._PACE", 0)
     upload(shop.folder, f"{bucket}/shop")
     data = {"catalogue_schema": f"{bucket}/shop/schema.yaml", "listings": f"{bucket}/shop/listings.jsonl"}
-    store = Workspace.create(f"{bucket}/runs/run", shop.config(data=data, concurrency=1)).store
+    store = open_store(shop.create(f"{bucket}/runs/run", data=data, concurrency=1))
     gate, reached = threading.Event(), threading.Event()
     endpoint.behave = lambda body, number: reached.set() or (gate.wait(60) and None) if number == 5 else None
     thought_dead = threading.Thread(target=annotate, args=(store.root,))

@@ -25,6 +25,7 @@ from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from tests.small import COLOURS, change_config
+from tests.splits import write_splits
 
 ROOT = Path(__file__).parents[3]
 
@@ -330,6 +331,7 @@ def test_it_is_the_same_in_a_bucket_and_keeps_no_image(
     assert {file.suffix for file in (tmp_path / "cache" / "inputs").iterdir()} == {".jsonl", ".yaml"}, (
         "nor does the disk"
     )
+    write_splits(Workspace.open(uri), dict.fromkeys(Workspace.open(uri).listings, "train"))
     review(uri, 2)
     tasks = json.loads(store.read("review/one-value/tasks.json"))
     assert len(tasks) == 4 and tasks[0]["data"]["images"][0].startswith(f"{bucket}/world/"), (
