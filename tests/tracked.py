@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 from safetensors.numpy import save_file
 
 from attrloop.components.catalogue.records import Label, Listing, Prediction
@@ -21,6 +20,7 @@ from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
+from tests.photographs import photograph
 from tests.predictions import answered, write_evaluation
 
 VERTICALS = ("Café mug", "desk lamp", "rug")
@@ -77,12 +77,13 @@ def make_run(
 def _catalogue(folder: Path, gold: int) -> None:
     entry = {"attributes": {"colour": {"values": list(VALUES)}, "trim": {"values": list(VALUES)}}}
     (folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": dict.fromkeys(VERTICALS, entry)}))
-    Image.new("RGB", (32, 32), "red").save(folder / "image.png")
-    listings = [
-        Listing(id=f"{vertical}-{k}", vertical=vertical, images=("image.png",))
-        for vertical in VERTICALS
-        for k in range(2 * gold)
-    ]
+    listings = []
+    for number, vertical in enumerate(VERTICALS):
+        for k in range(2 * gold):
+            image = f"{number}-{k}.png"
+            if not (folder / image).exists():
+                photograph(1000 * number + k, (64, 48)).save(folder / image)
+            listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=(image,)))
     (folder / "listings.jsonl").write_text("".join(listing.model_dump_json() + "\n" for listing in listings))
 
 

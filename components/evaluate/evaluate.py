@@ -13,6 +13,7 @@ from attrloop.components.catalogue.schema import abstains
 from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import fail
 from attrloop.components.evaluate.score import score
+from attrloop.components.gold.left_out import NEW_GOLD, judged_by, omissions
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -62,15 +63,29 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Ev
         The evaluation of each stage, by name.
 
     Raises:
-        InputError: no gold labels in this split, an adapter that is not finished, an unreadable image.
+        InputError: no gold labels in this split, or all of them are left out; an adapter that is not finished, an
+            unreadable image.
     """
     ws = Workspace.open(workspace)
-    labels = ws.labels(split)
-    if not labels:
-        where, what = f"{ws.store.root}/{layout.LABELS}", f"no labels of split {split!r}"
-        raise fail(where, what, f"Set annotate.{split}_per_vertical above 0")
+    labels = gold_of(ws, split)
     models = Models(ws)
     return {name: _evaluate(models, split, labels, name, adapter) for name, adapter in stages.items()}
+
+
+def gold_of(ws: Workspace, split: str) -> list[Label]:
+    """The gold labels of a split that stages are evaluated on.
+
+    Raises:
+        InputError: there are none.
+    """
+    labels, where = judged_by(ws, split), f"{ws.store.root}/{layout.LABELS}"
+    if labels:
+        return labels
+    omission = omissions(ws).get(split)
+    if omission:
+        what = f"there is no gold of split {split!r} to evaluate on: {omission.text}"
+        raise fail(where, what, NEW_GOLD)
+    raise fail(where, f"no labels of split {split!r}", f"Set annotate.{split}_per_vertical above 0")
 
 
 class Models:
@@ -110,6 +125,7 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
     write_parquet(frame, artifact.folder / layout.PREDICTIONS)
     resamples, seed = ws.config.evaluate.bootstrap, ws.config.seed
     evaluation = score(frame, ws.schema, resamples=resamples, seed=seed, stage=name, split=split)
+    evaluation = evaluation.model_copy(update={"left_out": omissions(ws).get(split)})
     write_atomic(artifact.folder / layout.METRICS, evaluation.model_dump_json(indent=1).encode())
     counts = {"predictions": frame.height, "seconds": time.monotonic() - began}
     artifact.finish("evaluation", counts, [layout.PREDICTIONS, layout.METRICS])
@@ -121,9 +137,9 @@ def begin(ws: Workspace, split: str, name: str, adapter: str) -> Artifact:
     """Opens the artifact of a stage's evaluation.
 
     Raises:
-        InputError: the labels or the adapter are not finished.
+        InputError: the labels, what is left out of them, or the adapter are not finished.
     """
-    sources = {"labels": layout.ANNOTATE, **trained(adapter)}
+    sources = {"labels": layout.ANNOTATE, "left out": layout.LEFT_OUT, **trained(adapter)}
     made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "evaluate"), reads=ASKED)
     return Artifact.begin(ws, layout.evaluation(split, name), made_from)
 

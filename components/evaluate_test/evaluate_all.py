@@ -1,17 +1,24 @@
 """Reads the test split once, after all choices were made on validation."""
 
+import logging
+
 from attrloop.components.evaluate.evaluate import evaluate
+from attrloop.components.gold.left_out import NEW_GOLD, judged_by, omissions
 from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.results.kubeflow import ConfusionSink, MetricsSink, show
 from attrloop.components.run import layout
 from attrloop.components.run.reporting import figure, reports
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.opening import open_store
+from attrloop.components.run.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @reports("evaluate-test")
 def evaluate_all(workspace: str, state: str, metrics: MetricsSink, confusion: ConfusionSink) -> None:
     """Evaluates every stage of the loop on test, and the champion that the best one is compared with.
+
+    Gold that an ancestor has learnt from is left out. If that is all of it, nothing is evaluated.
 
     Args:
         workspace: URI of the run's workspace; writes `evaluate/test/<stage>/`.
@@ -22,9 +29,12 @@ def evaluate_all(workspace: str, state: str, metrics: MetricsSink, confusion: Co
     Raises:
         InputError: no gold labels on test, an adapter that is not finished, an unreadable image.
     """
-    loop = LoopState.model_validate_json(state)
+    loop, ws = LoopState.model_validate_json(state), Workspace.open(workspace)
+    ws.store.write(layout.STATE, loop.model_dump_json(indent=1).encode())
+    if not judged_by(ws, "test") and (omission := omissions(ws).get("test")):
+        log.warning("test is not read, and nothing can be promoted: %s. %s", omission.text, NEW_GOLD)
+        return
     found = evaluate(workspace, {outcome.stage: outcome.adapter for outcome in loop.outcomes}, "test")
     figure("macro accuracy", found[loop.best.stage].macro_accuracy)
-    open_store(workspace).write(layout.STATE, loop.model_dump_json(indent=1).encode())
     show(found[loop.best.stage], metrics, confusion)
     evaluate_champion(workspace, state)

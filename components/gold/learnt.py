@@ -16,6 +16,7 @@ import polars as pl
 from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import fail
+from attrloop.components.gold import splits
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
 from attrloop.components.run.workspace import Workspace
@@ -28,6 +29,10 @@ from attrloop.components.storage.parquet import (
 )
 from attrloop.components.storage.store import Store
 
+UNKNOWN_HISTORY = (
+    "the history is unknown of what an earlier version registered, so that gold that it was trained on may be compared "
+    "on (the history of an adapter is known if a new `attrloop run` trains it)"
+)
 Role = Literal["trained", "chosen"]
 COLUMNS: dict[str, Any] = {"listing": pl.String, "role": pl.String, "photograph": pl.UInt64}
 _UNKNOWN, _ROWS = "unknown", 100_000  # key of the file's metadata; rows of a row group, which is what is read at once
@@ -38,8 +43,8 @@ class Learnt:
     """What an adapter and its ancestors have learnt from.
 
     Attributes:
-        file: Parquet, one row for each listing, role and photograph: the listing's id; `trained` or `chosen`; and the
-            fingerprint of the photograph, null where the photographs are not known.
+        file: Parquet, with a row for each listing, role and photograph: the listing's id; `trained` or `chosen`; and
+            what the photograph is known by (see `photographs_of`), null where it is not known.
         unknown: names of ancestors without a record: earlier versions trained them, so `file` may lack listings.
     """
 
@@ -94,16 +99,16 @@ def _damaged(file: Path, what: str) -> Exception:
 
 
 def photographs_of(ws: Workspace, listings: Iterable[str]) -> pl.DataFrame:
-    """The fingerprints of listings' photographs.
+    """What the photographs of listings are known by.
 
     Returns:
-        Columns listing and photograph: a row for each photograph, and one with null where none is known.
+        Columns listing and photograph, as in a record. A listing has a row for the digest of each photograph, and one
+        for each key that the photograph's copies have in common; or one with null where no photograph is known.
     """
-    return pl.DataFrame({"listing": sorted(set(listings)), "photograph": None}, schema=_of(COLUMNS))
-
-
-def _of(columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: columns[name] for name in ("listing", "photograph")}
+    ids = pl.DataFrame({"listing": sorted(set(listings))}, schema={"listing": pl.String})
+    rows = splits.photographs_of(ws).join(ids, on="listing", how="semi")
+    known = pl.concat([rows.select("listing", photograph=name) for name in ("photograph", "key")]).unique()
+    return ids.join(known, on="listing", how="left")
 
 
 def learnt_by_labels(ws: Workspace) -> dict[Role, set[str]]:
@@ -155,14 +160,20 @@ def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source
     photographs = photographs_of(ws, set().union(*learnt.values()))
     own = rows_of(learnt).drop("photograph").join(photographs.lazy(), on="listing", how="left").select(*COLUMNS)
     before = record_of(ws.store, source) if source else None
-    unknown = () if not source else before.unknown if before else (f"{ws.store.root}/{source}",)
-    write_record(file, [own, *([scan_parquet(before.file)] if before else [])], unknown)
+    rows = [own, *([scan_parquet(before.file)] if before else [])]
+    write_record(file, rows, unknown_ancestors(ws.store, source))
 
 
 def write_record(file: Path, rows: Iterable[pl.LazyFrame], unknown: Iterable[str]) -> None:
     """Writes rows of `COLUMNS` as a record, sorted and each once."""
     every = pl.concat([pl.LazyFrame(schema=COLUMNS), *rows]).unique().sort(*COLUMNS)
     write_parquet(every, file, row_group_size=_ROWS, metadata={_UNKNOWN: json.dumps(sorted(set(unknown)))})
+
+
+def unknown_ancestors(store: Store, adapter: str) -> tuple[str, ...]:
+    """The ancestors of an adapter in a workspace whose history is unknown, itself among them; "" has none."""
+    record = record_of(store, adapter) if adapter else None
+    return record.unknown if record else (f"{store.root}/{adapter}",) if adapter else ()
 
 
 def record_of(store: Store, adapter: str) -> Learnt | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attrloop.components.catalogue.records import GOLD_SPLITS, GoldSplit, Label, Record
 from attrloop.components.gold.learnt import Learnt, Role, photographs_of, record_of
-from attrloop.components.gold.splits import splits_of
+from attrloop.components.gold.splits import settle, splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
@@ -28,6 +28,7 @@ REASONS: dict[Reason, str] = {  # in the order of their weight: a listing has on
     "photograph": "sharing a photograph with a listing that was learnt from",
     "mixed": "sharing a photograph with a listing of another split",
 }
+NEW_GOLD = "Label listings that they have not learnt from, or train a new adapter with `attrloop run`"
 # Test judges what validation has chosen: it must be new to both. Validation may choose more than once.
 _ROLES: dict[str, tuple[Role, ...]] = {"test": ("trained", "chosen"), "validation": ("trained",)}
 VERSION = 1  # of what is left out
@@ -90,8 +91,7 @@ def left_out(ws: Workspace) -> list[LeftOut]:
     They are those that the adapter which the run starts from, or one of its ancestors, has learnt from, and those that
     share a photograph with a listing that this run learns from.
     """
-    if read_manifest(ws.store, layout.SPLITS) is None:
-        splits_of(ws)
+    settle(ws)
     artifact = begin(ws)
     if artifact.manifest is not None:
         return recorded(ws.store)

@@ -101,7 +101,7 @@ def settle(ws: Workspace) -> None:
 
 def photographs_of(ws: Workspace) -> pl.DataFrame:
     """The photographs of a run's listings: columns listing, photograph and key, as `Survey.photographs`."""
-    splits_of(ws)
+    settle(ws)
     return read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"))
 
 

@@ -19,6 +19,7 @@ from attrloop.components.catalogue.vote_kinds import with_kind
 from attrloop.components.console import PlainConsole
 from attrloop.components.digests import file_digest
 from attrloop.components.errors import fail
+from attrloop.components.gold.left_out import recorded
 from attrloop.components.mine_pairs.arms import Rules, rules_of
 from attrloop.components.mine_pairs.balance import cells_of, cuts, kept, limits
 from attrloop.components.mine_pairs.candidates import COLUMNS, candidates
@@ -90,16 +91,20 @@ def begin(ws: Workspace, stage: str) -> Artifact:
             raise fail("mine.truth", what, "Give the path of a JSONL file of labels, or choose another arm")
         extra["truth"], reads = file_digest(inputs.local(truth)), (*reads, "catalogue")
     sources = {"chains": layout.chains(stage), "labels": layout.ANNOTATE}
-    return Artifact.begin(
-        ws, layout.pairs(stage), MadeFrom(VERSION, sources, config=("mine",), reads=reads, extra=extra)
-    )
+    made_from = MadeFrom(VERSION, sources, {"left out": layout.LEFT_OUT}, ("mine",), reads, extra)
+    return Artifact.begin(ws, layout.pairs(stage), made_from)
 
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already. Checking them against the catalogue would load all of it into memory.
     labels = [label for _, label in read_rows(ws.store.file(layout.LABELS), Label)]
+    out = {
+        row.listing for row in recorded(ws.store)
+    }  # what was trained on does not tell how often a consensus is right
     usable = [
-        (x.listing, x.attribute, x.value, completion(x.rationale, x.value)) for x in labels if x.split in LOOP_SPLITS
+        (x.listing, x.attribute, x.value, completion(x.rationale, x.value))
+        for x in labels
+        if x.split in LOOP_SPLITS and x.listing not in out
     ]
     splits = {label.listing: label.split for label in labels}
     truth = (

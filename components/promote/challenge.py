@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from attrloop.components.catalogue.records import Prediction, to_frame
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.evaluate import evaluate as evaluation
 from attrloop.components.fetch_adapter.fetch import copy, made_from
 from attrloop.components.fetch_adapter.origin import as_trained, registered
+from attrloop.components.gold.learnt import unknown_ancestors
+from attrloop.components.gold.left_out import LeftOut, judged_by, left_out, recorded
 from attrloop.components.promote.champion import champion, exists
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, MadeFrom
+from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 VERSION = 1  # of how a champion of another run is brought to answer
-_SOURCE = "source"  # the champion's adapter in the workspace in which it answers
+_NONE = to_frame([], Prediction)
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +60,21 @@ def evaluate_champion(workspace: str, state_json: str) -> None:
 
 
 @dataclass(frozen=True)
+class Opponent:
+    """The model that has to be beaten.
+
+    Attributes:
+        predictions: on this run's test gold; empty where it has learnt from all of that.
+        left_out: test gold that it has learnt from.
+        unknown: ancestors of it whose history is unknown.
+    """
+
+    predictions: pl.DataFrame
+    left_out: tuple[LeftOut, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Challenge:
     """A run whose best stage challenges the champion.
 
@@ -79,8 +98,13 @@ class Challenge:
         """
         return self._predictions(self.state.best.stage)
 
-    def opponent(self, version: str | None) -> tuple[str, pl.DataFrame]:
-        """Who has to be beaten, for the record, and its predictions on test.
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Ancestors of the candidate whose history is unknown."""
+        return unknown_ancestors(self.ws.store, self.state.best.adapter)
+
+    def opponent(self, version: str | None) -> Opponent:
+        """The model that has to be beaten.
 
         Args:
             version: the champion's version. None: the candidate must beat SFT, or the base model if SFT is the
@@ -92,14 +116,15 @@ class Challenge:
         """
         if version is None:
             stage = self.state.reference.stage
-            return stage, self._predictions(stage)
-        return f"version {version}", self.champion(version)
+            return Opponent(self._predictions(stage))
+        return self.champion(version)
 
-    def champion(self, version: str) -> pl.DataFrame:
-        """A champion's predictions on this run's test gold.
+    def champion(self, version: str) -> Opponent:
+        """A champion, with its predictions on this run's test gold.
 
         They are reused when the champion is a stage of this run. Otherwise the champion decodes, with the base model,
-        image bounds and prompt that it was registered with, over this run's schema and gold.
+        image bounds and prompt that it was registered with, over this run's schema and gold. Gold that it or
+        an ancestor has learnt from is left out.
 
         Raises:
             AttrloopError: it is no longer registered, or it has to decode and this image has no torch.
@@ -111,12 +136,15 @@ class Challenge:
         digest = self.client.get_model_version(name, version).tags.get("adapter_digest", f"version {version}")
         for outcome in self.state.outcomes:
             if outcome.adapter and adapter_digest(self.ws.store.folder(outcome.adapter)) == digest:
-                return self._predictions(outcome.stage)
-        who = layout.champion_stage(version)
-        artifact = self.begin(version, digest)
+                return Opponent(self._predictions(outcome.stage))
+        left_out(self.ws)  # unless the test split was read, it is not known yet
+        who, artifact = layout.champion_stage(version), self.begin(version, digest)
         if artifact.manifest is None:
             self._decode(version, artifact)
-        return self._predictions(who)
+        guest = open_store(f"{self.ws.store.root}/{layout.CHAMPIONS}/{version}")
+        rows = tuple(row for row in recorded(guest) if row.split == "test")
+        predictions = self._predictions(who) if artifact.manifest and artifact.manifest.files else _NONE
+        return Opponent(predictions, rows, unknown_ancestors(guest, layout.adapter(layout.START)))
 
     def begin(self, version: str, adapter: str) -> Artifact:
         """Opens the artifact of a champion's evaluation.
@@ -126,11 +154,11 @@ class Challenge:
             adapter: digest of its adapter.
 
         Raises:
-            InputError: the labels are not finished.
+            InputError: the labels or the splits are not finished.
         """
         made = MadeFrom(
             VERSION,
-            {"labels": layout.ANNOTATE},
+            {"labels": layout.ANNOTATE, "splits": layout.SPLITS},
             config=("model.base", "evaluate"),  # the rest of `model`, and `prompt`, are the champion's own
             reads=ASKED,
             extra={"adapter": adapter, "evaluation": f"version {evaluation.VERSION}"},
@@ -139,29 +167,34 @@ class Challenge:
 
     def _decode(self, version: str, artifact: Artifact) -> None:
         """Fills the artifact of a champion's evaluation."""
+        who, name = layout.champion_stage(version), self.ws.config.tracking.model_name
+        guest = self._guest(f"models:/{name}/{version}", f"{layout.CHAMPIONS}/{version}")
+        if not judged_by(guest, "test"):
+            artifact.finish("evaluation", {"predictions": 0}, [])
+            return
         if find_spec("torch") is None:
             what = "became champion after this run was evaluated, or could not be evaluated then (see that step's log)"
             remedy = "Start the same command again, or make another version champion (attrloop rollback --to)"
             raise AttrloopError(f"version {version} {what}. {remedy}.")
-        who, name = layout.champion_stage(version), self.ws.config.tracking.model_name
         log.info("decoding %s on this run's gold", who)
-        guest = self._guest(f"models:/{name}/{version}", f"{layout.CHAMPIONS}/{version}")
-        found = evaluation.evaluate(guest.store.root, {who: layout.adapter(_SOURCE)}, "test")
+        found = evaluation.evaluate(guest.store.root, {who: layout.adapter(layout.START)}, "test")
         for path in (layout.predictions("test", who), layout.metrics("test", who)):
             shutil.copy(guest.store.file(path), artifact.folder)
         artifact.finish("evaluation", {"predictions": found[who].count}, [layout.PREDICTIONS, layout.METRICS])
 
     def _guest(self, model: str, path: str) -> Workspace:
-        """A workspace inside this run's, with the champion's adapter and settings and this run's labels."""
+        """A workspace inside this run's, like that of a run that starts from the champion with the same labels."""
         ws = self.ws
         with registered(self.uri, model) as origin:
             config = as_trained(ws.config, origin.settings)
             evaluation = config.evaluate.model_copy(update={"max_new_tokens": origin.settings["max_new_tokens"]})
             config = config.model_copy(update={"evaluate": evaluation})
             guest = Workspace.create(f"{ws.store.root}/{path}", config)
-            copy(origin, Artifact.begin(guest, _SOURCE, made_from(content=adapter_digest(origin.folder))))
-        for file in (layout.LABELS, f"{layout.ANNOTATE}/{MANIFEST}"):
-            guest.store.write(file, ws.store.read(file))
+            copy(origin, Artifact.begin(guest, layout.START, made_from(content=adapter_digest(origin.folder))))
+        for folder in (layout.ANNOTATE, layout.SPLITS):
+            manifest = read_manifest(ws.store, folder)
+            for file in (*(manifest.files if manifest else ()), MANIFEST):
+                guest.store.write(f"{folder}/{file}", ws.store.read(f"{folder}/{file}"))
         return guest
 
     def _predictions(self, stage: str) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attrloop.components.gold.left_out import Omission
 from attrloop.components.results.comparison import Change
 from attrloop.components.storage.store import Store
 
@@ -22,6 +23,9 @@ class Verdict(BaseModel):
             champion.
         macro: change of the macro accuracy; None where there was too little gold to compare.
         verticals: change of each vertical's accuracy.
+        left_out: test gold that was not compared on, because one of the two or an ancestor has learnt from it.
+        unknown: ancestors of the two whose history is unknown, because earlier versions registered them: gold may be
+            compared on that they have learnt from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +34,8 @@ class Verdict(BaseModel):
     against: str
     macro: Change | None = None
     verticals: dict[str, Change] = Field(default_factory=dict)
+    left_out: Omission | None = None
+    unknown: tuple[str, ...] = ()
 
 
 class Entry(BaseModel):

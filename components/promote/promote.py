@@ -11,8 +11,8 @@ from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.promote.challenge import Challenge
 from attrloop.components.promote.champion import alias, champion, exists
-from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
+from attrloop.components.promote.verdict import left_out_of_test, verdict_on
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
@@ -57,6 +57,7 @@ def promote(workspace: str, state_json: str) -> str:
         raise fail(f"{ws.store.root}/{layout.REGISTER}", "no registered version", "Run register before promote")
     registered = json.loads(ws.store.read(layout.REGISTRATION))
     uri = resolve_uri(ws.config, ws.store.root)
+    out = left_out_of_test(ws)
     artifact = begin(ws, state, uri)
     if artifact.manifest is not None:
         reused(f"the decision on version {registered['model_version']}")
@@ -66,13 +67,13 @@ def promote(workspace: str, state_json: str) -> str:
     with explained(uri):
         _require(client, uri, name, version)
         ledger, challenge = _ledger(ws, name), Challenge(ws, state, client, uri)
-        gate = digest(ws.config.promote.model_dump(mode="json"), ws.data_digest)
+        gate = digest(ws.config.promote.model_dump(mode="json"), ws.data_digest, *(row.listing for row in out))
         entry = settle(
             ledger,
             client,
             version,
             gate=gate,
-            verdict_on=lambda champion: _verdict(challenge, champion),
+            verdict_on=lambda champion: verdict_on(challenge, champion),
             data_digest=ws.data_digest,
         )
         client.set_model_version_tag(name, version, "promotion", f"{entry.action}: {entry.reason}"[:1000])
@@ -237,10 +238,12 @@ def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
     Raises:
         InputError: nothing is registered, or a stage that is compared was not evaluated on test.
     """
-    stages = {state.best.stage, state.reference.stage}
+    # Where all test gold is left out, nothing was evaluated on it.
+    stages = {state.best.stage, state.reference.stage} if ws.store.list(layout.evaluation("test")) else ()
+    evaluated = {f"test/{name}": layout.evaluation("test", name) for name in stages}
     made_from = MadeFrom(
         VERSION,
-        {"registration": layout.REGISTER, **{f"test/{name}": layout.evaluation("test", name) for name in stages}},
+        {"registration": layout.REGISTER, "left out": layout.LEFT_OUT, **evaluated},
         config=("promote",),
         reads=("catalogue",),
         extra={"uri": digest(uri), "state": digest(state.model_dump_json())},
@@ -248,22 +251,18 @@ def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
     return Artifact.begin(ws, layout.PROMOTE, made_from)
 
 
-def _verdict(challenge: Challenge, champion: str | None) -> Verdict:
-    ws, candidate = challenge.ws, challenge.candidate()
-    against, opponent = challenge.opponent(champion)
-    verticals, seed = ws.schema.verticals, ws.config.seed
-    return judge(candidate, opponent, against=against, verticals=verticals, config=ws.config.promote, seed=seed)
-
-
 def _result(entry: Entry, champion: str | None) -> dict[str, object]:
-    macro = entry.verdict.macro if entry.verdict else None
+    verdict = entry.verdict
+    macro = verdict.macro if verdict else None
     action = "refused" if entry.action == "refuse" else "promoted" if entry.before else "first"
     return {
         "action": action,
         "version": int(entry.version),
         "champion": int(champion) if champion else None,
         "reason": entry.reason,
-        "against": entry.verdict.against if entry.verdict else None,
+        "against": verdict.against if verdict else None,
         "macro": {"delta": macro.delta, "interval": [macro.low, macro.high], "count": macro.count} if macro else None,
+        "left_out": verdict.left_out.model_dump(mode="json") if verdict and verdict.left_out else None,
+        "unknown": list(verdict.unknown) if verdict else [],
         "ledger_entry": entry.seq,
     }

@@ -32,7 +32,7 @@ def model_config(ws: Workspace) -> dict[str, Any]:
 
 
 def log_model(
-    client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any], *, learnt: Path | None
+    client: "MlflowClient", uri: str, run: str, folder: Path, config: dict[str, Any], *, learnt: Path | None = None
 ) -> str:
     """Id of the logged model of an adapter, which is uploaded unless a complete one exists.
 

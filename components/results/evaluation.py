@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
+from attrloop.components.gold.left_out import Omission
 from attrloop.components.results import metrics
 from attrloop.components.results.bootstrap import Interval
 from attrloop.components.results.metrics import Confusion, ReliabilityBin
@@ -101,6 +102,8 @@ class Evaluation(BaseModel):
         macro_accuracy_interval: low and high, at a confidence of 95%.
         reliability: ten bins of the confidence, without empty ones.
         verticals: by name.
+        left_out: the gold listings that are not among the samples, because the stage or an ancestor has learnt from
+            them; None for none.
     """
 
     stage: str = ""
@@ -130,6 +133,7 @@ class Evaluation(BaseModel):
     gold_entropy: Annotated[float, Metric("gold entropy, bits", "{:.2f}", _mean("gold_entropy"))]
     reliability: list[ReliabilityBin]
     verticals: dict[str, VerticalScores]
+    left_out: Omission | None = None
 
     @property
     def accuracies(self) -> dict[str, float]:

@@ -136,7 +136,8 @@ class Results:
         evaluated = set(map(layout.stage_of_evaluation, self.ws.store.list(layout.evaluation(self.split))))
         champions = sorted(name for name in evaluated if layout.is_champion(name) and self._predicted(name))
         known = self.predictions | {name: self._predictions(name) for name in champions}
-        steps += [(name, self.best) for name in champions]
+        compared = set(known[self.best]["listing"])  # a champion may have learnt from all of them
+        steps += [(name, self.best) for name in champions if compared.intersection(known[name]["listing"])]
         return [(before, after, flips(known[before], known[after])) for before, after in steps]
 
     def _predicted(self, name: str) -> bool:

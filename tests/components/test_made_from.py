@@ -104,7 +104,12 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         ASKED,
     ),
     f"{STAGE}/pairs": Step(
-        lambda ws: mine.begin(ws, STAGE), mine, {"annotate", f"{STAGE}/chains"}, {"mine"}, {"prompts", "values"}
+        lambda ws: mine.begin(ws, STAGE),
+        mine,
+        {"annotate", f"{STAGE}/chains"},
+        {"mine"},
+        {"prompts", "values"},
+        {"left-out"},
     ),
     f"{STAGE}/dpo": Step(
         lambda ws: dpo.begin(ws, STAGE, "sft/adapter"),
@@ -117,7 +122,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         f"evaluate/{split}/{stage}": Step(
             lambda ws, split=split, stage=stage, adapter=adapter: evaluate.begin(ws, split, stage, adapter),
             evaluate,
-            {"annotate"} | ({adapter.removesuffix("/adapter")} if adapter else set()),
+            {"annotate", "left-out"} | ({adapter.removesuffix("/adapter")} if adapter else set()),
             BASE | {"prompt", "evaluate"},
             ASKED,
         )
@@ -125,7 +130,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         for stage, adapter in (("base", ""), ("sft", "sft/adapter"), (STAGE, f"{STAGE}/dpo/adapter"))
     },
     "evaluate/test/champion-7": Step(
-        _champion, challenge, {"annotate"}, {"model.base", "evaluate"}, ASKED | {"evaluation"}
+        _champion, challenge, {"annotate", "splits"}, {"model.base", "evaluate"}, ASKED | {"evaluation"}
     ),
     "register": Step(
         lambda ws: register.begin(ws, STATE, "sqlite:///mlflow.db"),
@@ -138,7 +143,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
     "promote": Step(
         lambda ws: promote.begin(ws, STATE, "sqlite:///mlflow.db"),
         promote,
-        {"register", "evaluate/test/sft", f"evaluate/test/{STAGE}"},
+        {"register", "left-out", "evaluate/test/sft", f"evaluate/test/{STAGE}"},
         {"promote"},
         {"catalogue"},
     ),

@@ -73,7 +73,7 @@ def test_a_run_keeps_its_version_when_the_alias_moves_and_new_data_take_the_new_
     fetch(other.store.root)
     assert origin(other)["origin"] == f"models:/{NAME}/2"
     listings = Path(ws.config.data.listings)
-    listings.write_text(listings.read_text().replace('"image.png"', '"image.png","image.png"', 1))
+    listings.write_text(listings.read_text().replace('"0-0.png"', '"0-0.png","0-0.png"', 1))
     fetch(ws.store.root)
     assert origin(ws)["origin"] == f"models:/{NAME}/2"
 

@@ -69,7 +69,8 @@ def test_the_first_candidate_that_beats_supervised_training_becomes_champion(run
     assert (entry.action, entry.before, entry.after, entry.version) == ("promote", None, "1", "1")
     assert entry.data_digest == run.ws.data_digest and entry.actor and entry.time and entry.verdict is not None
     assert result(run) | {"reason": "", "macro": {}} == {
-        "action": "first", "version": 1, "champion": 1, "reason": "", "against": "sft", "macro": {}, "ledger_entry": 1,
+        "action": "first", "version": 1, "champion": 1, "reason": "", "against": "sft", "macro": {},
+        "left_out": None, "unknown": [], "ledger_entry": 1,
     }  # fmt: skip
     low, high = result(run)["macro"]["interval"]
     assert 0 < low < result(run)["macro"]["delta"] < high

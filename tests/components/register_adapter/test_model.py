@@ -69,9 +69,13 @@ def decoded(run: Run, stages: dict[str, str]) -> dict[str, pl.DataFrame]:
 
 
 def asked(run: Run, frame: pl.DataFrame) -> list[dict[str, str]]:
-    picture = str(Path(run.ws.config.data.listings).parent / "image.png")
+    folder, listings = Path(run.ws.config.data.listings).parent, run.ws.listings
     return [
-        {"image": picture, "vertical": row["vertical"], "attribute": row["attribute"]}
+        {
+            "image": str(folder / listings[row["listing"]].images[0]),
+            "vertical": row["vertical"],
+            "attribute": row["attribute"],
+        }
         for row in frame.head(8).iter_rows(named=True)
     ]
 
