@@ -26,19 +26,22 @@ def identified(photographs: pl.DataFrame) -> pl.DataFrame:
 
 
 def grouped(photographs: pl.DataFrame) -> dict[str, str]:
-    """The key of the group of every listing that has a photograph.
+    """The key of the group of every listing that shares a photograph with another: the least of the shared ones.
+
+    Listings without are left out: each is a group of its own. So no split changes when a listing gets another
+    photograph of its own.
 
     Args:
-        photographs: columns listing and key (see `identified`).
+        photographs: columns listing and key (see `identified`), each pair once.
     """
-    listing, key = (photographs[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in ("listing", "key"))
-    most = int(key.max(initial=-1)) + 1
-    # One graph of keys and listings, an edge for each photograph of a listing.
-    edges = np.stack([key, listing + most], axis=1)
-    first = _first_of_component(edges, most + int(listing.max(initial=-1)) + 1)
-    names = dict(zip(key.tolist(), photographs["key"].to_list(), strict=True))
-    groups = photographs.select("listing", group=pl.Series(first[listing + most], dtype=pl.Int64)).unique()
-    return {listing: f"{names[number]:016x}" for listing, number in groups.iter_rows()}
+    shared = photographs.filter(pl.len().over("key") > 1).sort("key")
+    listing, key = (shared[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in ("listing", "key"))
+    keys = shared["key"].unique(maintain_order=True)
+    # One graph of keys and listings, an edge for each photograph of a listing. The keys come first.
+    edges = np.stack([key, listing + len(keys)], axis=1)
+    first = _first_of_component(edges, len(keys) + int(listing.max(initial=-1)) + 1)
+    groups = shared.select("listing", group=keys.gather(first[key])).unique()
+    return {name: f"{group:016x}" for name, group in groups.iter_rows()}
 
 
 def _first_of_component(edges: npt.NDArray[np.int64], nodes: int) -> npt.NDArray[np.int64]:

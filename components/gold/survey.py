@@ -45,7 +45,8 @@ class Survey:
         own = self.looked.select("listing", "photograph").unique()
         pairs = before.select("listing", photograph="photographs").explode("photograph").drop_nulls().unique()
         self._photographs = own.join(keys, on="photograph").sort("listing", "photograph")
-        groups = grouped(pl.concat([own, pairs]).unique().join(keys, on="photograph"))
+        every = pl.concat([own, pairs]).unique().join(keys, on="photograph")
+        groups = grouped(every.select("listing", "key").unique())
         remembered = remembered_splits(before)
         self.splits = decide(self.listings, self.stated, remembered, groups)
         changed = [listing for listing, split in self.splits.of.items() if remembered.get(listing) != split]

@@ -11,6 +11,8 @@ from rich.text import Text
 from attrloop.components.annotate.plan import made_from as annotated_from
 from attrloop.components.console import PlainConsole
 from attrloop.components.errors import AttrloopError, InputError, Problem
+from attrloop.components.gold.splits import make_splits
+from attrloop.components.gold.survey import Survey
 from attrloop.components.preflight.amount import check_amount
 from attrloop.components.preflight.data import Catalogue, check_images, read_catalogue
 from attrloop.components.preflight.finding import Finding
@@ -24,6 +26,7 @@ from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.store import Store
 
 VERSION = 1  # of the checks
 _AGAIN = 20  # images to open when an earlier check has seen the same catalogue
@@ -38,10 +41,12 @@ class Examination:
     Attributes:
         findings: one for each check.
         forecast: what the run will take; None when the data is faulty.
+        survey: of the photographs, with the splits of the listings; None when the data is faulty.
     """
 
     findings: list[Finding]
     forecast: Forecast | None
+    survey: Survey | None = None
 
     @property
     def problems(self) -> list[Problem]:
@@ -75,6 +80,8 @@ def check(workspace: str) -> None:
         ],
         "forecast": asdict(examination.forecast) if examination.forecast else None,
     }
+    if not examination.problems:  # else nothing starts, and what is faulty must not be remembered
+        make_splits(ws, examination.survey)
     try:
         artifact = Artifact.begin(ws, layout.PREFLIGHT, made_from())
     except (OSError, AttrloopError):  # a file of the catalogue is missing, which is among the problems
@@ -85,26 +92,25 @@ def check(workspace: str) -> None:
     artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])
 
 
-def examine(
-    config: RunConfig, workspace: str = _SOMEWHERE, annotated: bool = False, images: bool = True
-) -> Examination:
-    """Runs every check; nothing is written.
+def examine(config: RunConfig, workspace: str = "", annotated: bool = False, images: bool = True) -> Examination:
+    """Runs every check. Nothing is written, but what is known of the photographs of a workspace's run.
 
     Args:
         config: the run's config.
-        workspace: URI of the run's workspace, or where it will be.
+        workspace: URI of the run's workspace; "" when there is none yet: only `data.check_images` photographs are then
+            looked at.
         annotated: whether the labels are there already, so that the annotator is not needed.
         images: whether to open as many images as the config says, or only a few.
     """
-    store = open_store(workspace)
-    catalogue, findings = read_catalogue(config)
+    store = open_store(workspace or _SOMEWHERE)
+    catalogue, findings = read_catalogue(config, store.root, -1 if workspace else config.data.check_images)
     findings.append(check_amount(config, catalogue))
     findings.append(check_images(config, catalogue, min(config.data.check_images, sys.maxsize if images else _AGAIN)))
     model, facts = check_model(config.model)
     found = forecast(config, catalogue, facts)
     findings += [
         check_budget(config, found),
-        _endpoint(config, catalogue, annotated),
+        _endpoint(config, catalogue, annotated and _same_photographs(store, catalogue)),
         check_tracking(config, store.root),
         model,
         check_gpu(),
@@ -112,9 +118,8 @@ def examine(
     place = Finding("workspace", store.root)
     with place.gathering(store.root):
         place.problems += store.check()
-    return Examination(
-        [*findings, check_engine(config), check_work(config, found), check_disk(store.home, found), place], found
-    )
+    findings += [check_engine(config), check_work(config, found), check_disk(store.home, found), place]
+    return Examination(findings, found, catalogue.survey)
 
 
 def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Finding:
@@ -124,6 +129,13 @@ def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Findi
         enough = "the given labels are enough" if config.annotate.max_calls else "annotate.max_calls is 0"
         return Finding("annotator", f"not needed: {enough}")
     return check_annotator(config)
+
+
+def _same_photographs(store: Store, catalogue: Catalogue) -> bool:
+    """Whether no photograph was replaced since the splits were made: labels belong to photographs."""
+    manifest = read_manifest(store, layout.SPLITS)
+    seen = catalogue.survey.digest if catalogue.survey else ""
+    return manifest is not None and manifest.made_from.get("photographs") == seen
 
 
 def made_from() -> MadeFrom:

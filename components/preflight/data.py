@@ -11,9 +11,11 @@ from attrloop.components.catalogue.readers import UNKNOWN_LISTING, read_labels, 
 from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.gold.decide import Splits, decide
+from attrloop.components.gold.decide import Splits
 from attrloop.components.gold.stated import stated_splits
+from attrloop.components.gold.survey import Survey
 from attrloop.components.preflight.finding import Finding
+from attrloop.components.preflight.splits import check_splits
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
 
@@ -28,8 +30,8 @@ class Catalogue:
         schema: None when it could not be read.
         listings: by id.
         labels: those given.
-        splits: of the listings; None when schema, listings or labels are faulty.
-        plan: who labels what; None when there are no splits.
+        survey: of the photographs and what is remembered; None when schema, listings or labels are faulty.
+        plan: who labels what; None without a survey.
         asks: what the annotator is to be asked first, before it gives unusable replies; none where no call is allowed.
         pixels: mean pixels of the images opened; None when none were.
     """
@@ -37,10 +39,15 @@ class Catalogue:
     schema: Schema | None = None
     listings: dict[str, Listing] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
-    splits: Splits | None = None
+    survey: Survey | None = None
     plan: Plan | None = None
     asks: list[Ask] = field(default_factory=list)
     pixels: float | None = None
+
+    @property
+    def splits(self) -> Splits | None:
+        """The splits of the listings; None without a survey."""
+        return self.survey.splits if self.survey else None
 
     @property
     def labelled(self) -> set[str]:
@@ -55,8 +62,14 @@ class Catalogue:
         return [row for key, row in self.listings.items() if splits.get(key) == "train" and key not in labelled]
 
 
-def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
-    """Reads schema, listings and labels, and finds every fault of every row."""
+def read_catalogue(config: RunConfig, workspace: str, photographs: int = -1) -> tuple[Catalogue, list[Finding]]:
+    """Reads schema, listings and labels, finds every fault of every row, and decides the listings' splits.
+
+    Args:
+        config: the run's config.
+        workspace: URI of its workspace, or where it will be.
+        photographs: see `survey`.
+    """
     data, catalogue = config.data, Catalogue()
     schema, listings, labels = Finding("schema"), Finding("listings"), Finding("labels given")
     with schema.gathering(data.catalogue_schema):
@@ -75,12 +88,16 @@ def read_catalogue(config: RunConfig) -> tuple[Catalogue, list[Finding]]:
             Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing")
         )
     _read_labels(catalogue, catalogue.schema, data.labels, labels, bool(listings.problems))
+    findings = [schema, listings, labels]
     if not listings.problems and not labels.problems:
         with labels.gathering(data.labels):
-            catalogue.splits = decide(catalogue.listings, stated_splits(catalogue.labels, data.labels))
-            catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels, catalogue.splits)
-            catalogue.asks = Turns(catalogue.plan).round() if config.annotate.max_calls else []
-    return catalogue, [schema, listings, labels]
+            stated = stated_splits(catalogue.labels, data.labels)
+            catalogue.survey, splits = check_splits(config, workspace, catalogue.listings, stated, photographs)
+            findings.append(splits)
+    if catalogue.splits:
+        catalogue.plan = make_plan(config, catalogue.schema, catalogue.listings, catalogue.labels, catalogue.splits)
+        catalogue.asks = Turns(catalogue.plan).round() if config.annotate.max_calls else []
+    return catalogue, findings
 
 
 def _read_labels(catalogue: Catalogue, schema: Schema, path: str, finding: Finding, faulty_listings: bool) -> None:

@@ -1,0 +1,101 @@
+"""Decides the splits, and tells which listings share photographs and which stated splits cannot be."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from attrloop.components.catalogue.records import SPLITS, Listing, Split
+from attrloop.components.errors import Problem
+from attrloop.components.gold.register import register_of
+from attrloop.components.gold.survey import Survey, survey
+from attrloop.components.preflight.finding import Finding
+from attrloop.components.run.config import RunConfig
+
+# More listings than a product has variants share a photograph that shows no product.
+_MANY = 50
+
+
+def check_splits(
+    config: RunConfig,
+    workspace: str,
+    listings: Mapping[str, Listing],
+    stated: Mapping[str, Split],
+    photographs: int = -1,
+) -> tuple[Survey | None, Finding]:
+    """Looks at the photographs and decides the splits, which are not remembered yet.
+
+    Args:
+        config: the run's config.
+        workspace: URI of its workspace, or where it will be.
+        listings: by id.
+        stated: splits that the labels file names.
+        photographs: see `survey`.
+
+    Returns:
+        The survey, None when the register or the photographs cannot be used; and what there is to say of it.
+    """
+    finding, found, register = Finding("splits"), None, register_of(config, workspace)
+    with finding.gathering(register.store.root):
+        remedy = "Change its permissions, or set data.splits to a folder that can be written"
+        where = f"register of splits {register.store.root}"
+        finding.problems += [Problem(where, problem.what, remedy) for problem in register.check()]
+        found = survey(config, workspace, listings, stated, photographs)
+        finding.problems += _contradicted(config, found)
+        sizes = Counter(found.splits.of.values())
+        counts = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
+        told = list(_repeats(found, listings))
+        finding.detail = "; ".join([counts, *told])
+        finding.note = len(told) > 1
+    return found, finding
+
+
+def _contradicted(config: RunConfig, found: Survey) -> Iterator[Problem]:
+    for listing, split in found.splits.contradicted.items():
+        use = "trained on" if split == "train" else "chosen by"
+        yield Problem(
+            f"{config.data.labels} (listing {listing})",
+            f"its labels say {found.stated[listing]}, but an earlier run has it in {split}: it may have been {use}, "
+            "and is no gold any more",
+            f"Leave its split out or write {split}. For another catalogue with the same ids, set data.splits to a "
+            "folder of its own",
+        )
+
+
+def _repeats(found: Survey, listings: Mapping[str, Listing]) -> Iterator[str]:
+    """How many listings share photographs, and what deserves a look."""
+    members = Counter(found.splits.group.values())
+    groups = {key: count for key, count in members.items() if count > 1}
+    if not groups:
+        yield "no two listings share a photograph"
+        return
+    largest = max(groups, key=lambda key: (groups[key], key))
+    names = [listing for listing, key in found.splits.group.items() if key == largest]
+    yield (
+        f"{sum(groups.values()):,} listings share photographs, in {len(groups):,} groups that have one split each; "
+        f"the largest has {len(names):,} ({_first(names)})"
+    )
+    if found.splits.mixed:
+        yield (
+            f"{len(found.splits.mixed):,} gold listings share a photograph with a listing that is learnt from, and are "
+            f"left out of comparisons ({_first(list(found.splits.mixed))})"
+        )
+    for key, count in _common(found):
+        listing = found.photographs.filter(pl.col("key") == key)["listing"][0]
+        name = found.looked.filter(pl.col("listing") == listing).join(
+            found.photographs.filter(pl.col("key") == key).select("photograph"), on="photograph", how="semi"
+        )["image"][0]
+        yield (
+            f"{count:,} listings show {name}: if it shows no product (a placeholder, a size chart), take it out of the "
+            "listings, because listings that share a photograph all have one split"
+        )
+
+
+def _common(found: Survey) -> list[tuple[int, int]]:
+    """The photographs that very many listings share, and how many."""
+    counts = found.photographs.group_by("key").agg(count=pl.col("listing").n_unique()).filter(pl.col("count") > _MANY)
+    return counts.sort("count", "key", descending=[True, False]).head(3).rows()
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

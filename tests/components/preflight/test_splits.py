@@ -1,0 +1,133 @@
+"""What preflight says of splits and of photographs that several listings share."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from attrloop.components.errors import InputError
+from attrloop.components.gold.splits import splits_of
+from attrloop.components.preflight.check import check, examine
+from attrloop.components.preflight.finding import Finding
+from attrloop.components.run.workspace import Workspace
+from tests.photographs import photograph
+
+
+def splits(shop, workspace: str = "") -> Finding:
+    found = examine(shop.config(), workspace or str(shop.folder.parent / "runs" / "run")).findings
+    return next(finding for finding in found if finding.name == "splits")
+
+
+def show(shop, listing: str, *images: str) -> None:
+    rows = {row["id"]: row for row in shop.rows("listings.jsonl")}
+    rows.setdefault(listing, {"id": listing, "vertical": "mug"})["images"] = list(images)
+    shop.write("listings.jsonl", list(rows.values()))
+
+
+def started(shop, name: str = "run") -> Workspace:
+    ws = Workspace.create(str(shop.folder.parent / "runs" / name), shop.config())
+    check(ws.store.root)
+    return ws
+
+
+def test_the_splits_are_counted(shop):
+    finding = splits(shop)
+    assert finding.state == "ok"
+    sizes = [int(part.split()[0]) for part in finding.detail.partition(";")[0].split(", ")]
+    assert sum(sizes) == 20 and finding.detail.endswith("no two listings share a photograph")
+
+
+def test_listings_that_share_photographs_are_counted_and_the_largest_group_is_named(shop):
+    photograph(1).save(shop.folder / "shared.png")
+    photograph(1).save(shop.folder / "copy.jpg", quality=70)
+    for listing, image in {"mug-1": "shared.png", "mug-2": "shared.png", "mug-3": "copy.jpg"}.items():
+        show(shop, listing, image)
+    for listing in ("lamp-1", "lamp-2"):
+        show(shop, listing, "lamp-1.png")
+    detail = splits(shop).detail
+    assert "5 listings share photographs, in 2 groups" in detail
+    assert "the largest has 3 (mug-1, mug-2, mug-3)" in detail
+
+
+def test_a_photograph_that_very_many_show_is_named(shop):
+    Image.new("RGB", (64, 64), "white").save(shop.folder / "none.png")
+    for number in range(60):
+        show(shop, f"mug-new-{number}", "none.png")
+    finding = splits(shop)
+    assert finding.state == "note"
+    assert "60 listings show none.png: if it shows no product" in finding.detail
+
+
+def test_gold_that_shares_a_photograph_with_what_is_learnt_from_is_named(shop):
+    show(shop, "mug-1", "mug-0.png")
+    shop.write(
+        "labels.jsonl",
+        [
+            {"listing": listing, "attribute": "pattern", "value": "solid", "split": split}
+            for listing, split in (("mug-0", "test"), ("mug-1", "train"))
+        ],
+    )
+    finding = splits(shop)
+    assert (finding.state, finding.problems) == ("note", [])
+    assert "1 gold listings share a photograph with a listing that is learnt from" in finding.detail
+    assert "(mug-0)" in finding.detail
+
+
+def test_what_an_earlier_run_learnt_from_is_not_accepted_as_gold(shop):
+    before = splits_of(started(shop)).of
+    learnt = sorted(listing for listing, split in before.items() if split == "train")[0]
+    attribute = "pattern" if learnt.startswith("mug") else "shape"
+    value = "solid" if learnt.startswith("mug") else "round"
+    rows = [{"listing": learnt, "attribute": attribute, "value": value, "split": "test"}]
+    shop.write("labels.jsonl", shop.rows("labels.jsonl") + rows)
+    [problem] = splits(shop, str(shop.folder.parent / "runs" / "second")).problems
+    assert learnt in problem.where and "labels.jsonl" in problem.where
+    assert "its labels say test, but an earlier run has it in train" in problem.what
+    assert "data.splits" in problem.remedy
+    shop.set("data", splits=str(shop.folder.parent / "other"))
+    assert not splits(shop, str(shop.folder.parent / "runs" / "second")).problems
+
+
+def test_what_preflight_refuses_is_not_remembered(shop):
+    shop.set("annotate", key_env="NOT_SET_KEY")
+    with pytest.raises(InputError):
+        started(shop)
+    assert not (shop.folder.parent / "runs" / "splits" / "listings").exists()
+    shop.set("annotate", key_env="ANNOTATOR_KEY")
+    started(shop)
+    assert (shop.folder.parent / "runs" / "splits" / "listings" / "00000001.parquet").is_file()
+
+
+def test_a_check_without_a_workspace_writes_nothing(shop, monkeypatch):
+    monkeypatch.chdir(shop.folder.parent)
+    assert examine(shop.config()).survey.splits.of
+    assert not Path("runs").exists()
+
+
+def test_a_damaged_register_is_a_problem_that_names_its_file(shop):
+    folder = shop.folder.parent / "runs" / "splits" / "listings"
+    folder.mkdir(parents=True)
+    (folder / "00000001.parquet").write_bytes(b"")
+    [problem] = splits(shop).problems
+    assert "00000001.parquet" in problem.where and "damaged" in problem.what
+
+
+def test_a_register_that_cannot_be_written_is_a_problem(shop):
+    (shop.folder.parent / "runs").mkdir()
+    (shop.folder.parent / "runs" / "splits").write_text("a file")
+    [problem, *_] = splits(shop).problems
+    assert "register of splits" in problem.where and "data.splits" in problem.remedy
+
+
+def test_a_replaced_photograph_begins_anew_what_is_made_from_photographs(shop):
+    ws = started(shop)
+    first = (Path(ws.store.root) / "preflight" / "manifest.json").read_text()
+    started(shop)
+    made_from = json.loads((Path(ws.store.root) / "preflight" / "manifest.json").read_text())["made_from"]
+    assert made_from == json.loads(first)["made_from"]
+    photograph(9, (40, 30)).save(shop.folder / "mug-3.png")
+    started(shop)
+    after = json.loads((Path(ws.store.root) / "preflight" / "manifest.json").read_text())["made_from"]
+    assert after["photographs"] != made_from["photographs"]
+    assert {name for name in after if after[name] != made_from[name]} == {"photographs"}
