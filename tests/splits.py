@@ -38,4 +38,5 @@ def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, s
         (layout.PHOTOGRAPHS_FILE, photographs, _PHOTOGRAPHS),
     ):
         pl.DataFrame(found, schema=schema, orient="row").write_parquet(artifact.folder / name)
-    artifact.finish("splits", {}, [layout.SPLITS_FILE, layout.PHOTOGRAPHS_FILE])
+    counts = {split: list(splits.values()).count(split) for split in ("train", "validation", "test")}
+    artifact.finish("splits", counts, [layout.SPLITS_FILE, layout.PHOTOGRAPHS_FILE])

@@ -11,7 +11,7 @@ from typing import Any
 from attrloop.components.annotate.cache import Cache
 from attrloop.components.annotate.fill import Filling, fill
 from attrloop.components.annotate.label import Labeller, ahead
-from attrloop.components.annotate.plan import Plan, made_from, make_plan, shortfalls, tally
+from attrloop.components.annotate.plan import MORE_LABELS, Plan, made_from, make_plan, shortfalls, tally
 from attrloop.components.annotate.turns import Turns
 from attrloop.components.catalogue.readers import read_labels
 from attrloop.components.catalogue.records import SPLITS, Label, Listing
@@ -165,6 +165,7 @@ def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller,
         "given_reviewed": len(plan.reviewed),
         "given_mixed": list(plan.mixed),
         "short": [asdict(shortfall) for shortfall in short],
+        "remedy": MORE_LABELS if short else "",
         "listings": _table(ws, {label.listing: label for label in labels}.values()),
         "labels": _table(ws, labels),
     }

@@ -66,16 +66,16 @@ def _untrained(config: RunConfig, schema: Schema, plan: Plan, labels: Mapping[Ce
 
 def _left_out(plan: Plan) -> Iterator[str]:
     if plan.surplus:
-        yield f"{plan.surplus:,} listings with labels are not used (raise annotate.*_per_vertical)"
+        yield f"listings with labels that are not used: {plan.surplus:,} (raise annotate.*_per_vertical)"
     if plan.reviewed:
         yield (
-            f"{len(plan.reviewed):,} gold listings keep out labels from a review, which are no fair sample "
-            f"({_first(plan.reviewed)})"
+            "gold listings whose labels from a review are left out, because these are no fair sample: "
+            f"{len(plan.reviewed):,} ({_first(plan.reviewed)})"
         )
     if plan.mixed:
         yield (
-            f"{len(plan.mixed):,} gold listings with labels share photographs with another split and are left out "
-            f"({_first(plan.mixed)})"
+            "gold listings with labels that are left out, because they share photographs with another split: "
+            f"{len(plan.mixed):,} ({_first(plan.mixed)})"
         )
 
 

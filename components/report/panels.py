@@ -1,11 +1,10 @@
-"""The report's first panels: accuracy by stage and vertical, calibration, what is watched beside accuracy, labels."""
+"""The report's first panels: accuracy by stage and vertical, calibration, what is watched beside accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from attrloop.components.catalogue.records import SPLITS
 from attrloop.components.report import plots
 from attrloop.components.results.bootstrap import Interval
 from attrloop.components.results.comparison import Change
@@ -114,12 +113,3 @@ def watched(results: Results) -> list[tuple[str, list[str]]]:
         for name, metric in METRICS.items()
         if metric.report
     ]
-
-
-def labelled(results: Results) -> dict[str, Any]:
-    """Listings with labels by split, those without, and what the labels cost in US dollars."""
-    ws = results.ws
-    by_split = {split: ws.labels(split) for split in SPLITS}
-    counts: dict[str, int] = {split: len({label.listing for label in labels}) for split, labels in by_split.items()}
-    cost = sum(label.cost for labels in by_split.values() for label in labels)
-    return {**counts, "unlabelled": len(ws.listings) - sum(counts.values()), "cost": cost}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attrloop.components.console import PlainConsole
-from attrloop.components.report import panels, plots, training
+from attrloop.components.report import labels, panels, plots, training
 from attrloop.components.report.confusions import confusions
 from attrloop.components.report.gallery import KINDS, examples
 from attrloop.components.results.evaluation import METRICS
@@ -183,7 +183,8 @@ def page(results: Results) -> str:
         mining=training.mining(results),
         curves=training.curves(results),
         confusions=list(confusions(results)),
-        labelled=panels.labelled(results),
+        labelled=labels.labelled(results),
+        labels=labels.shortfalls(results),
         kinds={kind: heading for kind, (_, heading) in KINDS.items()},
         gallery=examples(results, config.evaluate.report_examples),
         config_text=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),

@@ -25,6 +25,7 @@ from attrloop.components.report.report import headline, print_table, report, sum
 from attrloop.components.results.evaluation import METRICS
 from attrloop.components.results.reader import Results
 from attrloop.components.run.state import LoopState, Outcome
+from tests.splits import write_splits
 from tests.tracked import make_run
 
 SCHEMA = json.loads(files("attrloop.components.report").joinpath("summary.schema.json").read_text())
@@ -236,6 +237,44 @@ def test_text_of_models_and_of_other_components_is_escaped(make: Callable[..., A
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
     assert "refused, &lt;b&gt;too few&lt;/b&gt; gold labels" in page
     assert summary_of(run)["model_version"] == 4
+
+
+def test_labels_that_are_fewer_than_asked_for_are_told_with_what_to_do(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=12, gold=4, examples=4)
+    report(run.uri, run.state.model_dump_json())
+    assert "<h2>Labels</h2>" not in page_of(run), "an older version told nothing"
+    short = {"attribute": "colour", "split": "test", "wanted": 20, "labels": 4, "listings": 1234}
+    told = {
+        "short": [short | {"vertical": "<mug>"}, short | {"vertical": "mug", "split": "validation", "labels": 0}],
+        "remedy": "Add listings",
+        "given_surplus": 3,
+        "given_reviewed": 0,
+        "given_mixed": ["mug-7"],
+    }
+    run.ws.store.write("annotate/report.json", json.dumps(told).encode())
+    report(run.uri, run.state.model_dump_json())
+    rows = re.findall(r"<tr><td>(.*?)</tr>", page_of(run)[page_of(run).index("<h2>Labels</h2>") :])
+    cells = [[re.sub(r"<.*?>", "", cell) for cell in row.split("</td>")[:6]] for row in rows[:2]]
+    assert cells == [
+        ["&lt;mug&gt;", "colour", "test", "4", "20", "1,234"],
+        ["mug", "colour", "validation", "0", "20", "1,234"],
+    ]
+    assert "2 of 6 counts are not reached" in page_of(run) and "too few listings. Add listings.</p>" in page_of(run)
+    assert "are not used, because the counts are reached: 3." in page_of(run) and "from a review" not in page_of(run)
+    assert "Gold listings that are left out, because they share photographs with another split: 1." in page_of(run)
+
+
+def test_unlabelled_listings_of_the_gold_splits_are_told_apart(make: Callable[..., Any]):
+    run = make(verticals=1, per_vertical=24, gold=4, examples=4)
+    report(run.uri, run.state.model_dump_json())
+    assert "<dd>14 to learn from</dd>" in page_of(run)
+    names = list(run.ws.listings)
+    write_splits(
+        run.ws, {name: "train" if k < 15 else "validation" if k < 20 else "test" for k, name in enumerate(names)}
+    )
+    report(run.uri, run.state.model_dump_json())
+    assert "<dd>13 to learn from, 1 of the gold splits, which nothing is learnt from</dd>" in page_of(run)
+    assert "13 without a label to learn from" in page_of(run)
 
 
 def test_an_image_that_is_gone_leaves_a_gap_not_a_failure(make: Callable[..., Any], tmp_path: Path):
