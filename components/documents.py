@@ -14,6 +14,7 @@ from typing import Any
 from attrloop.components.errors import InputError, fail
 
 DEPTH = 100  # levels; a listing has two, an export of Label Studio eight
+LONGEST = 10_000_000  # bytes of a row of a file
 _EXCERPT = 80  # characters
 _DIGITS = 400  # of a number; no float has more than 309 before its point
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
@@ -41,8 +42,12 @@ class Malformed(ValueError):
         return fail(f"{name}:{self.line}" if self.line else name, self.what, self.remedy)
 
 
-def text_of(data: bytes) -> str:
+def text_of(data: bytes, part: str = "") -> str:
     """The text of UTF-8 bytes, without a byte order mark.
+
+    Args:
+        data: the bytes.
+        part: in an error, what they are of the file, e.g. ` of the line`.
 
     Raises:
         Malformed: another encoding, or a compressed file.
@@ -56,7 +61,7 @@ def text_of(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Malformed(f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8") from error
+        raise Malformed(f"not UTF-8 text (byte {error.start}{part})", "Save the file as UTF-8") from error
 
 
 def unstorable(text: str) -> str:
@@ -68,6 +73,21 @@ def unstorable(text: str) -> str:
     except UnicodeEncodeError as error:
         return f"holds half a character (\\u{ord(text[error.start]):04x}): the text was cut inside an emoji or the like"
     return ""
+
+
+def suspicious(text: str) -> bool:
+    """Whether what a JSON text says may have a fault that `fault_of` finds; that looks at every part and takes long."""
+    return _SUSPECT.search(text) is not None or text.count("[") + text.count("{") > DEPTH
+
+
+def fault_of(value: Any, levels: int = DEPTH) -> str:
+    """What keeps a decoded value from being stored: see `unstorable`, or more than 100 levels; "" if nothing does."""
+    if isinstance(value, str):
+        return f"a text {why}" if (why := unstorable(value)) else ""
+    if not levels:
+        return _too_deep().what
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((why for part in parts if (why := fault_of(part, levels - 1))), "")
 
 
 def parse_json(text: str) -> Any:
@@ -90,7 +110,7 @@ def parse_json(text: str) -> Any:
         raise Malformed(what, "Correct the syntax", error.lineno) from error
     except _NumberError as error:
         raise Malformed(str(error), "Write a number that can be stored", value=_leniently(text)) from error
-    if (_SUSPECT.search(text) or text.count("[") + text.count("{") > DEPTH) and (why := _fault(value, DEPTH)):
+    if suspicious(text) and (why := fault_of(value)):
         raise Malformed(why, "Write the text whole, in UTF-8", value=value)
     return value
 
@@ -157,16 +177,6 @@ def _leniently(text: str) -> Any:
 
 def _too_deep() -> Malformed:
     return Malformed(f"nested deeper than {DEPTH} levels", "Write it flatter")
-
-
-def _fault(value: Any, levels: int) -> str:
-    """What is wrong with a decoded value: "" if nothing is."""
-    if isinstance(value, str):
-        return f"a text {why}" if (why := unstorable(value)) else ""
-    if not levels:
-        return _too_deep().what
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return next((why for part in parts if (why := _fault(part, levels - 1))), "")
 
 
 def _twice(text: str) -> tuple[str, int, int]:

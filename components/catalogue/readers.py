@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from attrloop.components.catalogue.records import Label, Listing, Record
 from attrloop.components.catalogue.rows import raw_rows
 from attrloop.components.catalogue.schema import Schema
+from attrloop.components.documents import Malformed
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.storage import inputs
 
 UNKNOWN_LISTING = "a label for an unknown listing"
 
+_ENOUGH = 1_000  # faults after which reading stops: a file of another kind has one in every row
+_EXCERPT = 80  # characters of an id
 Row = TypeVar("Row", bound=Record)
 
 
@@ -44,27 +47,36 @@ def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iter
     Args:
         path: a local path or a URI of an object store. Its suffix decides the format.
         record: the model of a row.
-        found: faults are appended here, and bad rows are left out.
+        found: faults are appended here, and bad rows are left out. After a thousand faults reading stops.
 
     Raises:
-        InputError: the file is missing, is not in UTF-8, or is a damaged Parquet file.
+        InputError: the file is missing, or as `raw_rows`.
     """
     if not inputs.exists(path):
         raise fail(
             str(path), f"no such file of {record.__name__.lower()}s", "Give the path of a .jsonl or .parquet file"
         )
     for line, raw in raw_rows(path, _nullable(record)):
-        if isinstance(raw, Exception):
-            found.append(Problem(f"{path}:{line}", f"not valid JSON ({raw})", "Write one JSON object per line"))
+        if len(found) >= _ENOUGH:
+            return
+        if isinstance(raw, Malformed):
+            found.append(Problem(f"{path}:{line}{_named(raw.value)}", raw.what, raw.remedy))
             continue
         try:
             yield line, record.model_validate(raw)
         except ValidationError as error:
-            name = raw.get("id") or raw.get("listing") or "no id" if isinstance(raw, dict) else "not an object"
             for fault in error.errors():
                 key = ".".join(map(str, fault["loc"])) or "the row"
                 what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-                found.append(Problem(f"{path}:{line} ({name})", f"{key}: {what}", "Correct this field"))
+                found.append(Problem(f"{path}:{line}{_named(raw)}", f"{key}: {what}", "Correct this field"))
+
+
+def _named(raw: Any) -> str:
+    """The id of a row that has a fault, in brackets; "" if nothing is known of the row."""
+    if raw is None:
+        return ""
+    name = raw.get("id") or raw.get("listing") or "no id" if isinstance(raw, dict) else "not an object"
+    return f" ({str(name)[:_EXCERPT]})"
 
 
 def _nullable(record: type[Record]) -> set[str]:

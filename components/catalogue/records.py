@@ -66,7 +66,7 @@ class Label(Record):
     value: str
     rationale: str = ""
     source: Literal["api", "human", "review"] = "human"
-    cost: float = Field(0.0, ge=0)
+    cost: float = Field(0.0, ge=0, allow_inf_nan=False)
     split: Split | None = None
     reviewer: str | None = None
     reviewed_at: AwareDatetime | None = None

@@ -1,5 +1,6 @@
 """Records survive Parquet: nulls are None where a record allows it, and absent where it does not."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,92 @@ def test_none_beside_another_value_is_refused_as_a_label_and_the_row_is_named(tm
         "labels.jsonl:2 (listing m-1): 'none; dotted' is not a value of print. Use one of: none, dotted, heart "
         "(none only alone); or add it to the schema."
     ]
+
+
+ROW = {"id": "m-1", "vertical": "mug", "images": ["a.jpg"]}
+
+
+def faults(tmp_path: Path, *lines: str | bytes, name: str = "listings.jsonl") -> list[str]:
+    encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    (tmp_path / name).write_bytes(b"\n".join(encoded) + b"\n")
+    found: list[Problem] = []
+    rows = read_rows(tmp_path / name, Listing, found)
+    assert [row.id for _, row in rows] == ["m-0", "m-9"], "the rows around it are read"
+    told = [str(problem).removeprefix(f"{tmp_path}/") for problem in found]
+    assert all(problem.encode() and len(problem) < 400 for problem in told), "can be shown"
+    return told
+
+
+def row(**fields: object) -> str:
+    return json.dumps(ROW | fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (
+            '{"id": "m1", "vertical": "mug", "images": ["a.jpg"], "title": "cut in the middle \\ud83d"}',
+            "listings.jsonl:2 (m1): a text holds half a character (\\ud83d)",
+        ),
+        (row(id="m\ud83d"), "listings.jsonl:2 (m\\ud83d): a text holds half a character (\\ud83d)"),
+        (row(metadata={"\udc00": "x"}), "listings.jsonl:2 (m-1): a text holds half a character (\\udc00)"),
+        (row(images=["a\0.jpg"]), "listings.jsonl:2 (m-1): a text holds a NUL character"),
+        ('{"id": "m-1", "id": "m-2"}', "listings.jsonl:2 (m-2): the key 'id' is given twice"),
+        (
+            '{"id": "m-1", "metadata": {"size": "S", "size": "L"}}',
+            "listings.jsonl:2 (m-1): the key 'size' is given twice",
+        ),
+        ('{"id": "m-1", "metadata": ' + "[" * 5_000, "listings.jsonl:2: nested deeper than 100 levels"),
+        ('{"id": "m-1", "metadata": ' + "[" * 150 + "]" * 150 + "}", "listings.jsonl:2 (m-1): nested deeper than"),
+        ('{"id": ' + "9" * 5_000 + "}", "listings.jsonl:2 (inf): a number of 5,000 digits"),
+        ('{"id": "m-1", "title": ' + "9" * 5_000 + "}", "listings.jsonl:2 (m-1): a number of 5,000 digits"),
+        ('{"id": "m-1", "title": NaN}', "listings.jsonl:2 (m-1): NaN is not a number"),
+        ('{"id": "m-1", "title": 1e999}', "listings.jsonl:2 (m-1): 1e999 is larger than any number"),
+        (row(id=int("9" * 300)), f"listings.jsonl:2 ({'9' * 80}): id: Input should be a valid string"),
+        ("[" + row() + "]", "listings.jsonl:2 (not an object): the row: Input should be a valid dictionary"),
+        ('{"id": "m-1"', "listings.jsonl:2: not valid JSON ("),
+        (b'{"id": "m-1\0"}', "listings.jsonl:2: not valid JSON (Invalid control character"),
+        (row(title="x" * 10_000_000), "listings.jsonl:2: longer than 10,000,000 bytes"),
+        (row(title="\u00e9" * 1_700_000), "listings.jsonl:2: longer than 10,000,000 bytes"),
+        (b" " * 25_000_000, "listings.jsonl:2: longer than 10,000,000 bytes"),
+    ],
+    ids=lambda text: repr(text[:40]),
+)
+def test_a_row_that_cannot_be_stored_is_named_and_the_others_are_read(
+    tmp_path: Path, line: str | bytes, fault: str
+) -> None:
+    (told,) = faults(tmp_path, row(id="m-0"), line, row(id="m-9"))
+    assert told.startswith(fault)
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_no_text(tmp_path: Path) -> None:
+    title = "one \u2028 line \x85 and no more"
+    rows = [json.dumps(ROW | {"id": f"m-{k}", "title": title}, ensure_ascii=False) for k in range(3)]
+    (tmp_path / "listings.jsonl").write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    assert [found.title for _, found in read_rows(tmp_path / "listings.jsonl", Listing)] == [title] * 3
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fault"), [("utf-16", "not UTF-8 text but UTF-16"), ("gzip", "not text but a gzip file")]
+)
+def test_a_file_that_is_no_utf8_is_named(tmp_path: Path, encoding: str, fault: str) -> None:
+    data = gzip.compress(row().encode()) if encoding == "gzip" else row().encode(encoding)
+    (tmp_path / "listings.jsonl").write_bytes(data)
+    with pytest.raises(InputError, match=rf"listings\.jsonl:1: {fault}"):
+        read_rows(tmp_path / "listings.jsonl", Listing)
+
+
+def test_a_file_with_a_fault_in_every_row_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "listings.jsonl").write_text('{"other": 1}\n' * 3_000)
+    found: list[Problem] = []
+    assert read_rows(tmp_path / "listings.jsonl", Listing, found) == []
+    assert 1_000 <= len(found) < 1_010
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_the_cost_of_a_label_is_a_number(tmp_path: Path, value: float) -> None:
+    pl.DataFrame({"listing": ["m-1"], "attribute": ["a"], "value": ["b"], "cost": [value]}).write_parquet(
+        tmp_path / "labels.parquet"
+    )
+    with pytest.raises(InputError, match=r"labels\.parquet:1 \(m-1\): cost: Input should be a finite number"):
+        read_rows(tmp_path / "labels.parquet", Label)
