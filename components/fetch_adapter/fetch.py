@@ -58,7 +58,8 @@ def fetch(workspace: str, adapter: str = "") -> str:
                 "Give another folder for the run that starts from it",
             )
         with opened(ws.config, ws.store.root, name) as origin:
-            found = made_from(asked=adapter, origin=origin.name, content=adapter_digest(origin.folder))
+            content, trained_as = adapter_digest(origin.folder), origin.trained_as or origin.name
+            found = made_from(asked=adapter, origin=origin.name, content=content, trained_as=trained_as)
             copy(origin, Artifact.begin(ws, layout.START, found))
             log.info("starting from %s", origin.name)
     config = as_trained(ws.config, json.loads(ws.store.read(f"{layout.START}/{layout.SETTINGS}")))
@@ -71,7 +72,7 @@ def made_from(**named: str) -> MadeFrom:
     """What an adapter in this workspace is made from; it stays as long as the data are the same.
 
     Args:
-        named: what was asked for, which adapter that was, and its digest, as far as they are known.
+        named: what was asked for, which adapter that was, its digest, and its run and stage, as far as they are known.
     """
     return MadeFrom(VERSION, reads=("catalogue",), extra=named)
 

@@ -33,6 +33,7 @@ class Origin:
         settings: the fields of the config's `model` and `prompt` that it was trained with, and `max_new_tokens`.
         learnt: what it has learnt from; None for one that an earlier version made, whose history is unknown.
         known: of one without a record: ids of listings that it is known to have learnt from.
+        trained_as: its run and stage, e.g. `shoes-1a2b3c4d/iteration-2`; "" for one that an earlier version registered.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Origin:
     settings: dict[str, Any]
     learnt: Learnt | None = None
     known: dict[Role, set[str]] = field(default_factory=dict)
+    trained_as: str = ""
 
 
 def pinned(config: RunConfig, root: str, adapter: str) -> str:
@@ -116,7 +118,17 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
                 f"{model} was not registered by attrloop: name a version that was, or move the alias {CHAMPION} to one"
             )
         record = adapter.with_name(layout.LEARNT)
-        yield Origin(model, adapter, settings, Learnt.read(record) if record.exists() else None)
+        learnt = Learnt.read(record) if record.exists() else None
+        yield Origin(model, adapter, settings, learnt, trained_as=_trained_as(uri, model))
+
+
+def _trained_as(uri: str, model: str) -> str:
+    found = _REGISTERED.fullmatch(model)
+    if found is None or not found["version"]:
+        return ""
+    with explained(uri):
+        tags = connect(uri).get_model_version(found["name"], found["version"]).tags
+    return f"{tags['run']}/{tags['stage']}" if {"run", "stage"} <= tags.keys() else ""
 
 
 def _of_a_run(uri: str) -> Origin:
@@ -148,7 +160,15 @@ def _of_a_run(uri: str) -> Origin:
     )
     learnt = record_of(store, path)
     known = {} if learnt else learnt_by_files(store)
-    return Origin(f"{root}/{path}", store.folder(path), json.loads(json.dumps(settings)), learnt, known)
+    stage = layout.trained_by(path).removesuffix("/dpo")
+    return Origin(
+        f"{root}/{path}",
+        store.folder(path),
+        json.loads(json.dumps(settings)),
+        learnt,
+        known,
+        trained_as=f"{root.rpartition('/')[2]}/{stage}",
+    )
 
 
 def as_trained(config: RunConfig, settings: dict[str, Any]) -> RunConfig:

@@ -195,10 +195,10 @@ def projects_of(ws: Workspace, queue: pl.DataFrame, image_root: str = "") -> dic
 
 
 def _model(ws: Workspace) -> str:
-    """The model that predicted, by run and stage (`shoes-1a2b3c4d/iteration-2`), or by its version in the registry."""
+    """The model that predicted, by run and stage (`shoes-1a2b3c4d/iteration-2`)."""
     start = read_manifest(ws.store, layout.START)
     if start is None:
         return "base"
-    origin = start.made_from["origin"]
-    path = layout.trained_by(origin.removeprefix("models:/")).removesuffix("/dpo")
-    return "/".join(path.split("/")[-2:])
+    # An earlier version of attrloop left out run and stage: then they are in the adapter's path.
+    named = start.made_from.get("trained_as", start.made_from["origin"])
+    return "/".join(layout.trained_by(named).removesuffix("/dpo").split("/")[-2:])

@@ -224,7 +224,8 @@ class _Loop:
             f"{split}_macro_accuracy": f"{self.results.evaluations[split][best.stage].macro_accuracy:.4f}"
             for split in self.results.splits
         }
-        own = {"stage": best.stage, "run_id": run, "workspace": self.runs.keys[WORKSPACE]}
+        name = self.ws.store.root.rstrip("/").rpartition("/")[2]
+        own = {"run": name, "stage": best.stage, "run_id": run, "workspace": self.runs.keys[WORKSPACE]}
         tags = {**self.runs.tags, **self._tags(best), **own, **macros}
         number = versions.register_version(self.client, self.uri, self.model, model, tags)
         self.client.update_model_version(self.model, str(number), logged.description(self.results))

@@ -57,6 +57,7 @@ def test_the_champion_becomes_a_finished_stage_that_names_its_version(runs: Path
     theirs = champion.ws.store.folder("iteration-1/dpo/adapter")
     assert adapter_digest(ws.store.folder(ADAPTER)) == adapter_digest(theirs) == origin(ws)["content"]
     assert origin(ws)["origin"] == f"models:/{NAME}/1"
+    assert origin(ws)["trained_as"] == f"{Path(champion.uri).name}/iteration-1"
     assert not list(ws.store.folder(ADAPTER).glob("*.bin")), "nothing that unpickles"
     assert Workspace.open(ws.store.root).config.prompt == PromptConfig(title=True), "it is asked as it was taught"
 
@@ -104,6 +105,7 @@ def test_an_adapter_can_come_from_another_run(runs: Path, champion: Run, within:
     fetch(ws.store.root, champion.uri + within)
     path = within.strip("/") or "iteration-1/dpo/adapter"
     assert origin(ws)["origin"] == f"{champion.uri}/{path}"
+    assert origin(ws)["trained_as"] == f"{Path(champion.uri).name}/{'sft' if within else 'iteration-1'}"
     assert adapter_digest(ws.store.folder(ADAPTER)) == adapter_digest(champion.ws.store.folder(path))
 
 

@@ -131,19 +131,20 @@ def test_hostile_text_stays_text_and_a_url_cannot_leave_its_quotes(ws: Workspace
 
 
 @pytest.mark.parametrize(
-    ("origin", "name"),
+    ("start", "name"),
     [
-        ("/home/ann/runs/shoes-1a2b3c4d/iteration-2/dpo/adapter", "shoes-1a2b3c4d/iteration-2"),
-        ("gs://shop/runs/shoes-1a2b3c4d/sft/adapter", "shoes-1a2b3c4d/sft"),
-        ("models:/attribute-adapter/3", "attribute-adapter/3"),
+        ({"origin": "models:/adapter/3", "trained_as": "shoes-1a2b3c4d/iteration-2"}, "shoes-1a2b3c4d/iteration-2"),
+        ({"origin": "models:/adapter/3", "trained_as": "models:/adapter/3"}, "adapter/3"),
+        ({"origin": "/home/ann/runs/shoes-1a2b3c4d/iteration-1/dpo/adapter"}, "shoes-1a2b3c4d/iteration-1"),
         (None, "base"),
     ],
+    ids=["run and stage", "of an earlier registration", "of an earlier version", "none"],
 )
 def test_a_prediction_names_the_model_by_run_and_stage(
-    ws: Workspace, tmp_path: Path, origin: str | None, name: str
+    ws: Workspace, tmp_path: Path, start: dict[str, str] | None, name: str
 ) -> None:
-    if origin:
-        Artifact(ws.store, "start", {"origin": origin}).finish("adapter", {}, [])
+    if start:
+        Artifact(ws.store, "start", start).finish("adapter", {}, [])
     export(ws, select(ws, 1), tmp_path / "out")
     (made,) = tasks(tmp_path / "out", "one-value")[0]["predictions"]
     assert made["model_version"] == name
