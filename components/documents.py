@@ -110,7 +110,7 @@ def parse_json(text: str) -> Any:
         raise Malformed(what, "Correct the syntax", error.lineno) from error
     except _NumberError as error:
         raise Malformed(str(error), "Write a number that can be stored", value=_leniently(text)) from error
-    if suspicious(text) and (why := fault_of(value)):
+    if (suspicious(text) and (why := fault_of(value))) or (not text.isascii() and (why := fault_of(text))):
         raise Malformed(why, "Write the text whole, in UTF-8", value=value)
     return value
 

@@ -90,6 +90,6 @@ class Annotator(Protocol):
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a reply, in one line."""
-    text = " ".join(text.split())
+    """The beginning of a reply, in one line that can be stored."""
+    text = " ".join(text[: 10 * _EXCERPT].split()).encode(errors="backslashreplace").decode()
     return text if len(text) <= _EXCERPT else text[:_EXCERPT] + " ..."

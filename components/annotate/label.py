@@ -124,7 +124,8 @@ class Labeller:
         try:
             digests = [images.digest(name) for name in sent]
             whole = self._request(listing, tuple(every), digests)
-            reply = Reply(ask, self.cache.answers(whole.key))
+            known = self.cache.answers(whole.key).items()  # an earlier version took 'none; dotted' for an answer
+            reply = Reply(ask, {name: was for name, was in known if every[name].canonical(was.value) == was.value})
             lacking = [name for name in ask.attributes if name not in reply.answers]
             request = self._request(listing, tuple(lacking), digests) if lacking else None
             failed = self.cache.get(request.key, request.max_tokens) if request else None

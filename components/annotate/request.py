@@ -10,6 +10,7 @@ from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Attribute, Vertical
 from attrloop.components.catalogue.spelling import fold
 from attrloop.components.digests import digest
+from attrloop.components.documents import parse_json
 from attrloop.components.run.config import AnnotateConfig
 
 VERSION = 1  # of the wording below: part of every cache key
@@ -120,7 +121,7 @@ class Request:
             ValueError: the reply is not JSON of the form asked for, or a value is not in its list.
         """
         try:
-            answers = self.reply.model_validate_json(text).model_dump(by_alias=True)
+            answers = self.reply.model_validate(parse_json(text)).model_dump(by_alias=True)
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
             raise ValueError("; ".join(faults)) from error

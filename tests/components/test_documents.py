@@ -51,6 +51,10 @@ def test_what_is_lost_or_breaks_later_is_named(text: str, fault: str) -> None:
     assert said(text).startswith(fault)
 
 
+def test_half_a_character_in_the_text_itself_is_named() -> None:
+    assert said('{"a": "\ud83d"}').startswith("in.json: a text holds half a character (\\ud83d)")
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [

@@ -80,6 +80,40 @@ def test_unusable_replies_are_asked_again_once_the_endpoint_is_mended(shop, endp
     assert report_of(uri)["cost"] == pytest.approx((8 + asked) * 0.00056)
 
 
+UNSTORABLE = {
+    "half a character": ('"I see \\ud83d"', "half a character"),
+    "a NUL character": ('"I see \\u0000"', "NUL"),
+    "an attribute twice": ('"I see it", "rationale": "I do not"', "given twice"),
+    "a number without end": ("9" * 5_000, "a number of 5,000 digits"),
+    "nesting without end": ("[" * 5_000, "nested deeper"),
+    "no number": ("NaN", "NaN is not a number"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSTORABLE)
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_reply_that_cannot_be_stored_is_unusable_and_its_listing_replaced(shop, endpoint, kind, escaped):
+    rationale, shown = UNSTORABLE[kind]
+    reply = f'{{"shape": {{"value": "round", "rationale": {rationale}}}}}'
+    if not escaped:  # the half of a character itself is in the text, not its escape in JSON
+        reply = reply.replace("\\ud83d", "\ud83d").replace("\\u0000", "\0")
+    asked = []
+
+    def behave(body: dict, number: int) -> tuple[int, str, dict] | None:
+        if "Product: lamp" not in json.dumps(body) or asked:
+            return None
+        asked.append(number)
+        return 200, chat(reply), {}
+
+    endpoint.behave = behave
+    uri = shop.workspace()
+    annotate(uri)
+    report = report_of(uri)
+    assert report["failed"] == 1 and report["listings"]["train"] == {"mug": 2, "lamp": 2}
+    if escaped:
+        assert shown in report["failures"][0]["why"]
+
+
 def test_a_value_in_another_spelling_is_taken_as_the_listed_one(shop, endpoint):
     def behave(body: dict, number: int) -> tuple[int, str, dict] | None:
         if "Product: mug" not in json.dumps(body):
