@@ -20,9 +20,12 @@ _VERSION = 1  # of what is rendered; a catalogue of another version is rendered 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many listings of each kind. `unlabelled` includes those that the annotator will label for training."""
+    """How many listings of each kind.
 
-    unlabelled: int = 760
+    `unlabelled` includes those that the annotator will label for training, and the 30 % that are kept for gold.
+    """
+
+    unlabelled: int = 1_100
     validation: int = 200
     test: int = 400
 

@@ -23,7 +23,7 @@ from attrloop.components.run.config import (
 from attrloop.pipelines.demo.demo import KEY_ENV, demo_config
 from attrloop.pipelines.demo.products import Sizes
 
-SIZES = Sizes(unlabelled=40, validation=24, test=12)
+SIZES = Sizes(unlabelled=60, validation=24, test=12)
 
 
 def world_config(catalogue: Path, base_url: str) -> RunConfig:

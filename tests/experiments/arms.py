@@ -178,7 +178,7 @@ def main() -> None:
         "--listings",
         type=int,
         default=Sizes().unlabelled,
-        help="listings without gold labels, of which the annotator labels 120",
+        help="listings without gold labels: 30 %% are kept for gold, and the annotator labels 120",
     )
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--label", default="", help="added to the arms' names when changes are tried")
