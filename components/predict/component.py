@@ -62,13 +62,16 @@ def predict(workspace: str, adapter: str, share: str = "1/1") -> str:
 def review_queue(
     workspace: str, metrics: dsl.Output[dsl.Metrics], per_attribute: int = 20, image_root: str = ""
 ) -> str:
-    """Writes the least confident predictions of every attribute as Label Studio projects, and a summary of all.
+    """Writes what people are asked about as Label Studio projects, and a summary of all predictions.
+
+    People are asked about the least confident predictions of every attribute, which may be trained on, and about all
+    attributes of some listings that are drawn for gold.
 
     Writes `review/queue.parquet`, `review/summary.json`, and `tasks.json` and `config.xml` of each project.
 
     Args:
         workspace: URI of the workspace.
-        per_attribute: Predictions to review of each vertical and attribute.
+        per_attribute: Predictions to review of each vertical and attribute, besides those drawn for gold.
         image_root: URL of the listings file's folder for Label Studio; "" puts local images into the tasks.
 
     Returns:
