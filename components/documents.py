@@ -86,7 +86,7 @@ def fault_of(value: Any, levels: int = DEPTH) -> str:
         return f"a text {why}" if (why := unstorable(value)) else ""
     if not levels:
         return _too_deep().what
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return next((why for part in parts if (why := fault_of(part, levels - 1))), "")
 
 

@@ -3,6 +3,7 @@
 Whoever needs a number asks for it with `typed`, which follows the core schema of YAML 1.2.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class Plain(str):
 def typed(value: Any) -> Any:
     """A value of `read_yaml` with its plain scalars as null, booleans and numbers by the core schema of YAML 1.2.
 
-    So 010 is ten, 1e3 a number, and no, 1_000 and 1:30 are text.
+    So 010 is ten, 1e3 a number, and no, 1_000, 1:30 and 1e999 are text.
     """
     if isinstance(value, dict):
         return {str(key): typed(entry) for key, entry in value.items()}
@@ -44,7 +45,8 @@ def typed(value: Any) -> Any:
         return int(value)
     if _RADIX.fullmatch(value):
         return int(value, 0)
-    return float(value) if len(value) <= _DIGITS and _FLOAT.fullmatch(value) else str(value)
+    number = float(value) if len(value) <= _DIGITS and _FLOAT.fullmatch(value) else math.inf
+    return number if math.isfinite(number) else str(value)
 
 
 def read_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:

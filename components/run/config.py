@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from attrloop.components.digests import digest, file_digest
+from attrloop.components.documents import fault_of
 from attrloop.components.errors import fail
 from attrloop.components.secrets import reveals
 from attrloop.components.storage import inputs
@@ -65,6 +66,8 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_yaml_means_it(cls, value: Any, info: ValidationInfo) -> Any:
+        if why := fault_of(value):
+            raise ValueError(why)
         kind = cls.model_fields[info.field_name or ""].annotation
         is_section = isinstance(kind, type) and issubclass(kind, BaseModel) and not isinstance(value, Plain)
         return value if is_section or is_text(kind) else typed(value)

@@ -61,7 +61,7 @@ def read_compiled(path: Path) -> Compiled:
         images = frozenset(entry["container"]["image"] for entry in executors if "container" in entry)
         room = sum(entry.startswith("comp-iteration") for entry in spec["components"])
         return Compiled(spec["pipelineInfo"]["name"], parameters, images, room, digest(documents))
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise fail(str(path), "not a compiled pipeline", "Give the YAML that `attrloop compile` writes") from error
 
 

@@ -1,6 +1,5 @@
 """YAML that people wrote: text stays text, and what would be lost or grow without end is named."""
 
-import math
 from typing import Any
 
 import pytest
@@ -158,6 +157,7 @@ def test_an_emoji_in_two_halves_as_json_writes_it_is_whole() -> None:
         ("1:30", "1:30"),
         ("0b11", "0b11"),
         (".inf", ".inf"),
+        ("1e999", "1e999"),
         ("2024-01-01", "2024-01-01"),
         ('"5"', "5"),
         ("'true'", "true"),
@@ -168,7 +168,3 @@ def test_an_emoji_in_two_halves_as_json_writes_it_is_whole() -> None:
 def test_plain_scalars_are_typed_by_the_core_schema(text: str, value: Any) -> None:
     found = typed(read_yaml(f"x: {text}", "x")[0]["x"])
     assert found == value and type(found) is type(value)
-
-
-def test_a_number_beyond_all_is_no_number() -> None:
-    assert math.isinf(typed(read_yaml("1e999", "x")[0])), "the setting refuses it"

@@ -1,5 +1,6 @@
 """From a config file and single settings to the config of a run."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ def test_a_text_becomes_what_the_setting_wants(path: Path, name: str, text: str,
         ("sample.engine", "VLLM", "'transformers' or 'vllm'"),
         ("loop.iterations", "6", "less than or equal to 5"),
         ("dpo.label_smoothing", "0.1", "does nothing with loss sigmoid"),
+        ("annotate.model", os.fsdecode(b"caf\xe9"), "a text holds half a character"),
+        ("model.processor", os.fsdecode(b"{size: caf\xe9}"), "a text holds half a character"),
+        ("model.processor", '{size: "\\ud83d"}', "valid dictionary"),
+        ("annotate.max_cost", "1e999", "finite number"),
+        ("annotate.max_cost", "nan", "finite number"),
+        ("sample.chains", "9" * 400, "larger than any number"),
         ("tracking.uri", "https://bob:hunter2@mlflow.example", "MLFLOW_TRACKING_USERNAME"),
     ],
 )
