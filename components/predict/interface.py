@@ -1,4 +1,4 @@
-"""The labelling page of Label Studio: all photographs of a listing, and beside them the closed list and the reason."""
+"""The labelling page of Label Studio: all photographs of a listing, and beside them the reason and the closed list."""
 
 ANSWER, REASON = "answer", "why"  # the control that a person answers with, and the text that it belongs to
 
@@ -34,10 +34,10 @@ _PAGE = f"""<View>
       </Repeater>
     </View>
     <View className="answer">
-      <Choices name="{ANSWER}" toName="{REASON}" value="$choices" choice="CHOICE" required="true"/>
       <Header value="What the model says" size="5"/>
       <Text name="said" value="$said"/>
       <Text name="{REASON}" value="${REASON}"/>
+      <Choices name="{ANSWER}" toName="{REASON}" value="$choices" choice="CHOICE" required="true"/>
     </View>
   </View>
 </View>

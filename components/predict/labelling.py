@@ -1,6 +1,7 @@
 """Predictions as Label Studio tasks.
 
-A task shows all images of a listing, asks for one attribute, offers its closed list, and has the prediction selected.
+A task shows all images of a listing, asks for one attribute, offers its closed list, and has the prediction selected,
+unless the answer may become gold: then nothing of the prediction is shown.
 The choices come with each task, so one project serves all attributes that take one value, and a second the others.
 """
 
@@ -26,6 +27,7 @@ from attrloop.components.storage.files import write_atomic
 PROJECTS = {False: "one-value", True: "several-values"}
 _SIDE = 768  # pixels: the longest side of an image that is put into the task itself
 _OF_A_HOST = ("http://", "https://")
+_UNSEEN = "Your answer may become gold, so the model's answer shall not sway you."
 
 
 @dataclass
@@ -103,8 +105,10 @@ def _task(
     ]
     about = f" ({attribute.description})" if attribute.description else ""
     title = f": {listing.title}" if listing.title else ""
-    said = "no answer from the list"
-    if prediction.answer is not None:
+    said, why = "no answer from the list", prediction.rationale or "(no reason)"
+    if prediction.part == "drawn":
+        said, why = "(not shown)", _UNSEEN
+    elif prediction.answer is not None:
         said = f"{prediction.answer} ({prediction.confidence:.0%} of {prediction.chains} votes)"
     data = {
         "listing": listing.id,
@@ -116,9 +120,9 @@ def _task(
         "choices": choices,
         "question": f"{prediction.attribute}{about} of this {listing.vertical}{title}",
         "said": said,
-        REASON: prediction.rationale or "(no reason)",
+        REASON: why,
     }
-    if prediction.answer is None:
+    if prediction.answer is None or prediction.part == "drawn":
         return {"data": data}
     chosen = {"choices": prediction.answer.split(SEPARATOR) if attribute.many else [prediction.answer]}
     result = [{"from_name": ANSWER, "to_name": REASON, "type": "choices", "value": chosen}]

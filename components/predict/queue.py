@@ -26,7 +26,7 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import read_parquet, write_parquet
 
-VERSION = 3  # of what is chosen and how it is shown
+VERSION = 4  # of what is chosen and how it is shown
 _TASK, _ITEM = ["vertical", "attribute"], ["listing", "attribute"]
 _AT_ONCE = 50  # shards
 

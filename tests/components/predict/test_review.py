@@ -150,10 +150,12 @@ def test_a_prediction_names_the_model_by_run_and_stage(
     assert made["model_version"] == name
 
 
-def test_a_task_says_from_which_part_of_the_queue_it_is(ws: Workspace, tmp_path: Path) -> None:
+def test_a_task_that_was_drawn_for_gold_shows_nothing_of_the_prediction(ws: Workspace, tmp_path: Path) -> None:
     queue = select(ws, 1).with_columns(part=pl.lit("drawn"))
     export(ws, queue, tmp_path / "out")
-    assert tasks(tmp_path / "out", "one-value")[0]["data"]["part"] == "drawn"
+    (task,) = tasks(tmp_path / "out", "one-value")
+    assert task["data"]["part"] == "drawn" and "predictions" not in task
+    assert "I see it on 0." not in json.dumps(task) and task["data"]["said"] == "(not shown)"
 
 
 def test_predictions_that_are_not_finished_are_not_reviewed(ws: Workspace) -> None:
