@@ -7,6 +7,7 @@ from attrloop.components.annotate.cache import CUT_OFF
 from attrloop.components.annotate.label import Labeller, Reply
 from attrloop.components.annotate.plan import Plan
 from attrloop.components.annotate.turns import Turns
+from attrloop.components.catalogue.prompts import LONGEST_RATIONALE, cut
 from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import Problem, fail
 from attrloop.components.run.progress import progress
@@ -74,7 +75,7 @@ def _take(filling: Filling, reply: Reply) -> list[str]:
                     listing=ask.listing.id,
                     attribute=attribute,
                     value=answer.value,
-                    rationale=answer.rationale,
+                    rationale=cut(answer.rationale, LONGEST_RATIONALE),
                     source="api",
                     cost=answer.cost,
                     split=ask.split,

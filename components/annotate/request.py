@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Attribute, Vertical
 from attrloop.components.catalogue.spelling import fold
@@ -63,10 +64,7 @@ def answer_model(vertical: Vertical) -> type[BaseModel]:
 def prompt(listing: Listing, vertical: Vertical) -> str:
     """The text part: what is known of the listing, then every attribute with its closed list."""
     lines = [f"Product: {listing.vertical}" + (f" ({vertical.description})" if vertical.description else "")]
-    if listing.title:
-        lines.append(f"Title: {listing.title}")
-    if listing.metadata:
-        lines.append("Known: " + ", ".join(f"{key}: {value}" for key, value in listing.metadata.items()))
+    lines += prompts.known_of(listing, ": ")
     for name, attribute in vertical.attributes.items():
         about = f" ({attribute.description})" if attribute.description else ""
         lines.append(f"{name}{about}: {'one or more' if attribute.many else 'one'} of")

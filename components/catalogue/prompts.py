@@ -12,6 +12,12 @@ from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema
 # Of what this module asks, teaches and reads: raise it with every change of that. What was made with it is made anew.
 VERSION = 2
 MARK = "Answer:"
+# Characters of what users write beside the photographs. Shops allow titles of 150 to 200 and descriptions of 5,000; a
+# rationale is a sentence or two. What is longer came there by mistake, and would be paid for with every prompt.
+LONGEST_TITLE = LONGEST_FACT = 1_000
+LONGEST_METADATA = 5_000
+LONGEST_RATIONALE = LONGEST_VALUE = 2_000
+_CUT = " [...]"  # after text that is cut
 _ANSWER = re.compile(
     r"""(?P<markup>[*_`]+)?["']?(?<![^\W_])answers?(?P<quote>["'])?[*_`]*\s*[:：](?(markup)[*_`]*)""",
     re.IGNORECASE | re.VERBOSE,
@@ -45,9 +51,7 @@ def question(listing: Listing, name: str, attribute: Attribute, title: bool, met
         title: whether to show the listing's title.
         metadata: whether to show what else is known of it.
     """
-    lines = [f"Title: {listing.title}"] if title and listing.title else []
-    if metadata and listing.metadata:
-        lines.append("Known: " + ", ".join(f"{key} {value}" for key, value in listing.metadata.items()))
+    lines = known_of(listing, " ", title, metadata)
     about = f" ({attribute.description})" if attribute.description else ""
     lines.append(f"What is the {name}{about} of this {listing.vertical}?")
     notes = [f"{value.name}: {value.description}" for value in attribute.values if value.description]
@@ -56,6 +60,39 @@ def question(listing: Listing, name: str, attribute: Attribute, title: bool, met
     listed = f" values separated by '{SEPARATOR.strip()}'" if attribute.many else ""
     lines.append(f"Say what you see, then {MARK}{listed}")
     return "\n".join(lines)
+
+
+def known_of(listing: Listing, between: str, title: bool = True, metadata: bool = True) -> list[str]:
+    """The lines of a prompt that show the title and the metadata, each cut where it is too long.
+
+    Args:
+        listing: the product.
+        between: what stands between a name and its value.
+        title: whether to show the title.
+        metadata: whether to show the metadata.
+    """
+    lines = [f"Title: {cut(listing.title, LONGEST_TITLE)}"] if title and listing.title else []
+    if metadata and listing.metadata:
+        facts = (cut(f"{key}{between}{value}", LONGEST_FACT) for key, value in listing.metadata.items())
+        lines.append(f"Known: {cut(', '.join(facts), LONGEST_METADATA)}")
+    return lines
+
+
+def cut(text: str, most: int) -> str:
+    """Text of at most `most` characters: a longer one ends at a word, with a mark that it goes on."""
+    if len(text) <= most:
+        return text
+    kept = text[: most - len(_CUT)]
+    if not text[len(kept)].isspace() and len(words := kept.rsplit(None, 1)) > 1:
+        kept = words[0]
+    return kept.rstrip() + _CUT
+
+
+def is_cut(listing: Listing) -> bool:
+    """Whether prompts show only a part of the listing's title or metadata."""
+    facts = [len(key) + len(": ") + len(value) for key, value in listing.metadata.items()]
+    whole = sum(facts) + len(", ") * (len(facts) - 1)
+    return len(listing.title or "") > LONGEST_TITLE or max(facts, default=0) > LONGEST_FACT or whole > LONGEST_METADATA
 
 
 def messages(text: str, images: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
+from attrloop.components.catalogue.prompts import LONGEST_RATIONALE, LONGEST_VALUE, cut
 from attrloop.components.catalogue.records import Label, Listing, Record
 from attrloop.components.catalogue.rows import raw_rows
 from attrloop.components.catalogue.schema import Schema
@@ -151,9 +152,12 @@ def read_labels(
                     f"Use one of: {', '.join(attributes)}",
                 )
             )
-        elif (value := attributes[label.attribute].canonical(label.value)) is None:
-            what = f"{label.value!r} is not a value of {label.attribute}"
+        elif len(label.value) > LONGEST_VALUE or (value := attributes[label.attribute].canonical(label.value)) is None:
+            what = f"{cut(label.value, 100)!r} is not a value of {label.attribute}"
             found.append(Problem(where, what, attributes[label.attribute].hint))
+        elif len(label.rationale) > LONGEST_RATIONALE:
+            what = f"the rationale has {len(label.rationale):,} characters, more than {LONGEST_RATIONALE:,}"
+            found.append(Problem(where, what, "Shorten it to a sentence or two, or leave it out"))
         elif (label.listing, label.attribute) in seen:
             first = seen[label.listing, label.attribute]
             found.append(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from attrloop.components.annotate.plan import Plan, make_plan
 from attrloop.components.annotate.turns import Ask, Turns
 from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.catalogue.prompts import is_cut
 from attrloop.components.catalogue.readers import UNKNOWN_LISTING, read_labels, read_listings
 from attrloop.components.catalogue.records import Label, Listing
 from attrloop.components.catalogue.schema import Schema, load_schema
@@ -83,6 +84,9 @@ def read_catalogue(config: RunConfig, workspace: str, photographs: int = -1) -> 
         catalogue.listings = {row.id: row for row in read_listings(data.listings, catalogue.schema, listings.problems)}
     images = sum(len(row.images) for row in catalogue.listings.values())
     listings.detail = f"{len(catalogue.listings):,} listings, {images:,} images"
+    if long := [row.id for row in catalogue.listings.values() if is_cut(row)]:
+        listings.note = True
+        listings.detail += f"; the title or metadata of {len(long):,} is cut in prompts (first: listing {long[0]})"
     if not catalogue.listings and not listings.problems:
         listings.problems.append(
             Problem(data.listings, "no listings", "Write one JSON object a line, or a Parquet row, for each listing")

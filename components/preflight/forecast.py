@@ -11,6 +11,7 @@ from attrloop.components.annotate.charge import cost_limit
 from attrloop.components.annotate.plan import Plan
 from attrloop.components.annotate.request import answer_model, make_request, some_of
 from attrloop.components.annotate.turns import Ask
+from attrloop.components.catalogue.prompts import known_of
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.errors import Problem
 from attrloop.components.preflight.data import Catalogue
@@ -84,9 +85,7 @@ def _costs(config: RunConfig, catalogue: Catalogue, vertical: str, asks: list[As
     assert catalogue.plan is not None and catalogue.schema is not None
     queues = [queue for (name, _), queue in catalogue.plan.queues.items() if name == vertical]
     listings = [listing for queue in queues for listing in queue]
-    longest = max(
-        listings, key=lambda row: len(row.title or "") + sum(len(key) + len(text) for key, text in row.metadata.items())
-    )
+    longest = max(listings, key=lambda row: len("".join(known_of(row, ": ")).encode()))
     images = min(config.annotate.max_images, max(len(row.images) for row in listings))
     costs = {}
     for attributes in {ask.attributes for ask in asks}:

@@ -18,7 +18,7 @@ from attrloop.components.gold import split
 from attrloop.components.gold.sampled import unlabelled_train
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
-from tests.components.annotate.shop import USAGE, chat, labels_of, report_of
+from tests.components.annotate.shop import USAGE, answer, chat, labels_of, report_of
 from tests.emulator import upload
 
 
@@ -67,6 +67,24 @@ def test_the_request_carries_the_closed_list_and_a_bounded_jpeg(shop, endpoint):
     text, picture = body["messages"][1]["content"]
     assert "stripy" in text["text"] and picture["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
     assert body["max_completion_tokens"] > 0
+
+
+def test_a_title_of_a_megabyte_is_cut_and_costs_little_and_a_rationale_of_one_is_cut(shop, endpoint):
+    rows = [json.loads(line) for line in (shop.folder / "listings.jsonl").read_text().splitlines()]
+    rows = [row | {"title": "mug " * 250_000, "metadata": {"story": "word " * 200_000}} for row in rows]
+    (shop.folder / "listings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def behave(body, number):
+        long = {name: value | {"rationale": "I see it. " * 10_000} for name, value in answer(body).items()}
+        return 200, chat(json.dumps(long)), {}
+
+    endpoint.behave = behave
+    uri = shop.workspace()
+    annotate(uri)
+    for body in endpoint.bodies:
+        assert len(body["messages"][1]["content"][0]["text"]) < 8_000
+    rationales = [label["rationale"] for label in labels_of(uri)]
+    assert rationales and all(text.endswith(" [...]") and len(text) <= 2_000 for text in rationales)
 
 
 def test_another_seed_labels_the_same_listings(shop, endpoint):

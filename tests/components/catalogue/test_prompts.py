@@ -1,8 +1,11 @@
 """What a chain answers is what follows its last 'Answer:'."""
 
+from typing import Any
+
 import pytest
 
-from attrloop.components.catalogue.prompts import answer_of, completion, rationale_of
+from attrloop.components.catalogue.prompts import answer_of, completion, cut, is_cut, question, rationale_of
+from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Attribute, Value
 
 LIST = ("cotton", "wool", "6'", '6"', "-5 °C", "5 °C", "A-", "*")
@@ -86,3 +89,49 @@ def test_every_value_is_read_back_from_what_is_taught(rationale: str) -> None:
     taught = [completion(rationale, value) for value in LIST]
     assert [answer_of(text, listed()) for text in taught] == list(LIST)
     assert {rationale_of(text) for text in taught} == {rationale}
+
+
+def product(**known: Any) -> Listing:
+    return Listing(id="m", vertical="mug", images=("a.png",), **known)
+
+
+def asked(listing: Listing) -> str:
+    return question(listing, "fibre", listed(), title=True, metadata=True)
+
+
+def test_a_long_title_is_cut_at_a_word_with_a_mark_and_a_usual_one_is_whole() -> None:
+    usual = product(title="Camp mug " * 22, metadata={"brand": "Acme", "story": "word " * 190})
+    assert f"Title: {usual.title}\n" in asked(usual) and f"story {usual.metadata['story']}\n" in asked(usual)
+    assert not is_cut(usual)
+    long = product(title="mugs " * 200_000, metadata={"story": "word " * 200_000, "brand": "Acme"})
+    title, known = asked(long).splitlines()[:2]
+    assert title == f"Title: {'mugs ' * 198}mugs [...]" and len(title) <= 1_007
+    assert known.startswith("Known: story word word") and known.endswith("word [...], brand Acme")
+    assert is_cut(long) and len(asked(long)) < 2_500
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        product(title="x" * 1_000_000),
+        product(metadata={"x" * 1_000_000: "y"}),
+        product(metadata={f"key {k}": "value" for k in range(100_000)}),
+        product(title="语" * 1_000_000, metadata={str(k): "x" * 900 for k in range(1_000)}),
+    ],
+)
+def test_no_listing_makes_a_prompt_long(listing: Listing) -> None:
+    assert is_cut(listing) and "[...]" in asked(listing) and len(asked(listing)) < 6_300
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a blue mug", "a blue mug"),
+        ("a blue enamel mug", "a blue [...]"),
+        ("a bluest enamel mug", "a [...]"),
+        ("abcdefghijklmnop", "abcdef [...]"),
+        ("", ""),
+    ],
+)
+def test_text_is_cut_between_words_where_there_are_some(text: str, shown: str) -> None:
+    assert cut(text, 12) == shown and len(shown) <= 12

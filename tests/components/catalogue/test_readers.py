@@ -231,3 +231,19 @@ def test_the_cost_of_a_label_is_a_number(tmp_path: Path, value: float) -> None:
     )
     with pytest.raises(InputError, match=r"labels\.parquet:1 \(m-1\): cost: Input should be a finite number"):
         read_rows(tmp_path / "labels.parquet", Label)
+
+
+def test_a_rationale_or_value_of_a_whole_page_is_named_and_not_shown(tmp_path: Path) -> None:
+    usual = {"attribute": "print", "value": "dotted", "rationale": "I see dots. " * 160}
+    long = {"rationale": "dots " * 600_000}, {"value": "dots " * 600_000}
+    rows = [usual | change | {"listing": f"m-{k}"} for k, change in enumerate([{}, *long])]
+    (tmp_path / "labels.jsonl").write_text("".join(f"{json.dumps(label)}\n" for label in rows))
+    problems: list[Problem] = []
+    listings = {f"m-{k}": MUG.model_copy(update={"id": f"m-{k}"}) for k in range(3)}
+    (label,) = read_labels(tmp_path / "labels.jsonl", SCHEMA, listings, problems)
+    assert label.rationale == usual["rationale"]
+    told = [str(problem) for problem in problems]
+    assert (
+        "labels.jsonl:2 (listing m-1): the rationale has 3,000,000 characters, more than 2,000. Shorten it" in told[0]
+    )
+    assert "labels.jsonl:3 (listing m-2): 'dots dots" in told[1] and max(map(len, told)) < 500
