@@ -6,7 +6,7 @@ Whoever needs a number asks for it with `typed`, which follows the core schema o
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -92,12 +92,11 @@ def _malformed(error: yaml.YAMLError, text: str) -> Malformed:
 class _Loader(yaml.SafeLoader):
     """Makes texts, lists and dicts only; merge keys (`<<`) work as they do elsewhere."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {"<": [(_MERGE, re.compile("<<$"))]}
-
     def construct_text(self, node: yaml.ScalarNode) -> str:
         return node.value if node.style else Plain(node.value)
 
 
+_Loader.yaml_implicit_resolvers = {"<": [(_MERGE, re.compile("<<$"))]}
 _Loader.yaml_constructors = {
     _STR: _Loader.construct_text,
     _SEQ: yaml.SafeLoader.construct_yaml_seq,

@@ -9,6 +9,7 @@ It is read with pyarrow, because polars aborts the process on some damaged files
 
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,13 +119,19 @@ def _rows(file: Path, budget: int) -> Iterator[dict[str, Any] | Malformed]:
 def _of_batch(batch: Any) -> Iterator[dict[str, Any] | Malformed]:
     try:
         yield from batch.to_pylist(maps_as_pydicts="strict")
-    except KeyError as error:
+    except (KeyError, UnicodeDecodeError) as error:
         if batch.num_rows > 1:
             for k in range(batch.num_rows):
                 yield from _of_batch(batch.slice(k, 1))
+            return
+        row = {}
+        for name in batch.schema.names:
+            with suppress(UnicodeDecodeError):
+                row[name] = batch.column(name)[0].as_py()
+        if isinstance(error, KeyError):
+            yield Malformed(f"a map has a key twice ({error.args[0]})", "Keep one of them", value=row)
         else:
-            what = f"a map has a key twice ({error.args[0]})"
-            yield Malformed(what, "Keep one of them", value=batch.to_pylist()[0])
+            yield Malformed("a text is not UTF-8", "Write the text as UTF-8", value=row)
 
 
 def _leaves(source: Any, group: int) -> Iterator[_Leaf]:

@@ -167,6 +167,15 @@ def test_facts_can_be_a_map_and_a_key_that_is_there_twice_is_named(tmp_path: Pat
     assert "l.parquet:2 (m-1): " in problem and "'size'" in problem and "twice" in problem
 
 
+def test_a_text_that_is_no_utf8_is_named_with_its_row(tmp_path: Path) -> None:
+    titles = pa.array([b"fine", b"caf\xe9", b"fine too"], pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(listings(3, id=pa.array(["m-0", "m-1", "m-2"]), title=titles), tmp_path / "l.parquet")
+    found: list[Problem] = []
+    assert [row.title for _, row in read_rows(tmp_path / "l.parquet", Listing, found)] == ["fine", "fine too"]
+    (problem,) = map(str, found)
+    assert problem.endswith("l.parquet:2 (m-1): a text is not UTF-8. Write the text as UTF-8.")
+
+
 def test_a_damaged_file_is_named_whatever_the_damage(tmp_path: Path) -> None:
     pl.DataFrame(
         [{"id": f"m-{k}", "vertical": "mug", "images": ["a.png"], "title": "é"} for k in range(9)]
