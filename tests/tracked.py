@@ -14,7 +14,14 @@ import yaml
 from safetensors.numpy import save_file
 
 from attrloop.components.catalogue.records import Label, Listing, Prediction
-from attrloop.components.gold.learnt import learnt_by_iteration, learnt_by_labels, write_learnt
+from attrloop.components.gold.learnt import (
+    Role,
+    learnt_by_iteration,
+    learnt_by_labels,
+    rows_of,
+    write_learnt,
+    write_record,
+)
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, EvaluateConfig, ModelConfig, PromoteConfig, RunConfig
@@ -129,6 +136,18 @@ def train(ws: Workspace, path: str, source: str, seed: int, before: str = "") ->
     write_learnt(ws, stage.folder / "learnt.parquet", learnt, before)
     counts = {"rows": 40, "seconds": 30.0}
     return stage.finish("adapter", counts, ["adapter", "learnt.parquet", "metrics.jsonl"]).digest
+
+
+def give_history(ws: Workspace, learnt: dict[Role, list[str]], unknown: tuple[str, ...] = ()) -> None:
+    """Makes a run one that starts from an adapter which has learnt from these listings, as a drifting split made it."""
+    folder = ws.store.folder(layout.START) / layout.ADAPTER
+    files = {file.name: file.read_bytes() for file in folder.glob("*")}
+    start = Artifact(ws.store, layout.START, {"origin": "models:/m/1"})
+    for name, content in files.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    write_record(start.folder / layout.LEARNT, [rows_of(learnt)], unknown)
+    start.finish("adapter", {}, [layout.ADAPTER, layout.LEARNT] if files else [layout.LEARNT])
 
 
 def answers(labels: list[Label], ws: Workspace, fraction: float | dict[str, float], seed: int) -> list[Prediction]:

@@ -7,7 +7,7 @@ import time
 
 from attrloop.components.errors import fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
-from attrloop.components.gold.learnt import rows_of, write_record
+from attrloop.components.gold.learnt import rows_of, unknown_history, write_record
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact
@@ -91,7 +91,7 @@ def copy(origin: Origin, artifact: Artifact) -> None:
     if origin.learnt:
         shutil.copy(origin.learnt.file, record)
     else:
-        log.warning("%s has no record of what it was trained on: an earlier version made it", origin.name)
+        log.warning("%s", unknown_history([origin.name]))
         write_record(record, [rows_of(origin.known)], [origin.name])
     counts = {"files": len(files), "seconds": time.monotonic() - started}
     artifact.finish("adapter", counts, [layout.ADAPTER, layout.LEARNT, layout.SETTINGS])

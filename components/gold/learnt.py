@@ -29,10 +29,6 @@ from attrloop.components.storage.parquet import (
 )
 from attrloop.components.storage.store import Store
 
-UNKNOWN_HISTORY = (
-    "the history is unknown of what an earlier version registered, so that gold that it was trained on may be compared "
-    "on (the history of an adapter is known if a new `attrloop run` trains it)"
-)
 Role = Literal["trained", "chosen"]
 COLUMNS: dict[str, Any] = {"listing": pl.String, "role": pl.String, "photograph": pl.UInt64}
 _UNKNOWN, _ROWS = "unknown", 100_000  # key of the file's metadata; rows of a row group, which is what is read at once
@@ -174,6 +170,14 @@ def unknown_ancestors(store: Store, adapter: str) -> tuple[str, ...]:
     """The ancestors of an adapter in a workspace whose history is unknown, itself among them; "" has none."""
     record = record_of(store, adapter) if adapter else None
     return record.unknown if record else (f"{store.root}/{adapter}",) if adapter else ()
+
+
+def unknown_history(names: Iterable[str]) -> str:
+    """Says of ancestors without a record what follows, and what to do."""
+    return (
+        f"it is not known what {' and '.join(names)} has learnt from, because an earlier version of attrloop made it: "
+        "some of that may be among the gold. Train a new adapter with `attrloop run` to be sure"
+    )
 
 
 def record_of(store: Store, adapter: str) -> Learnt | None:

@@ -23,9 +23,9 @@ from attrloop.components.storage.store import Store
 
 Reason = Literal["trained", "chosen", "photograph", "mixed"]
 REASONS: dict[Reason, str] = {  # in the order of their weight: a listing has one reason
-    "trained": "trained on",
-    "chosen": "chosen by",
-    "photograph": "sharing a photograph with a listing that was learnt from",
+    "trained": "already trained on",
+    "chosen": "already used to choose",
+    "photograph": "sharing a photograph with a listing already learnt from",
     "mixed": "sharing a photograph with a listing of another split",
 }
 NEW_GOLD = "Label listings that they have not learnt from, or train a new adapter with `attrloop run`"
@@ -82,7 +82,7 @@ class Omission(BaseModel):
         """The same for people."""
         why = ", ".join(f"{count} {REASONS[reason]}" for reason, count in self.reasons.items())
         more = ", ..." if self.listings > len(self.named) else ""
-        return f"{self.listings} of {self.of} gold listings left out ({why}): {', '.join(self.named)}{more}"
+        return f"{self.listings} of {self.of} gold listings are left out ({why}): {', '.join(self.named)}{more}"
 
 
 def left_out(ws: Workspace) -> list[LeftOut]:

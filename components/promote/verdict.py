@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from attrloop.components.gold.learnt import UNKNOWN_HISTORY
+from attrloop.components.gold.learnt import unknown_history
 from attrloop.components.gold.left_out import NEW_GOLD, LeftOut, Omission, left_out
 from attrloop.components.promote.challenge import Challenge
 from attrloop.components.promote.gate import judge
@@ -46,7 +46,7 @@ def verdict_on(challenge: Challenge, champion: str | None) -> Verdict:
     verticals, config, seed = ws.schema.verticals, ws.config.promote, ws.config.seed
     verdict = judge(candidate, other, against=against, verticals=verticals, config=config, seed=seed)
     omission = Omission.of_listings(rows, len(gold)) if rows else None
-    notes = [verdict.reason, *([omission.text] if omission else []), *([_unknown(unknown)] if unknown else [])]
+    notes = [verdict.reason, *([omission.text] if omission else []), *([unknown_history(unknown)] if unknown else [])]
     return verdict.model_copy(update={"reason": "; ".join(notes), "left_out": omission, "unknown": unknown})
 
 
@@ -54,7 +54,3 @@ def _without_gold(rows: list[LeftOut], gold: int, against: str, unknown: tuple[s
     omission = Omission.of_listings(rows, gold)
     reason = f"there is no gold to compare by: {omission.text}. {NEW_GOLD}"
     return Verdict(passed=False, reason=reason, against=against, left_out=omission, unknown=unknown)
-
-
-def _unknown(names: tuple[str, ...]) -> str:
-    return f"{UNKNOWN_HISTORY}: {', '.join(names)}"

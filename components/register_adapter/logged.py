@@ -12,6 +12,7 @@ from attrloop.components.run.config import RunConfig
 from attrloop.components.tracking.names import slugs
 
 _LONGEST = 250  # characters of a parameter's value; longer ones are cut, and whole in the artifact config.json
+_LONGEST_TAG = 1000  # characters
 _SECTIONS = {  # of the config that decide a stage
     "base": ("model", "prompt", "evaluate"),
     layout.SFT: ("model", "prompt", "sft"),
@@ -25,7 +26,7 @@ def metrics(results: Results, stage: str) -> dict[str, float]:
 
     Returns:
         `macro_accuracy` and `accuracy/<vertical>` on the split of the headlines; `validation_accuracy/<vertical>`; and
-        `<split>/<metric>` for every metric of a split.
+        `<split>/<metric>` for every metric of a split; `<split>/left_out`, gold listings that are left out, if any are.
     """
     head = results.shown[stage]
     flat = {"macro_accuracy": head.macro_accuracy, **_accuracies("accuracy", head)}
@@ -38,6 +39,8 @@ def metrics(results: Results, stage: str) -> dict[str, float]:
             f"{split}/macro_accuracy_low": low,
             f"{split}/macro_accuracy_high": high,
         }
+        if omission := results.omissions.get(split):
+            flat[f"{split}/left_out"] = omission.listings
         if split == "validation":
             flat |= _accuracies("validation_accuracy", found)
     return flat
@@ -46,6 +49,12 @@ def metrics(results: Results, stage: str) -> dict[str, float]:
 def _accuracies(section: str, evaluation: Evaluation) -> dict[str, float]:
     short = slugs(evaluation.verticals)
     return {f"{section}/{short[name]}": accuracy for name, accuracy in evaluation.accuracies.items()}
+
+
+def lineage(results: Results) -> dict[str, str]:
+    """Tags on an adapter's history: gold that is left out for it, by split, and ancestors of which nothing is known."""
+    tags = {f"left_out.{split}": found.text[:_LONGEST_TAG] for split, found in results.omissions.items()}
+    return tags | ({"unknown_history": ", ".join(results.unknown)} if results.unknown else {})
 
 
 def effort(results: Results, stage: str) -> dict[str, float]:

@@ -168,13 +168,16 @@ class _Loop:
     def _describe(self, parent: "Run") -> None:
         run, best = parent.info.run_id, self.results.best
         note = {"mlflow.note.content": logged.description(self.results), "best_stage": best}
+        note |= logged.lineage(self.results)
         self.runs.log(run, logged.parameters(self.ws.config), note)
         self._compare(parent)
         self.runs.read(run, self.ws.config.data.listings, self.ws.data_digest)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, layout.STATE).write_text(self.state.model_dump_json(indent=1), encoding="utf-8")
             self.client.log_artifact(run, f"{folder}/{layout.STATE}")
-        self._artifacts(run, [layout.CONFIG, layout.SUMMARY, layout.PREFLIGHT_REPORT, layout.ANNOTATE_REPORT])
+        self._artifacts(
+            run, [layout.CONFIG, layout.SUMMARY, layout.PREFLIGHT_REPORT, layout.ANNOTATE_REPORT, layout.LEFT_OUT_FILE]
+        )
 
     def _compare(self, parent: "Run") -> None:
         """The metrics of the stages as steps of the parent run, which ends with those of the best one.
@@ -210,12 +213,10 @@ class _Loop:
 
     def _logged_model(self, run: str) -> str:
         """Id of the logged model of the best adapter."""
-        folder, learnt = (
-            self.ws.store.folder(self.state.best.adapter),
-            record_of(self.ws.store, self.state.best.adapter),
-        )
-        config, record = versions.model_config(self.ws), learnt.file if learnt else None
-        return versions.log_model(self.client, self.uri, run, folder, config, learnt=record)
+        adapter, config = self.state.best.adapter, versions.model_config(self.ws)
+        record = record_of(self.ws.store, adapter)
+        folder, learnt = self.ws.store.folder(adapter), record.file if record else None
+        return versions.log_model(self.client, self.uri, run, folder, config, learnt=learnt)
 
     def _version(self, run: str) -> int:
         """Number of the best adapter's version."""
@@ -226,7 +227,7 @@ class _Loop:
         }
         name = self.ws.store.root.rstrip("/").rpartition("/")[2]
         own = {"run": name, "stage": best.stage, "run_id": run, "workspace": self.runs.keys[WORKSPACE]}
-        tags = {**self.runs.tags, **self._tags(best), **own, **macros}
+        tags = {**self.runs.tags, **self._tags(best), **own, **macros, **logged.lineage(self.results)}
         number = versions.register_version(self.client, self.uri, self.model, model, tags)
         self.client.update_model_version(self.model, str(number), logged.description(self.results))
         return number

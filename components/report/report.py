@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attrloop.components.console import PlainConsole
-from attrloop.components.report import labels, panels, plots, training
+from attrloop.components.report import gold, labels, panels, plots, training
 from attrloop.components.report.confusions import confusions
 from attrloop.components.report.gallery import KINDS, examples
 from attrloop.components.results.evaluation import METRICS
@@ -184,6 +184,7 @@ def page(results: Results) -> str:
         curves=training.curves(results),
         confusions=list(confusions(results)),
         labelled=labels.labelled(results),
+        gold=gold.gold(results),
         labels=labels.shortfalls(results),
         kinds={kind: heading for kind, (_, heading) in KINDS.items()},
         gallery=examples(results, config.evaluate.report_examples),

@@ -22,12 +22,13 @@ class ConfusionSink(Protocol):
 
 
 def show(evaluation: Evaluation, metrics: MetricsSink, confusion: ConfusionSink) -> None:
-    """Shows a stage's accuracies and rates, and the confusion matrix of its weakest attribute.
+    """Shows a stage's accuracies and rates, how many gold listings are left out, and its weakest confusion matrix.
 
     Values that are missing or not finite are left out: KFP cannot store them.
     """
     numbers = {name: evaluation.number(name) for name, metric in METRICS.items() if metric.kubeflow}
     numbers |= {f"accuracy/{vertical}": accuracy for vertical, accuracy in evaluation.accuracies.items()}
+    numbers |= {"left_out": evaluation.left_out.listings} if evaluation.left_out else {}
     for name, value in numbers.items():
         if value is not None:
             metrics.log_metric(name, value)

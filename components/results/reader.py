@@ -10,6 +10,8 @@ import polars as pl
 
 from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.errors import fail
+from attrloop.components.gold.learnt import record_of
+from attrloop.components.gold.left_out import LeftOut, Omission, omissions, recorded
 from attrloop.components.results.comparison import Flips, Gain, flips, paired_bootstrap
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
@@ -188,6 +190,22 @@ class Results:
         others = (read_manifest(self.ws.store, folder) for folder in _WHOLE_RUN)
         whole = sum(manifest.counts.get("seconds", 0.0) for manifest in others if manifest)
         return whole + sum(map(self.seconds, self.stages))
+
+    @cached_property
+    def left_out(self) -> list[LeftOut]:
+        """The gold listings that no stage is judged by, of all splits."""
+        return recorded(self.ws.store)
+
+    @cached_property
+    def omissions(self) -> dict[str, Omission]:
+        """How much gold no stage is judged by, by split; only splits with something left out."""
+        return omissions(self.ws)
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Ancestors of the best adapter whose history is unknown."""
+        record = record_of(self.ws.store, self.state.best.adapter)
+        return record.unknown if record else ()
 
     @cached_property
     def registration(self) -> dict[str, Any]:

@@ -175,12 +175,17 @@ def roll_back(workspace: str, to: str, reason: str) -> None:
 
 
 def results(workspace: str, console: PlainConsole) -> None:
-    """Prints the table per vertical, where to look further, and the workspace's path as the last line."""
+    """Prints the table per vertical, its limits, where to look further, and the workspace's path as the last line."""
+    from attrloop.components.report.gold import left_out, unknown
     from attrloop.components.report.report import print_table
+    from attrloop.components.results.reader import Results
     from attrloop.components.run.workspace import Workspace
     from attrloop.components.tracking.server import resolve_uri, shown_uri
 
     print_table(workspace, console)
+    found = Results.of(workspace)
+    for line in (*left_out(found), *unknown(found)):
+        console.print(f"{'gold':<9} {line}", soft_wrap=True)
     uri = resolve_uri(Workspace.open(workspace).config, workspace)
     tracked = shown_uri(uri) if uri.startswith("http") else f"mlflow ui --backend-store-uri {shown_uri(uri)}"
     for name, place in (

@@ -4,28 +4,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
 
-import polars as pl
 import pytest
 
-from attrloop.components.gold.learnt import COLUMNS, learnt_by_labels, write_learnt, write_record
+from attrloop.components.gold.learnt import learnt_by_labels, write_learnt
 from attrloop.components.gold.left_out import judged_by, left_out, omissions
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.workspace import Workspace
 from tests.components.gold.shop import Shop
-from tests.tracked import make_run
+from tests.tracked import give_history, make_run
+
 
 # Of tests.tracked: even numbers are validation, odd ones are test.
-TRAINED = ("rug-0", "rug-1", "rug-3")
-CHOSEN = ("rug-2", "rug-5")
-
-
 def started(folder: Path) -> Workspace:
-    """A run that starts from an adapter that has learnt from some of its gold, as a drifting split made it."""
     ws = make_run(folder, accuracy={"base": 0.3}, gold=4).ws
-    artifact = Artifact(ws.store, "start", {"origin": "models:/m/1"})
-    rows = [(listing, "trained", None) for listing in TRAINED] + [(listing, "chosen", None) for listing in CHOSEN]
-    write_record(artifact.folder / "learnt.parquet", [pl.LazyFrame(rows, schema=COLUMNS, orient="row")], [])
-    artifact.finish("adapter", {}, ["learnt.parquet"])
+    give_history(ws, {"trained": ["rug-0", "rug-1", "rug-3"], "chosen": ["rug-2", "rug-5"]})
     return ws
 
 
@@ -48,7 +40,10 @@ def test_what_is_left_out_is_summed_up_in_words(tmp_path: Path) -> None:
     assert omissions(ws) == {}, "not looked for yet"
     left_out(ws)
     found = omissions(ws)
-    assert found["test"].text == "3 of 12 gold listings left out (2 trained on, 1 chosen by): rug-1, rug-3, rug-5"
+    assert (
+        found["test"].text
+        == "3 of 12 gold listings are left out (2 already trained on, 1 already used to choose): rug-1, rug-3, rug-5"
+    )
     assert (found["validation"].listings, found["validation"].of) == (1, 12)
 
 

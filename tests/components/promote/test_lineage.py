@@ -132,7 +132,10 @@ def test_gold_that_a_champion_of_another_lineage_has_learnt_from_is_left_out_for
     assert decided["left_out"] | {"named": []} == {
         "listings": 6, "of": 9, "reasons": {"trained": 3, "chosen": 3}, "named": [],
     }  # fmt: skip
-    assert "6 of 9 gold listings left out (3 trained on, 3 chosen by): Café mug-0, Café mug-1" in decided["reason"]
+    assert (
+        "6 of 9 gold listings are left out (3 already trained on, 3 already used to choose): Café mug-0, Café mug-1"
+        in decided["reason"]
+    )
     (entry,) = Ledger(open_store(str(shop.runs)), NAME).entries()
     assert entry.verdict and entry.verdict.macro and entry.verdict.macro.count == 3, "what is left"
     theirs = json.loads(run[0].store.read("evaluate/test/champion-1/metrics.json"))
@@ -152,7 +155,7 @@ def test_a_champion_that_has_learnt_from_all_gold_cannot_be_compared_with(shop, 
     run = shop.first("other", {"5": "train", "4": "validation", "0": "test", "1": "test"}, seed=1)
     decided = decide(run)
     assert decided["action"] == "refused" and decided["macro"] is None
-    assert decided["reason"].startswith("there is no gold to compare by: 6 of 6 gold listings left out")
+    assert decided["reason"].startswith("there is no gold to compare by: 6 of 6 gold listings are left out")
     assert MlflowClient(*[f"sqlite:///{shop.runs}/mlflow.db"] * 2).get_model_version(NAME, "2").tags["stage"] == "sft"
     assert Results.of(run[0].store.root, run[1]).flips, "the report does without that comparison"
 
@@ -188,7 +191,7 @@ def test_a_run_whose_start_has_learnt_from_all_test_gold_is_registered_and_refus
 def test_a_run_whose_start_was_trained_on_all_validation_gold_has_nothing_to_choose_by(shop, champion) -> None:
     champion({"0": "train", "1": "validation", "2": "test"})
     with pytest.raises(
-        InputError, match=r"no gold of split 'validation'.*3 of 3 gold listings left out \(3 trained on\)"
+        InputError, match=r"no gold of split 'validation'.*3 of 3 gold listings are left out \(3 already trained on\)"
     ):
         shop.continued("weekly", {"3": "train", "0": "validation", "2": "test"})
 
@@ -200,5 +203,5 @@ def test_a_champion_of_unknown_history_is_compared_with_and_the_verdict_says_so(
     MlflowClient(*[f"sqlite:///{shop.runs}/mlflow.db"] * 2).set_registered_model_alias(NAME, "champion", "1")
     decided = decide(shop.first("other", {"5": "train", "4": "validation", "0": "test"}, seed=1))
     assert decided["unknown"] == [f"models:/{NAME}/1"] and decided["left_out"] is None
-    assert "the history is unknown of what an earlier version registered" in decided["reason"]
-    assert decided["reason"].endswith(f": models:/{NAME}/1")
+    assert f"it is not known what models:/{NAME}/1 has learnt from" in decided["reason"]
+    assert "Train a new adapter with `attrloop run`" in decided["reason"]

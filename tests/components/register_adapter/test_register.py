@@ -10,10 +10,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.gold.left_out import left_out
 from attrloop.components.register_adapter.register import register
 from attrloop.components.run.config import TrackingConfig
 from attrloop.components.tracking.server import fluent
-from tests.tracked import Run, evaluate, make_run
+from tests.tracked import Run, evaluate, give_history, make_run, train
 
 NAME = "attribute-adapter"
 
@@ -252,3 +253,19 @@ def test_on_a_server_it_joins_the_run_that_an_orchestrator_made(
     assert (folder / "artifacts/adapter/adapter_model.safetensors").read_bytes() == run.ws.store.read(
         "iteration-1/dpo/adapter/adapter_model.safetensors"
     )
+
+
+def test_gold_that_is_left_out_and_unknown_ancestors_are_in_mlflow(runs: Path) -> None:
+    run = make_run(runs, accuracy={"base": 0.3, "start": 0.6, "iteration-1": 0.8})
+    give_history(run.ws, {"trained": ["rug-0", "rug-1"], "chosen": ["rug-3"]}, ("models:/m/3",))
+    train(run.ws, "iteration-1/dpo", "", 0, "start/adapter")
+    left_out(run.ws)
+    register(run.uri, run.state)
+    client = client_of(runs)
+    version = client.get_model_version("attribute-adapter", "1")
+    parent = client.get_run(json.loads(run.ws.store.read("register/result.json"))["parent_run"])
+    told = "2 of 45 gold listings are left out (1 already trained on, 1 already used to choose): rug-1, rug-3"
+    for tags in (version.tags, parent.data.tags):
+        assert tags["left_out.test"] == told and tags["unknown_history"] == "models:/m/3"
+    assert (parent.data.metrics["test/left_out"], parent.data.metrics["validation/left_out"]) == (2, 1)
+    assert "left-out/listings.jsonl" in {file.path for file in client.list_artifacts(parent.info.run_id, "left-out")}
