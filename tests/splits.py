@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from attrloop.components.gold.register import LISTINGS, register_of
 from attrloop.components.gold.split import draw, rank
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -20,7 +21,7 @@ _PHOTOGRAPHS = {"listing": pl.String, "photograph": pl.UInt64, "key": pl.UInt64}
 
 
 def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, str] | None = None) -> None:
-    """Writes the finished artifact.
+    """Writes the finished artifact, and remembers the splits.
 
     Args:
         ws: the workspace.
@@ -32,6 +33,8 @@ def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, s
     if artifact.manifest is not None:
         return
     numbers = {key: int(2**64 * draw("photograph", key)) for key in splits}
+    known = [(key, split, [numbers[key]]) for key, split in splits.items()]
+    register_of(ws.config, ws.store.root).listings.add(pl.DataFrame(known, schema=LISTINGS, orient="row"))
     photographs = [(key, number, number) for key, number in numbers.items()]
     for name, found, schema in (
         (layout.SPLITS_FILE, rows, _SPLITS),

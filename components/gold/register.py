@@ -107,7 +107,8 @@ class Register:
 
     def check(self) -> list[Problem]:
         """What keeps a run from using the register, as far as can be told without writing."""
-        return self.store.check()
+        where, remedy = f"register of splits {self.store.root}", "Set data.splits to a folder that can be written"
+        return [Problem(where, problem.what, remedy) for problem in self.store.check()]
 
 
 def register_of(config: RunConfig, workspace: str) -> Register:

@@ -11,7 +11,9 @@ import polars as pl
 from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label, polars_schema
 from attrloop.components.digests import digest
-from attrloop.components.gold.splits import settle
+from attrloop.components.gold.decide import Splits
+from attrloop.components.gold.presumed import presumed, splits_among
+from attrloop.components.gold.register import register_of, remembered_splits
 from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction, QueuedPrediction
@@ -29,6 +31,7 @@ from attrloop.components.storage.parquet import read_parquet, write_parquet
 VERSION = 4  # of what is chosen and how it is shown
 _TASK, _ITEM = ["vertical", "attribute"], ["listing", "attribute"]
 _AT_ONCE = 50  # shards
+_SPARE = 2  # as many listings are looked at as are needed: some share photographs and turn out to be of another split
 
 
 @reports("review-queue")
@@ -49,7 +52,6 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
         InputError: predictions that are not finished.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    settle(ws)
     artifact = begin(ws, per_attribute, image_root)
     if artifact.manifest is None:
         write_atomic(artifact.folder / layout.SUMMARY, json.dumps(summary(ws), indent=1).encode())
@@ -70,11 +72,11 @@ def begin(ws: Workspace, per_attribute: int, image_root: str) -> Artifact:
     """Opens the artifact of the review queue.
 
     Raises:
-        InputError: the predictions or the splits are not finished.
+        InputError: the predictions are not finished.
     """
     made_from = MadeFrom(
         VERSION,
-        {"predictions": layout.CATALOGUE_PREDICTIONS, "splits": layout.SPLITS},
+        {"predictions": layout.CATALOGUE_PREDICTIONS},
         reads=("catalogue", "photographs", "values"),
         extra={
             "per_attribute": str(per_attribute),
@@ -96,32 +98,50 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
       queue's listings of a vertical, at least one.
 
     What the config's labels file answers already is left out. A label of an earlier review is no gold, so its listing
-    can still be drawn. Shards are read a few at a time, so that few predictions are in memory.
+    can still be drawn. Shards are read a few at a time, so that few predictions are in memory, and only photographs of
+    listings that may be asked about are looked at: memory does not grow with the catalogue.
 
     Raises:
-        InputError: predictions or splits that are not finished.
+        InputError: predictions that are not finished.
+        AttrloopError: the register of splits cannot be used.
     """
-    settle(ws)
-    path = ws.store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}")
-    splits = read_parquet(path, ["listing", "split", "rank", "mixed"])
+    remembered = remembered_splits(register_of(ws.config, ws.store.root).listings.rows())
     answered, ratio = _answered(ws), ws.config.review.drawn / (1 - ws.config.review.drawn)
-    most = {name: ceil(ratio * per_attribute * len(entry.attributes)) for name, entry in ws.schema.verticals.items()}
+    most = {
+        name: _SPARE * ceil(ratio * per_attribute * len(entry.attributes))
+        for name, entry in ws.schema.verticals.items()
+    }
     bounds = pl.DataFrame({"vertical": list(most), "most": list(most.values())})
     uncertain = drawn = pl.DataFrame(schema={**polars_schema(CataloguePrediction), "rank": pl.Float64})
     shards = finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
     for first in range(0, len(shards), _AT_ONCE):
-        found = read_parquet(shards[first : first + _AT_ONCE]).join(splits, on="listing")
+        found = read_parquet(shards[first : first + _AT_ONCE])
+        found = found.join(presumed(found["listing"].unique(), remembered), on="listing")
         train = found.filter(pl.col("split") == "train").join(answered, on=_ITEM, how="anti")
         uncertain = pl.concat([uncertain, train.select(uncertain.columns)]).sort(*_TASK, "confidence", "listing")
-        uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
-        gold = found.filter(pl.col("split") != "train", pl.col("mixed").is_null())
+        uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < _SPARE * per_attribute)
+        gold = found.filter(pl.col("split") != "train")
         gold = gold.join(answered.filter("fair"), on=_ITEM, how="anti")
         drawn = _first(pl.concat([drawn, gold.select(drawn.columns)]), bounds)
+    splits = _decided(ws, {*uncertain["listing"], *drawn["listing"]})
+    uncertain = uncertain.filter(pl.col("listing").is_in([key for key, split in splits.of.items() if split == "train"]))
+    uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
+    fair = [key for key, split in splits.of.items() if split != "train" and key not in splits.mixed]
+    drawn = drawn.filter(pl.col("listing").is_in(fair))
     asked = uncertain.group_by("vertical").agg(most=pl.col("listing").n_unique())
     wanted = asked.with_columns(most=(pl.col("most") * ratio - 1e-9).ceil().cast(pl.Int64))
     parts = {"uncertain": uncertain, "drawn": _first(drawn, wanted)}
     rows = pl.concat(frame.with_columns(part=pl.lit(part)) for part, frame in parts.items())
     return rows.select(list(polars_schema(QueuedPrediction)))
+
+
+def _decided(ws: Workspace, wanted: set[str]) -> Splits:
+    """The splits of the listings that may be asked about; those that share photographs may have another than presumed.
+
+    They are remembered, so that what people answer is learnt from, or is gold, in every later run.
+    """
+    rows = listings(ws.config.data.listings, ws.schema) if wanted else iter(())
+    return splits_among(ws, (row for row in rows if row.id in wanted))
 
 
 def _first(rows: pl.DataFrame, most: pl.DataFrame) -> pl.DataFrame:

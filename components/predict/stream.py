@@ -13,6 +13,7 @@ from attrloop.components.catalogue.readers import iter_rows
 from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import InputError, Problem, fail
+from attrloop.components.gold.register import register_of
 from attrloop.components.preflight.data import Catalogue, check_images
 from attrloop.components.run import layout
 from attrloop.components.run import overrides as settings
@@ -56,7 +57,7 @@ def check(ws: Workspace) -> int:
             that cannot be written.
     """
     started, data = time.monotonic(), ws.config.data
-    if problems := ws.store.check():
+    if problems := ws.store.check() + register_of(ws.config, ws.store.root).check():
         raise InputError(problems)
     artifact = begin(ws)
     if artifact.manifest is not None:

@@ -37,9 +37,7 @@ def check_splits(
     """
     finding, found, register = Finding("splits"), None, register_of(config, workspace)
     with finding.gathering(register.store.root):
-        remedy = "Change its permissions, or set data.splits to a folder that can be written"
-        where = f"register of splits {register.store.root}"
-        finding.problems += [Problem(where, problem.what, remedy) for problem in register.check()]
+        finding.problems += register.check()
         found = survey(config, workspace, listings, stated, photographs)
         finding.problems += _contradicted(config, found)
         sizes = Counter(found.splits.of.values())

@@ -155,7 +155,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         BASE | LIMITS | {"prompt", "sample"},
         ASKED,
     ),
-    "review": Step(lambda ws: queue.begin(ws, 20, ""), queue, {"predictions", "splits"}, {"review.drawn"}, LOOKED_AT),
+    "review": Step(lambda ws: queue.begin(ws, 20, ""), queue, {"predictions"}, {"review.drawn"}, LOOKED_AT),
 }
 WITHOUT_EFFECT = {"sft.checkpoint_steps", "dpo.checkpoint_steps", "evaluate.report_examples"}
 WITHOUT_CONFIG = {"start", "review", "left-out"}  # nothing in them is drawn by seed

@@ -16,6 +16,7 @@ from attrloop.components.predict.votes import CataloguePrediction
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import DataConfig, ModelConfig, ReviewConfig, RunConfig
 from attrloop.components.run.workspace import Workspace
+from tests.photographs import photograph
 from tests.splits import write_splits
 
 ATTRIBUTES = {"mug": ("lid", "size"), "lamp": ("shape",)}
@@ -133,7 +134,12 @@ def test_what_is_labelled_is_not_asked_again_and_the_next_listing_by_rank_is_dra
 
 def test_gold_that_shares_photographs_with_another_split_is_not_drawn(ws: Workspace) -> None:
     first, second = gold_of("lamp")[:2]
-    write_splits(ws, {key: drawn_split(key) for key in IDS}, {first: "lamp-1"})
+    learnt = next(key for key in IDS if key.startswith("lamp") and drawn_split(key) == "train")
+    path = Path(ws.config.data.listings)
+    photograph(1).save(path.with_name("same.png"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    shared = [row | ({"images": ["same.png"]} if row["id"] in (first, learnt) else {}) for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in shared))
     assert listings_of(select(ws, 2), "drawn", "lamp") == [second]
 
 
