@@ -1,6 +1,7 @@
 """Splits of a workspace, as preflight would have decided them; no photograph is looked at."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
@@ -10,14 +11,14 @@ from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.workspace import Workspace
 
-_SPLITS = {
+_SPLITS: dict[str, Any] = {
     "listing": pl.String,
     "split": pl.Enum(["train", "validation", "test"]),
     "rank": pl.Float64,
     "group": pl.String,
     "mixed": pl.String,
 }
-_PHOTOGRAPHS = {"listing": pl.String, "photograph": pl.UInt64, "key": pl.UInt64}
+_PHOTOGRAPHS: dict[str, Any] = {"listing": pl.String, "photograph": pl.UInt64, "key": pl.UInt64}
 
 
 def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, str] | None = None) -> None:
@@ -41,5 +42,5 @@ def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, s
         (layout.PHOTOGRAPHS_FILE, photographs, _PHOTOGRAPHS),
     ):
         pl.DataFrame(found, schema=schema, orient="row").write_parquet(artifact.folder / name)
-    counts = {split: list(splits.values()).count(split) for split in ("train", "validation", "test")}
+    counts: dict[str, float] = {split: list(splits.values()).count(split) for split in ("train", "validation", "test")}
     artifact.finish("splits", counts, [layout.SPLITS_FILE, layout.PHOTOGRAPHS_FILE])
