@@ -9,6 +9,7 @@ import pytest
 
 from attrloop.components.catalogue.records import Chain, Pair, polars_schema, to_frame
 from attrloop.components.errors import InputError
+from attrloop.components.gold.left_out import LeftOut
 from attrloop.components.mine_pairs.arms import ARMS
 from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.run.config import MineConfig
@@ -138,6 +139,19 @@ def test_the_gate_falls_back_to_the_attribute_over_all_verticals_and_passes_what
         ("rug", "shade"): ("attribute", 0.2, False),
     }
     assert list(pairs["listing"]) == ["w"]
+
+
+def test_gold_that_an_ancestor_was_trained_on_neither_judges_the_consensus_nor_is_trained_on(mined: Mined) -> None:
+    chains = [sample(f"g{k}", "aaab") for k in range(4)] + [sample("u", "aaab")]
+    labels = [label(f"g{k}", "amber" if k < 2 else "beige", "validation") for k in range(4)]
+    left_out = [LeftOut(listing=f"g{k}", split="validation", reason="trained") for k in range(2)]
+    pairs, report = mined(chains, labels, left_out)
+    assert [(row["labelled"], row["accuracy"]) for row in report["gate"]] == [(2, 0.0)], (
+        "what it knows by heart is right"
+    )
+    pairs, report = mined(chains, labels, left_out[:1], gate_accuracy=0)
+    assert [(row["labelled"], row["right"]) for row in report["gate"]] == [(3, 1)]
+    assert set(pairs["listing"]) == {"u"}
 
 
 def test_labels_below_the_threshold_do_not_judge_the_consensus(mined: Mined) -> None:
