@@ -167,6 +167,16 @@ class Schema(BaseModel):
         """An attribute of a vertical."""
         return self.verticals[vertical].attributes[attribute]
 
+    def alike(self) -> list[str]:
+        """Values that differ only in case, hyphens and the like, e.g. `mug/colour: 'Red' and 'red'`."""
+        found = []
+        for vertical, attribute in self.tasks():
+            first: dict[str, str] = {}
+            for name in self.attribute(vertical, attribute).names:
+                if (other := first.setdefault(fold(name), name)) != name:
+                    found.append(f"{vertical}/{attribute}: {other!r} and {name!r}")
+        return found
+
     def tasks(self) -> list[tuple[str, str]]:
         """Every (vertical, attribute), in the schema's order."""
         return [(vertical, attribute) for vertical, entry in self.verticals.items() for attribute in entry.attributes]

@@ -24,6 +24,8 @@ _AFTER_A_DIGIT = {"<super>": "^", "<sub>": "_"}
 
 def seen(text: str) -> str:
     """The text as it looks: without invisible characters, one encoding of accents, single spaces."""
+    if text.isascii():
+        return " ".join(text.split())
     visible = "".join(char for char in text if unicodedata.category(char) != "Cf" and not _INVISIBLE.match(char))
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
@@ -40,6 +42,8 @@ def _compatible(text: str) -> str:
     A digit that was raised, lowered or part of a sign does not run into the digits beside it: 10² becomes 10^2, and 1½
     becomes 1 1/2.
     """
+    if text.isascii():
+        return text
     made, before = "", ""  # `before` is the form of the character before
     for char in text:
         plain, form = unicodedata.normalize("NFKC", char), unicodedata.decomposition(char).partition(" ")[0]
@@ -60,7 +64,7 @@ def _with_zeros(text: str) -> str:
 _AROUND = re.compile(
     r"""^[*•-]\s+(?![\d.])             # a bullet, but no sign of a number
     |^[.,:;!]+(?![\d.,:;!])          # marks before it, but no decimal point
-    |[.,:;!]+$
+    |[.,:;!。]+$
     |^["'](?=[^\W\d])|(?<=[^\W\d])["']$  # half a pair of quotes, but no feet and inches
     """,
     re.VERBOSE,

@@ -76,6 +76,9 @@ def read_catalogue(config: RunConfig, workspace: str, photographs: int = -1) -> 
     with schema.gathering(data.catalogue_schema):
         catalogue.schema = load_schema(data.catalogue_schema)
         schema.detail = f"{len(catalogue.schema.verticals)} verticals, {len(catalogue.schema.tasks())} attributes"
+        if alike := catalogue.schema.alike():
+            schema.detail += f"; spelt nearly the same: {'; '.join(alike[:3])}"
+            schema.note = True
     if catalogue.schema is None:
         listings.detail = labels.detail = "not read: they cannot be checked without the schema"
         listings.note = labels.note = True

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from pydantic import ValidationError
 
-from attrloop.components.catalogue.schema import Attribute, Value, abstains
+from attrloop.components.catalogue.schema import Attribute, Schema, Value, Vertical, abstains
 
 
 def listed(*values: str, many: bool = False) -> Attribute:
@@ -47,6 +47,7 @@ def listed(*values: str, many: bool = False) -> Attribute:
         (["striped", "solid"], "`striped`.", "striped"),
         (["striped", "solid"], "- striped", "striped"),
         (["striped", "solid"], "striped!", "striped"),
+        (["striped", "solid"], "ｓｔｒｉｐｅｄ。", "striped"),
         (["striped", "solid"], '"striped', "striped"),
         (["V-neck", "crew"], "v neck", "V-neck"),
         (["V-neck", "crew"], "V‑neck", "V-neck"),
@@ -223,6 +224,12 @@ def test_an_answer_of_several_values(answer: str | list[str] | None, right: str 
 def test_one_of_several_is_no_answer_where_one_is_allowed() -> None:
     assert listed("dotted", "heart").canonical(["dotted", "heart"]) is None
     assert listed("dotted", "heart").canonical(["dotted", "Dotted"]) == "dotted"
+
+
+def test_values_that_are_spelt_nearly_the_same_are_told() -> None:
+    attributes = {"size": listed("S", "M"), "power": listed("mW", "MW", "W"), "print": listed("polka-dot", "polka dot")}
+    schema = Schema(verticals={"lamp": Vertical(attributes=attributes)})
+    assert schema.alike() == ["lamp/power: 'mW' and 'MW'", "lamp/print: 'polka-dot' and 'polka dot'"]
 
 
 def test_abstention_is_recognised_in_any_spelling() -> None:

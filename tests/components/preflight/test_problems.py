@@ -293,6 +293,14 @@ def test_a_tracking_server_is_asked_for_its_health(shop, server):
     assert "GET /health answers HTTP 503" in found(shop)
 
 
+def test_values_that_are_spelt_nearly_the_same_are_only_a_note(shop):
+    path = shop.folder / "schema.yaml"
+    path.write_text(path.read_text().replace("round", "round, Round", 1))
+    finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "schema")
+    assert finding.note and not finding.problems
+    assert finding.detail.endswith("; spelt nearly the same: lamp/shape: 'round' and 'Round'")
+
+
 def test_a_model_that_the_endpoint_does_not_list_is_only_a_note(shop):
     shop.set("annotate", model="another")
     finding = next(f for f in examine(shop.config(), str(shop.folder)).findings if f.name == "annotator")
