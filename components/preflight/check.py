@@ -19,6 +19,7 @@ from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
 from attrloop.components.preflight.services import check_annotator, check_tracking
+from attrloop.components.preflight.targets import check_targets
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import RunConfig
@@ -113,6 +114,7 @@ def examine(config: RunConfig, workspace: str = "", annotated: bool = False, ima
         _endpoint(config, catalogue, annotated and _same_photographs(store, catalogue)),
         check_tracking(config, store.root),
         model,
+        check_targets(config, catalogue),
         check_gpu(),
     ]
     place = Finding("workspace", store.root)

@@ -73,6 +73,8 @@ def test_the_demo_runs_without_the_repository(programs: Path, tmp_path: Path) ->
     assert "demo" in attrloop("--help")
     attrloop("compile", "-o", "loop.yaml")
     assert (tmp_path / "loop.yaml").stat().st_size > 0
-    smaller = [f"--set={setting}" for setting in ("sft.epochs=1", "evaluate.bootstrap=20", "evaluate.max_new_tokens=4")]
+    smaller = [
+        f"--set={setting}" for setting in ("sft.epochs=1", "evaluate.bootstrap=20", "evaluate.max_new_tokens=12")
+    ]
     run = Path(attrloop("demo", "--iterations", "0", *smaller).splitlines()[-1])
     assert (tmp_path / run / "report.html").is_file() and (tmp_path / run / "summary.json").is_file()

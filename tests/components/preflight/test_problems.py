@@ -335,6 +335,17 @@ def test_counts_that_are_not_reached_are_a_note_with_numbers_and_a_remedy(shop):
     )
 
 
+def test_a_title_that_is_cut_in_prompts_is_a_note_that_names_the_listing(shop):
+    edit("listings.jsonl", lambda rows: rows[3].update(title="mug " * 300_000))(shop)
+    outcome = examine(shop.config(), str(shop.folder))
+    finding = next(f for f in outcome.findings if f.name == "listings")
+    assert (
+        finding.state == "note"
+        and "the title or metadata of 1 is cut in prompts (first: listing lamp-1)" in finding.detail
+    )
+    assert not outcome.problems, "and costs no more than a usual one"
+
+
 def test_labels_that_are_not_used_are_told(shop):
     rows = [{"listing": f"lamp-{k}", "attribute": "shape", "value": "round", "source": "review"} for k in range(10)]
     shop.write("labels.jsonl", rows)
