@@ -62,13 +62,20 @@ def look(
             fresh.append(_read(reader, batch, known, pool))
             bar.advance(batch.height)
             if keep and sum(map(len, fresh)) >= _KEPT:
-                keep(pl.concat(fresh).select(*PHOTOGRAPHS))
+                _keep(fresh, known, keep)
                 found, fresh = [*found, *fresh], []
-    if keep and any(map(len, fresh)):
-        keep(pl.concat(fresh).select(*PHOTOGRAPHS))
+    if keep and fresh:
+        _keep(fresh, known, keep)
     rows = pl.concat([pl.DataFrame(schema=_COLUMNS), same.select(*_COLUMNS), *found, *fresh])
     before = now.join(rows, on="image", how="anti").drop("version").join(known.unique("name", keep="last"), on="name")
     return pl.concat([rows, before.select(*_COLUMNS)])
+
+
+def _keep(rows: list[pl.DataFrame], known: pl.DataFrame, keep: Callable[[pl.DataFrame], None]) -> None:
+    """Keeps what is not known. What is behind a URL is read each time, and mostly is."""
+    new = pl.concat(rows).select(*PHOTOGRAPHS).join(known, on=["name", "version", "photograph"], how="anti")
+    if new.height:
+        keep(new)
 
 
 def _name(reader: ImageReader, image: str) -> str:

@@ -1,4 +1,4 @@
-"""Measures deciding the splits of 0.1 and 1 million listings: wall time and peak memory, each in a process of its own.
+"""Measures deciding the splits of 0.1 and 1 million listings: time and peak memory, each in a process of its own.
 
     python -m tests.bench.bench_splits                # 100,000 and 1,000,000 listings
     python -m tests.bench.bench_splits 4000000
@@ -57,20 +57,20 @@ def catalogue(count: int) -> tuple[pl.DataFrame, int]:
 
 
 def measure(count: int, register: str) -> None:
-    """Decides and remembers in the child process; prints seconds, peak MiB, pairs planted and listings in groups."""
+    """Decides and remembers in the child process; prints seconds, those of processors, peak MiB, pairs and groups."""
     looked, planted = catalogue(count)
     ids = looked["listing"].to_list()
     known = Register(register)
     if not known.photographs.rows().height:
         names = looked.select(pl.col("listing").alias("name"), version=pl.lit("1"), photograph="photograph")
         known.photographs.add(names.with_columns(fingerprint=looked["fingerprint"]))
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     splits = Survey(ids, {}, known, looked).remember()
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - before
     in_groups = count - len(set(splits.group.values()))
     # Not getrusage: its maximum is inherited through exec from the parent process.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    print(seconds, int(peak[1]) / 1024 if peak else float("nan"), planted, in_groups)
+    print(seconds, busy, int(peak[1]) / 1024 if peak else float("nan"), planted, in_groups)
 
 
 def run(count: int, register: Path) -> list[float]:
@@ -82,13 +82,21 @@ def run(count: int, register: Path) -> list[float]:
 
 
 def main(sizes: list[int]) -> None:
-    table = Table("listings", "register", "seconds", "peak MiB", "pairs planted", "pairs found", "MiB on disk")
+    table = Table("listings", "register", "seconds", "of a core", "peak MiB", "pairs planted", "found", "MiB on disk")
     for count in sizes:
         with tempfile.TemporaryDirectory() as folder:
             for state in ("first", "again"):
-                seconds, peak, planted, found = run(count, Path(folder))
+                seconds, busy, peak, planted, found = run(count, Path(folder))
                 size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet")) / 2**20
-                row = (f"{count:,}", state, f"{seconds:.1f}", f"{peak:.0f}", f"{planted:,.0f}", f"{found:,.0f}")
+                row = (
+                    f"{count:,}",
+                    state,
+                    f"{seconds:.1f}",
+                    f"{busy:.1f}",
+                    f"{peak:.0f}",
+                    f"{planted:,.0f}",
+                    f"{found:,.0f}",
+                )
                 table.add_row(*row, f"{size:.0f}")
     Console(width=120).print(table)
 

@@ -2,13 +2,15 @@
 
 import os
 
+import polars as pl
 import pytest
 
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.gold.splits import make_splits, photographs_of, splits_of
 from attrloop.components.gold.survey import survey
 from tests.components.gold.shop import Shop
-from tests.photographs import COPIES
+from tests.http_server import QuietHandler, serving
+from tests.photographs import COPIES, encoded, photograph
 
 
 @pytest.fixture
@@ -143,3 +145,31 @@ def test_two_catalogues_can_have_registers_of_their_own(shop, tmp_path):
     make_splits(ws)
     assert (tmp_path / "elsewhere" / "listings" / "00000001.parquet").is_file()
     assert not (tmp_path / "runs" / "splits").exists()
+
+
+def test_photographs_behind_urls_are_seen_when_they_are_replaced_and_no_signature_is_kept(shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTRLOOP_CACHE", str(tmp_path / "cache"))
+    content = {"number": 1}
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            body = encoded(photograph(content["number"], (96, 72)), "PNG")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with serving(Handler) as url:
+        shop.add("far", pictures=[f"{url}/far.png?signature=S3CRET"])
+        shop.add("near", pictures=[shop.picture(1)])
+        ws = shop.run(tmp_path / "runs", data={"allowed_hosts": ["127.0.0.1"]})
+        before = survey(ws.config, ws.store.root, ws.listings, {})
+        before.remember()
+        survey(ws.config, ws.store.root, ws.listings, {})  # nothing has changed: nothing is kept
+        content["number"] = 2
+        after = survey(ws.config, ws.store.root, ws.listings, {})
+    assert before.splits.group["far"] == before.splits.group["near"]
+    assert after.digest != before.digest
+    assert after.splits.of == before.splits.of
+    kept = pl.concat([pl.read_parquet(path) for path in (tmp_path / "runs" / "splits" / "photographs").iterdir()])
+    assert kept.height == 23 and "S3CRET" not in str(kept.to_dicts())
