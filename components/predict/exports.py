@@ -96,10 +96,13 @@ def tasks_of(rows: Any, name: str, problems: list[Problem]) -> list[Asked]:
     Raises:
         InputError: not an export.
     """
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list) or (rows and not any(isinstance(row, dict) for row in rows)):
         raise fail(name, "not a list of tasks", _FORMS)
     found = []
     for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            problems.append(Problem(f"{name} (task number {number})", f"not a task but {str(row)[:80]!r}", _OWN))
+            continue
         whole = "annotations" in row or "data" in row
         data = row.get("data") if whole else row
         where = f"{name} (task {row.get('id', f'number {number}')}"
@@ -164,7 +167,7 @@ def _annotations(task: Mapping[str, Any], where: str, problems: list[Problem]) -
             if values:
                 at = annotation.get("updated_at") or annotation.get("created_at")
                 who = _person(annotation.get("completed_by"))
-                yield Given(values, who, _time(at), annotation.get("ground_truth") is True)
+                yield Given(values, who, _time(at), annotation.get("ground_truth") in (True, "true"))
 
 
 def _of_results(results: Any) -> Iterator[str]:

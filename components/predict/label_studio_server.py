@@ -129,12 +129,12 @@ def _find(client: _Client, url: str, title: str) -> int | None:
     return found[0] if found else None
 
 
-def _key(data: Any) -> tuple[Any, Any]:
-    return data.get("listing"), data.get("attribute")
+def _key(data: Any) -> tuple[str, str]:
+    return str(data.get("listing")), str(data.get("attribute"))
 
 
-def _asked_about(client: _Client, number: int) -> set[tuple[Any, Any]]:
-    tasks = client.tasks.list(project=number, fields="task_only", page_size=100, resolve_uri=False)
+def _asked_about(client: _Client, number: int) -> set[tuple[str, str]]:
+    tasks = client.tasks.list(project=number, fields="task_only", page_size=_BATCH, resolve_uri=False)
     return {_key(task.data or {}) for task in tasks}
 
 

@@ -236,6 +236,7 @@ def test_every_kind_of_answer_is_read(shop: Shop, attribute: str, given: Any, va
         (task("mug-0", results({"from_name": "farbe", "value": {"choices": ["red"]}})), "'answer', only of farbe"),
         (task("mug-0", "red"), "an annotation is 'red'"),
         (task("mug-99", annotation("red")), "(listing mug-99): no such listing"),
+        (None, "task number 1): not a task but 'None'"),
         ({"answer": "red", "id": 1}, "task 1): its data has no listing"),
     ],
 )  # fmt: skip
