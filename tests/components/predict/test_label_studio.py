@@ -200,6 +200,14 @@ def test_a_later_import_with_another_answer(shop: Shop, second: Any, value: str,
     assert {name for name in ("disputed", "changed") if getattr(found, name)} == ({told} if told else set())
 
 
+def test_the_last_review_is_kept_whatever_the_order_of_the_imports(shop: Shop) -> None:
+    first, last = (task("mug-0", annotation("red", by=k, at=at)) for k, at in ((1, MORNING), (2, NOON)))
+    for reviewed in (first, last, first, task("mug-0", annotation("red", by=None))):
+        shop.imported(reviewed)
+    (label,) = shop.labels().values()
+    assert label.reviewer == "2" and label.reviewed_at.hour == 12
+
+
 def results(*items: Any) -> dict[str, Any]:
     return {"id": 1, "completed_by": 1, "result": list(items)}
 
