@@ -62,7 +62,8 @@ def _with_zeros(text: str) -> str:
 
 
 _AROUND = re.compile(
-    r"""^[*•-]\s+(?![\d.])             # a bullet, but no sign of a number
+    r"""^[*•-]\s+(?=["']?[^\W\d_])|^-(?=[^\W\d_]{2})  # a bullet, but no sign of a number
+    |^_+(?=[^\W_])|(?<=[^\W_])_+$
     |^[.,:;!]+(?![\d.,:;!])          # marks before it, but no decimal point
     |[.,:;!。]+$
     |^["'](?=[^\W\d])|(?<=[^\W\d])["']$  # half a pair of quotes, but no feet and inches

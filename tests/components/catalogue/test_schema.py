@@ -1,5 +1,7 @@
 """Two spellings are the same value only where the closed list does not need their difference."""
 
+import itertools
+import re
 import unicodedata
 
 import pytest
@@ -47,6 +49,8 @@ def listed(*values: str, many: bool = False) -> Attribute:
         (["striped", "solid"], "`striped`.", "striped"),
         (["striped", "solid"], "- striped", "striped"),
         (["striped", "solid"], "striped!", "striped"),
+        (["striped", "solid"], "-striped", "striped"),
+        (["striped", "solid"], "striped_", "striped"),
         (["striped", "solid"], "ｓｔｒｉｐｅｄ。", "striped"),
         (["striped", "solid"], '"striped', "striped"),
         (["V-neck", "crew"], "v neck", "V-neck"),
@@ -109,6 +113,8 @@ def listed(*values: str, many: bool = False) -> Attribute:
         (["C", "C#", "C++"], "c", "C"),
         (["A", "B"], "A-", None),
         (["A", "B"], "A+", None),
+        (["A", "B"], "-A", None),
+        (["AA", "BB"], "AA-", None),
         (["+/-", "+"], "+/-", "+/-"),
         (["+/-", "+"], "+", "+"),
         (["-", "+"], "–", "-"),
@@ -134,6 +140,14 @@ def listed(*values: str, many: bool = False) -> Attribute:
 )
 def test_an_answer_is_the_value_that_it_means(values: list[str], text: str, right: str | None) -> None:
     assert listed(*values).canonical(text) == right
+
+
+def test_no_number_is_taken_for_another_number() -> None:
+    attribute = listed("5", "8")
+    texts = ("".join(chars) for n in range(1, 5) for chars in itertools.product("5.-−+/%²½'\" _", repeat=n))
+    taken = [text for text in texts if attribute.canonical(text)]
+    assert {"5", "5.", " 5.", "'5'", '"5"'} <= set(taken)
+    assert [text for text in taken if re.search(r"[-−+/%²½]|\.5|5.*5", text)] == []
 
 
 @pytest.mark.parametrize(
