@@ -21,6 +21,7 @@ from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.probe import probe
 
 VERSION = 1  # of the check
 _SHOWN = 50  # faults after which reading stops
@@ -57,7 +58,7 @@ def check(ws: Workspace) -> int:
             that cannot be written.
     """
     started, data = time.monotonic(), ws.config.data
-    if problems := ws.store.check() + register_of(ws.config, ws.store.root).check():
+    if problems := ws.store.check() + register_of(ws.config, ws.store.root).check() or probe(ws.store):
         raise InputError(problems)
     artifact = begin(ws)
     if artifact.manifest is not None:

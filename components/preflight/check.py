@@ -18,8 +18,9 @@ from attrloop.components.preflight.data import Catalogue, check_images, read_cat
 from attrloop.components.preflight.finding import Finding
 from attrloop.components.preflight.forecast import Forecast, check_budget, check_disk, check_work, forecast
 from attrloop.components.preflight.model import check_engine, check_gpu, check_model
-from attrloop.components.preflight.services import check_annotator, check_tracking
+from attrloop.components.preflight.services import check_annotator
 from attrloop.components.preflight.targets import check_targets
+from attrloop.components.preflight.tracking import check_tracking
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import RunConfig
@@ -27,11 +28,12 @@ from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.probe import probe
 from attrloop.components.storage.store import Store
+from attrloop.components.tracking.server import runs_folder
 
 VERSION = 1  # of the checks
 _AGAIN = 20  # images to open when an earlier check has seen the same catalogue
-_SOMEWHERE = "runs/run"  # stands for the workspace where there is none yet
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
@@ -93,8 +95,10 @@ def check(workspace: str) -> None:
     artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])
 
 
-def examine(config: RunConfig, workspace: str = "", annotated: bool = False, images: bool = True) -> Examination:
-    """Runs every check. Nothing is written, but what is known of the photographs of a workspace's run.
+def examine(
+    config: RunConfig, workspace: str = "", annotated: bool = False, images: bool = True, runs: str = "runs"
+) -> Examination:
+    """Runs every check. Nothing stays written but what is known of the photographs of a workspace's run.
 
     Args:
         config: the run's config.
@@ -102,8 +106,9 @@ def examine(config: RunConfig, workspace: str = "", annotated: bool = False, ima
             looked at.
         annotated: whether the labels are there already, so that the annotator is not needed.
         images: whether to open as many images as the config says, or only a few.
+        runs: path or URI of the folder that will hold the workspace when there is none yet.
     """
-    store = open_store(workspace or _SOMEWHERE)
+    store = open_store(workspace or f"{runs.rstrip('/')}/run")
     catalogue, findings = read_catalogue(config, store.root, -1 if workspace else config.data.check_images)
     findings.append(check_amount(config, catalogue))
     findings.append(check_images(config, catalogue, min(config.data.check_images, sys.maxsize if images else _AGAIN)))
@@ -119,7 +124,9 @@ def examine(config: RunConfig, workspace: str = "", annotated: bool = False, ima
     ]
     place = Finding("workspace", store.root)
     with place.gathering(store.root):
-        place.problems += store.check()
+        place.problems += store.check() or probe(store)
+        # The promotions and, unless there is a server, what is tracked lie beside the workspace.
+        place.problems += [] if place.problems else probe(open_store(runs_folder(store.root)))
     findings += [check_engine(config), check_work(config, found), check_disk(store.home, found), place]
     return Examination(findings, found, catalogue.survey)
 

@@ -18,6 +18,7 @@ from attrloop.components.storage import inputs
 from attrloop.components.validation import validate_yaml
 from attrloop.components.yaml_documents import Plain, typed
 
+_LONGEST_EXPERIMENT, _LONGEST_MODEL = 500, 256  # characters of MLflow's names
 Views = Literal["first", "all", "each"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -359,7 +360,25 @@ class TrackingConfig(Config):
     experiment: str = "attrloop"
     """MLflow experiment that the runs belong to."""
     model_name: str = "attribute-adapter"
-    """Name of the registered model."""
+    """Name of the registered model; without '/', ':' and '@', which MLflow's names of versions use."""
+
+    @field_validator("experiment")
+    @classmethod
+    def _an_experiment(cls, name: str) -> str:
+        if not name.strip() or len(name) > _LONGEST_EXPERIMENT:
+            raise ValueError(f"MLflow takes names of 1 to {_LONGEST_EXPERIMENT} characters for an experiment")
+        return name
+
+    @field_validator("model_name")
+    @classmethod
+    def _a_model(cls, name: str) -> str:
+        if wrong := sorted(set(name) & set("/:@")):
+            raise ValueError(f"MLflow takes no {' or '.join(map(repr, wrong))} in the name of a registered model")
+        if not name.strip() or len(name) > _LONGEST_MODEL or name.startswith("..") or name == ".":
+            raise ValueError(
+                f"MLflow takes names of 1 to {_LONGEST_MODEL} characters for a registered model, not '.' or '..'"
+            )
+        return name
 
 
 class PromoteConfig(Config):

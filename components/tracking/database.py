@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from attrloop.components.errors import fail
+from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.storage.files import TEMPORARY, explained_disk, flush, locked
 
 _PLAIN, _QUOTED = "sqlite:///", "sqlite+pysqlite:///"
@@ -57,6 +57,20 @@ def artifact_folder(file: Path) -> str:
     return (file.parent / "mlartifacts").as_uri()
 
 
+def examine_file(file: Path) -> list[Problem]:
+    """What will keep a database from being used, as far as can be told without changing it.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    version = _version(file)
+    if version not in (None, "", *_versions()):
+        raise _newer(file, version)
+    if version is not None and not os.access(file, os.W_OK):
+        return [Problem(str(file), "the database cannot be written", "Change its permissions")]
+    return []
+
+
 def prepare(file: Path) -> None:
     """Makes the database, or brings one of an older MLflow to the present form; does nothing when it is ready.
 
@@ -81,11 +95,7 @@ def _make(file: Path) -> None:
     if version == _versions()[0]:  # another process has made it meanwhile
         return
     if version not in (None, "", *_versions()):
-        raise fail(
-            str(file),
-            f"a newer MLflow has written this database (form {version})",
-            "Install that version of MLflow, or name another database with tracking.uri",
-        )
+        raise _newer(file, version)
     temporary = file.with_name(f"{TEMPORARY}{file.name}")
     for leftover in (temporary, temporary.with_name(f"{temporary.name}-journal")):
         leftover.unlink(missing_ok=True)
@@ -104,6 +114,11 @@ def _make(file: Path) -> None:
         kept.unlink(missing_ok=True)
         os.link(file, kept)
         _put(temporary, file)
+
+
+def _newer(file: Path, version: str | None) -> InputError:
+    what = f"a newer MLflow has written this database (form {version})"
+    return fail(str(file), what, "Install that version of MLflow, or name another database with tracking.uri")
 
 
 def _put(temporary: Path, file: Path) -> None:

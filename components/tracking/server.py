@@ -159,6 +159,18 @@ def fluent(uri: str) -> Iterator[None]:
         _restore(before)
 
 
+def lookup(uri: str, experiment: str) -> str:
+    """The state of an experiment on a server: `active`, `deleted`, or "" where there is none.
+
+    Raises:
+        AttrloopError: the server does not answer, or refuses to.
+    """
+    client = connect(uri)
+    with explained(uri):
+        found = client.get_experiment_by_name(experiment)
+    return "" if found is None else found.lifecycle_stage
+
+
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     """Id of the experiment, which is created if it does not exist.
 

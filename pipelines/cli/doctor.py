@@ -40,12 +40,13 @@ class Check:
     remedy: str = ""
 
 
-def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> bool:
+def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = None, runs: str = "runs") -> bool:
     """Checks the machine and prints what it finds; with a run config, the checks of preflight follow.
 
     Args:
         config: the run config (YAML).
         overrides: settings that replace the config's, by dotted name.
+        runs: path or URI of the folder that will hold the runs.
 
     Returns:
         True if no fault was found.
@@ -64,14 +65,14 @@ def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = N
         table.add_row(state, check.found, check.remedy)
     PlainConsole().print(table)
     if loaded:
-        _preflight(loaded)
+        _preflight(loaded, runs)
     return all(check.state != "fault" for check in checks)
 
 
-def _preflight(config: RunConfig) -> None:
+def _preflight(config: RunConfig, runs: str) -> None:
     from attrloop.components.preflight.check import as_table, examine
 
-    outcome = examine(config)
+    outcome = examine(config, f"{runs.rstrip('/')}/run")
     PlainConsole().print(as_table(outcome))
     if outcome.problems:
         raise InputError(outcome.problems)

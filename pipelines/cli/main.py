@@ -147,6 +147,9 @@ def doctor(
         Path | None, typer.Argument(help="A run config, which is checked as preflight does.", metavar="CONFIG")
     ] = None,
     settings: Set = None,
+    runs: Annotated[
+        str, typer.Option("--runs", help="Where the runs will lie, which is tried: a folder, or one in a bucket.")
+    ] = "runs",
 ) -> None:
     """Check this machine, and a config, and say what to do.
 
@@ -156,7 +159,7 @@ def doctor(
 
     if settings and config is None:
         raise typer.BadParameter("there is no config whose settings could be replaced", param_hint="--set")
-    raise typer.Exit(0 if diagnose(config, overrides(settings)) else 1)
+    raise typer.Exit(0 if diagnose(config, overrides(settings), runs) else 1)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ ONLY = {  # what no other module may call: the modules that may
     r"\bConsole\(": {"components/console.py"},
     r"\bimport\b.*\b(Console|Progress|TextColumn)\b.*": {"components/console.py", "components/run/progress.py"},
     r"\brich\.(markup|print|prompt)\b|\bfrom_markup\b|RichHandler": set(),
-    r"(?<!Write )\bsqlite(\+pysqlite)?:///": {"components/tracking/database.py"},
+    r"(?<!Use )\bsqlite(\+pysqlite)?:///": {"components/tracking/database.py"},
     r"\.as_uri\(|file://": {"components/tracking/database.py"},
     r"\bglob\.i?glob\(": set(),
     r"matplotlib|\bshell=True|os\.system\(": set(),

@@ -47,11 +47,16 @@ VLM = {
 
 @dataclass
 class Server:
-    """Answers GET by path with a status; the rest of its answers is the same."""
+    """Answers GET by path with a status, and what MLflow asks of its experiment.
+
+    Attributes:
+        experiment: the one that there is; None for none.
+    """
 
     url: str = ""
     statuses: dict[str, int] = field(default_factory=lambda: {"/v1/models": 200, "/health": 200})
     asked: list[str] = field(default_factory=list)
+    experiment: dict[str, str] | None = None
 
 
 @pytest.fixture
@@ -61,8 +66,19 @@ def server() -> Iterator[Server]:
     class Handler(QuietHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
-            body = json.dumps({"data": [{"id": "m"}]}).encode()
-            self.send_response(state.statuses.get(self.path, 404))
+            if "/mlflow/experiments/get-by-name" in self.path:
+                absent = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such experiment"}
+                self.answer(200 if state.experiment else 404, {"experiment": state.experiment, **absent})
+            else:
+                self.answer(state.statuses.get(self.path, 404), {"data": [{"id": "m"}]})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(200, {"experiments": []})
+
+        def answer(self, status: int, what: object) -> None:
+            body = json.dumps(what).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
