@@ -1,6 +1,7 @@
 """What MLflow shows of a run, and under which names. The part before the last '/' is a section of MLflow's pages."""
 
 import json
+import re
 from math import isfinite
 from typing import Any
 
@@ -11,6 +12,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.tracking.names import slugs
 
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~&$:]")  # what Markdown or HTML may take for something else
 _LONGEST = 250  # characters of a parameter's value; longer ones are cut, and whole in the artifact config.json
 _LONGEST_TAG = 1000  # characters
 _SECTIONS = {  # of the config that decide a stage
@@ -111,8 +113,13 @@ def description(results: Results) -> str:
     ]
     for vertical in shown[best].verticals:
         scores = [found.verticals.get(vertical) for found in shown.values()]
-        lines.append(_row(vertical, [f"{found.accuracy:.3f}" if found else "" for found in scores]))
+        lines.append(_row(_plain(vertical), [f"{found.accuracy:.3f}" if found else "" for found in scores]))
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one cell of a table."""
+    return _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def _row(name: str, cells: list[str], gap: str = "&emsp;") -> str:

@@ -360,7 +360,8 @@ class TrackingConfig(Config):
     experiment: str = "attrloop"
     """MLflow experiment that the runs belong to."""
     model_name: str = "attribute-adapter"
-    """Name of the registered model; without '/', ':' and '@', which MLflow's names of versions use."""
+    """Name of the registered model; without '/', ':', '@', '?' and '#', which mean something in
+    models:/NAME@champion, and without line breaks."""
 
     @field_validator("experiment")
     @classmethod
@@ -372,8 +373,8 @@ class TrackingConfig(Config):
     @field_validator("model_name")
     @classmethod
     def _a_model(cls, name: str) -> str:
-        if wrong := sorted(set(name) & set("/:@")):
-            raise ValueError(f"MLflow takes no {' or '.join(map(repr, wrong))} in the name of a registered model")
+        if wrong := sorted({letter for letter in name if letter in "/:@?#" or not letter.isprintable()}):
+            raise ValueError(f"MLflow takes no {' or '.join(map(repr, wrong))} in the name of a model: models:/NAME/1")
         if not name.strip() or len(name) > _LONGEST_MODEL or name.startswith("..") or name == ".":
             raise ValueError(
                 f"MLflow takes names of 1 to {_LONGEST_MODEL} characters for a registered model, not '.' or '..'"

@@ -27,7 +27,7 @@ COLOURS = {"red [/] *": "red", "<b>blue</b> & 5%": "blue", "{green} ~ $1": "gree
 VERTICALS = {"mug [new] | 100%": "mug", "../Taschen/<i>x</i> ?#": "bag"}
 ATTRIBUTE, SIZE = "colour/finish [cm] $x$", "-size: %s {0} \"q\" 'p' `t` \\n ~"
 SIZES = ("16:9", "a/b | c")
-EACH = 8  # listings of a vertical in each split, and without a label
+EACH = 5  # listings of a vertical in each split, and without a label
 
 
 def key(vertical: str, k: int) -> str:
@@ -56,7 +56,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 }
             )
             split = ("train", "validation", "test", "")[k % 4]
-            answers = {ATTRIBUTE: colour, SIZE: SIZES[k % 2]}
+            answers = {ATTRIBUTE: colour, SIZE: SIZES[k // 4 % 2]}
             labels += [
                 {
                     "listing": key(vertical, k),
@@ -78,7 +78,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "labels": "labels*.jsonl",
         },
         "model": {"base": str(BASE), "dtype": "float32"},
-        "annotate": {"max_calls": 0, "train_per_vertical": 4, "validation_per_vertical": 4, "test_per_vertical": 4},
+        "annotate": {"max_calls": 0, "train_per_vertical": 5, "validation_per_vertical": 5, "test_per_vertical": 5},
         "sft": {"learning_rate": 2e-3, "epochs": 6, "batch_size": 16},
         "sample": {"chains": 4, "max_new_tokens": 48, "batch_size": 32},
         "mine": {"gate_accuracy": 1.0},
@@ -86,7 +86,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluate": {"max_new_tokens": 48, "bootstrap": 50},
         "loop": {"iterations": 1, "min_gain": -1.0},
         "promote": {"min_gold": 1, "resamples": 50},
-        "tracking": {"experiment": "[new] shops / 100% ?", "model_name": "my%20shop [2] #1?"},
+        "tracking": {"experiment": "[new] shops / 100% ?", "model_name": "my%20shop [2] {1} & $x %s"},
     }
     (folder / "config {1}.yaml").write_text(json.dumps(config))
     return folder
@@ -147,11 +147,11 @@ def test_it_is_tracked_and_registered_by_the_names(shop: Path, ran: tuple[Path, 
     assert len([name for name in parent.data.metrics if name.startswith("accuracy/")]) == len(VERTICALS)
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} >= {"report.html", "summary.json"}
     (version,) = client.search_model_versions("")
-    assert version.name == "my%20shop [2] #1?"
+    assert version.name == "my%20shop [2] {1} & $x %s"
 
 
 def test_a_catalogue_is_predicted_and_its_queue_read_back(shop: Path, ran: tuple[Path, str]) -> None:
-    name = "models:/my%20shop [2] #1?/1"
+    name = "models:/my%20shop [2] {1} & $x %s/1"
     shown = attrloop(shop, "predict", "config {1}.yaml", "--runs", RUNS, "--adapter", name)
     folder = Path(shown.splitlines()[-1])
     rows = read_parquet(sorted((folder / "predictions").glob("shard-*.parquet")))
