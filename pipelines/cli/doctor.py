@@ -72,7 +72,7 @@ def diagnose(config: Path | None = None, overrides: Mapping[str, Any] | None = N
 def _preflight(config: RunConfig, runs: str) -> None:
     from attrloop.components.preflight.check import as_table, examine
 
-    outcome = examine(config, f"{runs.rstrip('/')}/run")
+    outcome = examine(config, runs=runs)
     PlainConsole().print(as_table(outcome))
     if outcome.problems:
         raise InputError(outcome.problems)
