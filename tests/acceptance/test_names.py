@@ -1,4 +1,4 @@
-"""Whatever names a catalogue and its folders have, a run, its report, a prediction and a review say them as they are."""
+"""Whatever names a catalogue and its folders have, a run, its report, a prediction and a review say them."""
 
 import json
 import os

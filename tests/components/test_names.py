@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ONLY = {  # what no other module may call: the modules that may
     r"\bpl\.(read|scan)_\w+\((?!io\.BytesIO)": {"components/storage/parquet.py"},
     r"\.(sink|write)_(parquet|csv|ndjson|ipc)\((?!content\))": {"components/storage/parquet.py"},  # content is bytes
-    r"import .*\b(fsspec|pyarrow|duckdb)\b": set(),
+    r"\bpq\.(?!ParquetFile\((opened|again)\b)\w+\(|\bimport\b.*\b(fsspec|duckdb|pyarrow\.(dataset|fs|csv))\b": set(),
     r"\bConsole\(": {"components/console.py"},
     r"\bimport\b.*\b(Console|Progress|TextColumn)\b.*": {"components/console.py", "components/run/progress.py"},
     r"\brich\.(markup|print|prompt)\b|\bfrom_markup\b|RichHandler": set(),
