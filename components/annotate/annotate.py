@@ -72,7 +72,7 @@ def annotate(workspace: str) -> None:
     }
     figure("US dollars", round(cache.spent, 4))
     # The report is about this process. Only the labels decide what other steps make.
-    artifact.finish("labels", counts | {"seconds": time.monotonic() - started}, [layout.LABELS_FILE])
+    artifact.finish("labels", counts | {"seconds": time.monotonic() - started}, [layout.LABELS_FILE], [layout.DETAILS])
     log.info("%(labels)d labels of %(listings)d listings; %(calls)d calls, %(cost).4f US dollars in all", counts)
 
 

@@ -8,6 +8,7 @@ from attrloop.components.gold.learnt import learnt_by_iteration, write_learnt
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
+from attrloop.components.run.manifest import intact
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet
@@ -38,7 +39,7 @@ def train(workspace: str, stage: str, adapter: str) -> str:
         reused(layout.adapter(stage))
         ws.store.remove(layout.checkpoints(stage))  # left by a kill between finishing and tidying
         return layout.adapter(stage) if artifact.manifest.counts["rows"] else adapter
-    frame = read_parquet(ws.store.file(layout.pairs_file(stage)))
+    frame = read_parquet(intact(ws.store, layout.pairs_file(stage)))
     pairs = [Pair(**row) for row in frame.iter_rows(named=True)]
     if not pairs:
         log.warning("%s has no pairs: the adapter stays as it is", stage)

@@ -108,7 +108,7 @@ def reference_logprobs(vlm: Vlm, collate: PairCollator, artifact: Artifact, batc
     They are kept in the artifact's folder, and read from there once they are known.
     """
     path = artifact.folder / _REFERENCE
-    if path.exists():
+    if artifact.kept(_REFERENCE):
         return load_file(path)["logprobs"]
     peers, result = Peers(vlm.base.device), torch.zeros(len(collate.pairs), 2)
     mine = peers.rows(len(collate.pairs))

@@ -18,7 +18,7 @@ from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import DamagedError, intact, read_manifest, verify
 from attrloop.components.run.reporting import reused
 from attrloop.components.run.shards import Shards
 from attrloop.components.run.workspace import Workspace
@@ -102,7 +102,7 @@ class Models:
 
             self.vlm = Vlm.open(self.ws, adapter)
         elif adapter != self.adapter:
-            self.vlm.use(self.ws.store.folder(adapter) if adapter else None)
+            self.vlm.use(self.ws.adapter(adapter))
         self.adapter = adapter
         return self.vlm
 
@@ -112,11 +112,11 @@ def _evaluate(models: Models, split: str, labels: list[Label], name: str, adapte
     artifact = begin(ws, split, name, adapter)
     if artifact.manifest is not None:
         reused(f"the evaluation of {name} on {split}")
-        return Evaluation.model_validate_json(ws.store.read(layout.metrics(split, name)))
+        return Evaluation.model_validate_json(intact(ws.store, layout.metrics(split, name)).read_bytes())
     twin = _twin(ws, artifact, split)
     if twin:
         log.info("%s is the same model as %s: its predictions on %s are reused", name, twin, split)
-        frame = read_parquet(ws.store.file(layout.predictions(split, twin)))
+        frame = read_parquet(intact(ws.store, layout.predictions(split, twin)))
     else:
         shards = Shards(artifact, len(labels), _SHARD_BATCHES * ws.config.evaluate.batch_size, "samples", layout.SHARDS)
         title = f"evaluate {name} on {split}"
@@ -148,7 +148,12 @@ def _twin(ws: Workspace, artifact: Artifact, split: str) -> str | None:
     """Another stage with a finished evaluation from the same inputs, as an iteration can keep the adapter before it."""
     evaluated = set(map(layout.stage_of_evaluation, ws.store.list(layout.evaluation(split))))
     for stage in sorted(evaluated):
-        manifest = read_manifest(ws.store, layout.evaluation(split, stage))
+        try:
+            manifest = read_manifest(ws.store, layout.evaluation(split, stage))
+            if manifest and layout.evaluation(split, stage) != artifact.path:
+                verify(ws.store, layout.evaluation(split, stage), manifest)
+        except DamagedError:  # it is made again in its turn
+            continue
         if manifest and manifest.made_from == artifact.made_from and layout.evaluation(split, stage) != artifact.path:
             return stage
     return None

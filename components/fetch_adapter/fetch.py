@@ -12,7 +12,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
@@ -62,7 +62,7 @@ def fetch(workspace: str, adapter: str = "") -> str:
             found = made_from(asked=adapter, origin=origin.name, content=content, trained_as=trained_as)
             copy(origin, Artifact.begin(ws, layout.START, found))
             log.info("starting from %s", origin.name)
-    config = as_trained(ws.config, json.loads(ws.store.read(f"{layout.START}/{layout.SETTINGS}")))
+    config = as_trained(ws.config, json.loads(intact(ws.store, f"{layout.START}/{layout.SETTINGS}").read_bytes()))
     if config != ws.config:
         Workspace.create(ws.store.root, config)
     return ADAPTER

@@ -11,9 +11,11 @@ from typing import Any
 
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.gold.learnt import Learnt, Role, learnt_by_files, record_of
+from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
 from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
-from attrloop.components.run.state import LoopState
+from attrloop.components.run.manifest import has, intact
+from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.names import ADAPTER, CHAMPION
@@ -143,16 +145,16 @@ def _of_a_run(uri: str) -> Origin:
                 "Give a run's folder, an adapter in it, or models:/NAME@champion",
             )
     if not path:
-        if not store.exists(layout.STATE):
+        if not store.exists(layout.STATE) and not store.list(layout.evaluation("validation")):
             raise fail(
                 uri, "this run has evaluated no adapter yet", "Let it run to its end, or name an adapter's folder"
             )
-        path = LoopState.model_validate_json(store.read(layout.STATE)).best.adapter
-    if not store.exists(f"{path}/adapter_config.json"):
+        path = Results.of(root).state.best.adapter
+    if not has(store, path) or not (folder := intact(store, path)).joinpath("adapter_config.json").is_file():
         raise fail(
             f"{root}/{path}", "no adapter there", "Give a run's folder, or an adapter in it, e.g. .../sft/adapter"
         )
-    config = RunConfig.model_validate_json(store.read(layout.CONFIG))
+    config = Workspace.open(root).config
     settings = (
         config.model.model_dump(mode="json")
         | config.prompt.model_dump(mode="json")
@@ -163,7 +165,7 @@ def _of_a_run(uri: str) -> Origin:
     stage = layout.trained_by(path).removesuffix("/dpo")
     return Origin(
         f"{root}/{path}",
-        store.folder(path),
+        folder,
         json.loads(json.dumps(settings)),
         learnt,
         known,

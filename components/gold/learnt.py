@@ -19,6 +19,7 @@ from attrloop.components.errors import fail
 from attrloop.components.gold import splits
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
+from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import (
     parquet_metadata,
@@ -127,14 +128,14 @@ def learnt_by_files(store: Store) -> dict[Role, set[str]]:
 
     That is what it has learnt from itself, and nothing of its ancestors.
     """
-    labels = read_rows(store.file(layout.LABELS), Label, []) if store.exists(layout.LABELS) else []
+    labels = read_rows(intact(store, layout.LABELS), Label, []) if has(store, layout.LABELS) else []
     chosen = {label.listing for _, label in labels if label.split == "validation"}
     trained = {label.listing for _, label in labels if label.split == "train"}
     for k in count(1):
         path = layout.pairs_file(f"iteration-{k}")
-        if not store.exists(path):
+        if not has(store, path):
             break
-        trained |= set(read_parquet(store.file(path), columns=["listing"])["listing"])
+        trained |= set(read_parquet(intact(store, path), columns=["listing"])["listing"])
     return {"trained": trained, "chosen": chosen}
 
 
@@ -183,4 +184,4 @@ def unknown_history(names: Iterable[str]) -> str:
 def record_of(store: Store, adapter: str) -> Learnt | None:
     """The record of an adapter in a workspace, by the adapter's path; None where an earlier version trained it."""
     path = layout.learnt(adapter)
-    return Learnt.read(store.file(path)) if store.exists(path) else None
+    return Learnt.read(intact(store, path)) if has(store, path) else None

@@ -16,7 +16,7 @@ from attrloop.components.gold.splits import settle, splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import has, intact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import Store
@@ -127,7 +127,7 @@ def begin(ws: Workspace) -> Artifact:
 def recorded(store: Store) -> list[LeftOut]:
     """What a run has found to be left out; empty where it has not looked yet."""
     path = layout.LEFT_OUT_FILE
-    lines = store.read(path).decode().splitlines() if read_manifest(store, layout.LEFT_OUT) else []
+    lines = intact(store, path).read_text(encoding="utf-8").splitlines() if has(store, path) else []
     return [LeftOut.model_validate_json(line) for line in lines]
 
 

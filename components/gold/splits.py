@@ -14,7 +14,7 @@ from attrloop.components.gold.survey import Survey, survey
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet, write_parquet
 
@@ -102,11 +102,11 @@ def settle(ws: Workspace) -> None:
 def photographs_of(ws: Workspace) -> pl.DataFrame:
     """The photographs of a run's listings: columns listing, photograph and key, as `Survey.photographs`."""
     settle(ws)
-    return read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"))
+    return read_parquet(intact(ws.store, f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"))
 
 
 def _read(ws: Workspace) -> Splits:
-    rows = read_parquet(ws.store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
+    rows = read_parquet(intact(ws.store, f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
     listing = rows["listing"].to_list()
     mixed = rows.filter(pl.col("mixed").is_not_null())
     return Splits(

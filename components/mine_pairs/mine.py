@@ -30,7 +30,7 @@ from attrloop.components.mine_pairs.votes import LABEL_COLUMNS, TALLY, Known, ta
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom, Source
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.progress import progress
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.shards import finished_shards
@@ -97,7 +97,7 @@ def begin(ws: Workspace, stage: str) -> Artifact:
 
 def _known(ws: Workspace, rules: Rules, shards: list[Path]) -> Known:
     # Labels are canonical already. Checking them against the catalogue would load all of it into memory.
-    labels = [label for _, label in read_rows(ws.store.file(layout.LABELS), Label)]
+    labels = [label for _, label in read_rows(intact(ws.store, layout.LABELS), Label)]
     out = {
         row.listing for row in recorded(ws.store)
     }  # what was trained on does not tell how often a consensus is right
@@ -162,7 +162,7 @@ def _first_pass(ws: Workspace, stage: str, out: Artifact, rules: Rules) -> tuple
     with progress("mining", total or None, "chains") as bar:
         for k, (batch, size) in enumerate(_batches(shards)):
             rows, counted = (out.folder / layout.MINING / f"{k:05d}.{kind}.parquet" for kind in ("candidates", "tally"))
-            if not counted.exists():  # it is written after the candidates
+            if not all(out.kept(f"{layout.MINING}/{file.name}") for file in (rows, counted)):
                 chains, samples = vote(read_parquet(batch, columns=_COLUMNS), known, config, rules, ws.config.seed)
                 write_parquet(candidates(chains, samples, rules, config.pairs_per_sample), rows)
                 write_parquet(tally(samples), counted)

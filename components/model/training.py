@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from attrloop.components.console import progress_bar, words
+from attrloop.components.documents import Malformed, parse_json, text_of
 from attrloop.components.errors import AttrloopError
 from attrloop.components.model.processes import STOPPED
 from attrloop.components.model.trl_trainers import AdapterTrainer
@@ -35,7 +36,7 @@ class Metrics(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Drops lines of steps after the checkpoint, and starts the bar."""
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        rows = _rows(self.path) if self.path.exists() else []
         self.path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= state.global_step))
         self.bar = progress_bar(words("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         self.bar.start()
@@ -135,7 +136,7 @@ def run_trainer(trainer: AdapterTrainer, artifact: Artifact) -> None:
     if trainer.is_world_process_zero():
         trainer.add_callback(Metrics(artifact.folder / layout.TRAINING_CURVE, artifact.path.replace("/", " ")))
     with trainer.accelerator.main_process_first():
-        checkpoint = _last_complete(folder)
+        checkpoint = _last_complete(artifact)
     if checkpoint:
         log.warning("going on from %s", Path(checkpoint).name)
     _train(trainer, artifact.path, checkpoint)
@@ -163,10 +164,23 @@ def _train(trainer: AdapterTrainer, path: str, checkpoint: str | None) -> None:
         raise AttrloopError(f"{path}: the loss is not a number. Lower learning_rate.")
 
 
-def _last_complete(folder: Path) -> str | None:
-    """The newest checkpoint that holds what `Checkpoints` writes last. Incomplete ones are removed."""
+def _rows(curve: Path) -> list[dict[str, Any]]:
+    """The lines of a training curve. A kill may have cut off the last one."""
+    rows = []
+    for number, line in enumerate(curve.read_bytes().splitlines(), 1):
+        try:
+            row = parse_json(text_of(line))
+            rows += [{**row, "step": int(row["step"])}]
+        except (Malformed, TypeError, KeyError, ValueError):
+            log.warning("%s:%d: this line is damaged and is left out", curve, number)
+    return rows
+
+
+def _last_complete(artifact: Artifact) -> str | None:
+    """The newest checkpoint that is as `Checkpoints` kept it. Others are removed."""
+    folder = artifact.folder / layout.CHECKPOINTS
     while (last := get_last_checkpoint(str(folder))) is not None:  # type: ignore[no-untyped-call]
-        if (Path(last) / f"{_WINDOW}-0.json").exists():
+        if artifact.kept(f"{layout.CHECKPOINTS}/{Path(last).name}"):
             return last
         shutil.rmtree(last)
     return None

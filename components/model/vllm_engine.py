@@ -179,7 +179,7 @@ def _draw(decoding: Decoding, seed: int | None) -> Any:
 
 def open_engine(ws: Workspace, adapter: str, keep_images: bool) -> VllmEngine:
     """See `engines.registry.open_engine`; vLLM keeps no encoded images."""
-    return VllmEngine.load(ws.config.model, ws.images, ws.store.folder(adapter) if adapter else None, adapter)
+    return VllmEngine.load(ws.config.model, ws.images, ws.adapter(adapter), adapter)
 
 
 def check_adapter(folder: Path) -> int:

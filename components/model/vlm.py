@@ -77,7 +77,7 @@ class Vlm:
         """
         cache = workspace.store.home / "cache" / "features.sqlite" if keep else None
         vlm = Vlm.load(workspace.config.model, workspace.images, cache)
-        vlm.use(workspace.store.folder(adapter) if adapter else None, trainable)
+        vlm.use(workspace.adapter(adapter), trainable)
         return vlm
 
     @staticmethod

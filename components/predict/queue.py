@@ -21,7 +21,7 @@ from attrloop.components.results.kubeflow import MetricsSink
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.shards import finished_shards
 from attrloop.components.run.workspace import Workspace
@@ -63,7 +63,7 @@ def review(workspace: str, per_attribute: int = 20, image_root: str = "", metric
     else:
         reused(artifact.path)
     if metrics is not None:
-        for name, value in json.loads(ws.store.read(layout.REVIEW_SUMMARY))["all"].items():
+        for name, value in json.loads(intact(ws.store, layout.REVIEW_SUMMARY).read_bytes())["all"].items():
             metrics.log_metric(name, float(value))
     return artifact.path
 

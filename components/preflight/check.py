@@ -27,6 +27,7 @@ from attrloop.components.run.config import RunConfig
 from attrloop.components.run.made_from import MadeFrom
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.opening import open_store
 from attrloop.components.storage.probe import probe
 from attrloop.components.storage.store import Store
@@ -89,10 +90,13 @@ def check(workspace: str) -> None:
         artifact = Artifact.begin(ws, layout.PREFLIGHT, made_from())
     except (OSError, AttrloopError):  # a file of the catalogue is missing, which is among the problems
         artifact = Artifact.begin(ws, layout.PREFLIGHT, MadeFrom(VERSION))
-    ws.store.write(layout.PREFLIGHT_REPORT, json.dumps(report, indent=1).encode())
+    write_atomic(artifact.folder / layout.DETAILS, json.dumps(report, indent=1).encode())
+    artifact.keep(layout.DETAILS)
     if examination.problems:
         raise InputError(examination.problems)
-    artifact.finish("preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [])
+    artifact.finish(
+        "preflight", {"checks": len(examination.findings), "seconds": time.monotonic() - started}, [], [layout.DETAILS]
+    )
 
 
 def examine(

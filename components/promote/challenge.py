@@ -21,7 +21,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, MadeFrom
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import has, intact, read_manifest
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
@@ -135,7 +135,7 @@ class Challenge:
             raise AttrloopError(f"{what}. Make another one champion: attrloop rollback RUN --to VERSION")
         digest = self.client.get_model_version(name, version).tags.get("adapter_digest", f"version {version}")
         for outcome in self.state.outcomes:
-            if outcome.adapter and adapter_digest(self.ws.store.folder(outcome.adapter)) == digest:
+            if outcome.adapter and adapter_digest(intact(self.ws.store, outcome.adapter)) == digest:
                 return Opponent(self._predictions(outcome.stage))
         left_out(self.ws)  # unless the test split was read, it is not known yet
         who, artifact = layout.champion_stage(version), self.begin(version, digest)
@@ -179,7 +179,7 @@ class Challenge:
         log.info("decoding %s on this run's gold", who)
         found = evaluation.evaluate(guest.store.root, {who: layout.adapter(layout.START)}, "test")
         for path in (layout.predictions("test", who), layout.metrics("test", who)):
-            shutil.copy(guest.store.file(path), artifact.folder)
+            shutil.copy(intact(guest.store, path), artifact.folder)
         artifact.finish("evaluation", {"predictions": found[who].count}, [layout.PREDICTIONS, layout.METRICS])
 
     def _guest(self, model: str, path: str) -> Workspace:
@@ -193,13 +193,14 @@ class Challenge:
             copy(origin, Artifact.begin(guest, layout.START, made_from(content=adapter_digest(origin.folder))))
         for folder in (layout.ANNOTATE, layout.SPLITS):
             manifest = read_manifest(ws.store, folder)
-            for file in (*(manifest.files if manifest else ()), MANIFEST):
-                guest.store.write(f"{folder}/{file}", ws.store.read(f"{folder}/{file}"))
+            for file in manifest.files if manifest else ():
+                guest.store.write(f"{folder}/{file}", intact(ws.store, f"{folder}/{file}").read_bytes())
+            guest.store.write(f"{folder}/{MANIFEST}", ws.store.read(f"{folder}/{MANIFEST}"))
         return guest
 
     def _predictions(self, stage: str) -> pl.DataFrame:
         path = layout.predictions("test", stage)
-        if not self.ws.store.exists(path):
+        if not has(self.ws.store, path):
             where, what = f"{self.ws.store.root}/{layout.evaluation('test', stage)}", "no predictions on test"
             raise fail(where, what, "Evaluate every stage on the test split before promoting")
-        return read_parquet(self.ws.store.file(path))
+        return read_parquet(intact(self.ws.store, path))

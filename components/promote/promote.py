@@ -16,6 +16,7 @@ from attrloop.components.promote.verdict import left_out_of_test, verdict_on
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState
 from attrloop.components.run.workspace import Workspace
@@ -53,15 +54,15 @@ def promote(workspace: str, state_json: str) -> str:
     """
     began = time.monotonic()
     ws, state = Workspace.open(workspace), LoopState.model_validate_json(state_json)
-    if not ws.store.exists(layout.REGISTRATION):
+    if not has(ws.store, layout.REGISTRATION):
         raise fail(f"{ws.store.root}/{layout.REGISTER}", "no registered version", "Run register before promote")
-    registered = json.loads(ws.store.read(layout.REGISTRATION))
+    registered = json.loads(intact(ws.store, layout.REGISTRATION).read_bytes())
     uri = resolve_uri(ws.config, ws.store.root)
     out = left_out_of_test(ws)
     artifact = begin(ws, state, uri)
     if artifact.manifest is not None:
         reused(f"the decision on version {registered['model_version']}")
-        return str(json.loads(ws.store.read(layout.PROMOTION))["action"])
+        return str(json.loads(intact(ws.store, layout.PROMOTION).read_bytes())["action"])
     client = connect(uri)
     name, version = registered["model"], str(registered["model_version"])
     with explained(uri):

@@ -19,6 +19,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.reporting import figure, reports, reused
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
@@ -55,6 +56,7 @@ def register(workspace: str, state_json: str) -> str:
     """
     began = time.monotonic()
     results = Results.of(workspace, state_json)
+    results.require("validation")
     ws = results.ws
     uri = resolve_uri(ws.config, ws.store.root)
     artifact = begin(ws, results.state, uri)
@@ -193,8 +195,10 @@ class _Loop:
 
     def _artifacts(self, run: str, paths: list[str]) -> None:
         for path in paths:
-            if self.ws.store.exists(path):
-                self.client.log_artifact(run, str(self.ws.store.file(path)), path.rpartition("/")[0] or None)
+            folder, store = path.rpartition("/")[0], self.ws.store
+            if has(store, path) if folder else store.exists(path):
+                file = intact(store, path) if folder else store.file(path)
+                self.client.log_artifact(run, str(file), folder or None)
 
     def _stage(self, parent: "Run", outcome: Outcome, start: int, end: int) -> str:
         """Writes a stage's run; returns its id."""
@@ -215,7 +219,7 @@ class _Loop:
         """Id of the logged model of the best adapter."""
         adapter, config = self.state.best.adapter, versions.model_config(self.ws)
         record = record_of(self.ws.store, adapter)
-        folder, learnt = self.ws.store.folder(adapter), record.file if record else None
+        folder, learnt = intact(self.ws.store, adapter), record.file if record else None
         return versions.log_model(self.client, self.uri, run, folder, config, learnt=learnt)
 
     def _version(self, run: str) -> int:
@@ -233,7 +237,7 @@ class _Loop:
         return number
 
     def _digest(self, outcome: Outcome) -> str:
-        return adapter_digest(self.ws.store.folder(outcome.adapter))
+        return adapter_digest(intact(self.ws.store, outcome.adapter))
 
     def _tags(self, outcome: Outcome) -> dict[str, str]:
         """A stage's ancestry."""

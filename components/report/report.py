@@ -18,6 +18,7 @@ from attrloop.components.report.gallery import KINDS, examples
 from attrloop.components.results.evaluation import METRICS
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
+from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.reporting import reports
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
@@ -79,9 +80,9 @@ def attach(workspace: str) -> None:
         AttrloopError: the tracking server is down.
     """
     ws = Workspace.open(workspace)
-    if not ws.store.exists(layout.REGISTRATION):
+    if not has(ws.store, layout.REGISTRATION):
         return
-    run = json.loads(ws.store.read(layout.REGISTRATION))["parent_run"]
+    run = json.loads(intact(ws.store, layout.REGISTRATION).read_bytes())["parent_run"]
     uri = resolve_uri(ws.config, ws.store.root)
     client = connect(uri)
     with explained(uri):

@@ -1,25 +1,29 @@
 """Reads a run's workspace, finished or not. What the run has not made (yet) is absent or empty."""
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
 from attrloop.components.catalogue.records import GOLD_SPLITS
-from attrloop.components.errors import fail
+from attrloop.components.documents import read_json
+from attrloop.components.errors import InputError, fail
 from attrloop.components.gold.learnt import record_of
 from attrloop.components.gold.left_out import LeftOut, Omission, omissions, recorded
 from attrloop.components.results.comparison import Flips, Gain, flips, paired_bootstrap
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
-from attrloop.components.run.manifest import Manifest, read_manifest
+from attrloop.components.run.manifest import Manifest, has, intact, read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet, scan_parquet
 
+log = logging.getLogger(__name__)
 _WHOLE_RUN = (layout.PREFLIGHT, layout.ANNOTATE, layout.REGISTER, layout.PROMOTE)  # folders of no single stage
 
 
@@ -47,9 +51,9 @@ class Results:
             InputError: no trained stage was evaluated yet.
         """
         ws = Workspace.open(workspace)
-        if not state_json and ws.store.exists(layout.STATE):
-            state_json = ws.store.read(layout.STATE).decode()
-        return Results(ws, LoopState.model_validate_json(state_json) if state_json else _state_of(ws))
+        return Results(
+            ws, LoopState.model_validate_json(state_json) if state_json else _kept_state(ws) or _state_of(ws)
+        )
 
     @property
     def stages(self) -> list[str]:
@@ -71,9 +75,9 @@ class Results:
         """Split -> stage -> evaluation; only splits and stages that were evaluated."""
         found = {
             split: {
-                stage: Evaluation.model_validate_json(self.ws.store.read(path))
+                stage: _evaluation(self.ws, split, stage)
                 for stage in self.stages
-                if self.ws.store.exists(path := layout.metrics(split, stage))
+                if has(self.ws.store, layout.metrics(split, stage))
             }
             for split in reversed(GOLD_SPLITS)
         }
@@ -117,7 +121,7 @@ class Results:
         return {stage: self._predictions(stage) for stage in self.shown}
 
     def _predictions(self, stage: str) -> pl.DataFrame:
-        return read_parquet(self.ws.store.file(layout.predictions(self.split, stage)))
+        return read_parquet(intact(self.ws.store, layout.predictions(self.split, stage)))
 
     @cached_property
     def gain(self) -> Gain:
@@ -143,11 +147,23 @@ class Results:
         return [(before, after, flips(known[before], known[after])) for before, after in steps]
 
     def _predicted(self, name: str) -> bool:
-        return self.ws.store.exists(layout.predictions(self.split, name))
+        return has(self.ws.store, layout.predictions(self.split, name))
 
     def read_json(self, path: str) -> dict[str, Any]:
-        """A JSON file of the workspace; empty when it does not exist."""
-        return json.loads(self.ws.store.read(path)) if self.ws.store.exists(path) else {}
+        """A JSON file of an artifact; empty when it is not there (yet).
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        store = self.ws.store
+        if not has(store, path) and not store.exists(path):
+            return {}
+        # An artifact that is not finished has nothing that its file could be compared with.
+        file = intact(store, path) if has(store, path) else store.file(path)
+        found = read_json(file.read_bytes(), f"{store.root}/{path}")
+        if not isinstance(found, dict):
+            raise fail(f"{store.root}/{path}", "not a JSON object", "Start the same command again: it is made again")
+        return found
 
     def mining(self, stage: str) -> dict[str, Any]:
         """What an iteration's mining kept, dropped and why (`mine_pairs.summary`)."""
@@ -156,16 +172,16 @@ class Results:
     def pairs(self, stage: str) -> pl.DataFrame | None:
         """The rows that an iteration trained on, without their chains; `contrast` is False for anchors."""
         path = layout.pairs_file(stage)
-        if not self.ws.store.exists(path):
+        if not has(self.ws.store, path):
             return None
         columns = ("vertical", "attribute", "chosen_answer", "rejected_answer", "source")
-        rows = scan_parquet(self.ws.store.file(path))
+        rows = scan_parquet(intact(self.ws.store, path))
         return rows.select(*columns, contrast=pl.col("rejected").is_not_null()).collect()
 
     def curve(self, stage: str) -> list[dict[str, Any]]:
         """The rows that a stage's training logged, each with its `step`; empty where nothing was trained."""
         path = layout.curve(stage)
-        lines = self.ws.store.read(path).splitlines() if self.ws.store.exists(path) else []
+        lines = intact(self.ws.store, path).read_bytes().splitlines() if has(self.ws.store, path) else []
         return [row for line in lines if line.strip() and "step" in (row := json.loads(line))]
 
     def manifests(self, stage: str) -> dict[str, Manifest]:
@@ -230,15 +246,42 @@ class Results:
         return None
 
 
+def _kept_state(ws: Workspace) -> LoopState | None:
+    """The state that the workspace keeps; None where there is none, or where it is damaged."""
+    where = f"{ws.store.root}/{layout.STATE}"
+    if not ws.store.exists(layout.STATE):
+        return None
+    try:
+        state = LoopState.model_validate(read_json(ws.store.read(layout.STATE), where))
+    except (InputError, ValidationError):
+        state = None
+    if state and all(_evaluated(ws, outcome, state) for outcome in state.outcomes):
+        return state
+    log.warning("%s is damaged: the evaluations tell which stages there are", where)
+    return None
+
+
+def _evaluated(ws: Workspace, outcome: Outcome, state: LoopState) -> bool:
+    """Whether the evaluations say the same of a stage."""
+    known = {layout.adapter(other.stage) for other in state.outcomes} | {layout.adapter(layout.START)}
+    if outcome.adapter not in known or not has(ws.store, layout.metrics("validation", outcome.stage)):
+        return False
+    return _evaluation(ws, "validation", outcome.stage).macro_accuracy == outcome.macro
+
+
+def _evaluation(ws: Workspace, split: str, stage: str) -> Evaluation:
+    return Evaluation.model_validate_json(intact(ws.store, layout.metrics(split, stage)).read_bytes())
+
+
 def _state_of(ws: Workspace) -> LoopState:
     """The state of a run that was stopped before it wrote one: the stages whose validation metrics exist."""
     found = set(map(layout.stage_of_evaluation, ws.store.list(layout.evaluation("validation"))))
-    names = {name for name in found if ws.store.exists(layout.metrics("validation", name))}
+    names = {name for name in found if has(ws.store, layout.metrics("validation", name))}
     order = sorted(names, key=lambda name: [name != "base", *(int(part) for part in re.findall(r"\d+", name))])
     outcomes = []
     for name in order:
-        evaluation = Evaluation.model_validate_json(ws.store.read(layout.metrics("validation", name)))
-        outcomes.append(Outcome(stage=name, adapter=layout.adapter(name), macro=evaluation.macro_accuracy))
+        macro = _evaluation(ws, "validation", name).macro_accuracy
+        outcomes.append(Outcome(stage=name, adapter=layout.adapter(name), macro=macro))
     if not any(outcome.adapter for outcome in outcomes):
         where, what = ws.store.root, "no trained stage was evaluated yet"
         raise fail(where, what, "Let the run get as far as the evaluation of SFT")

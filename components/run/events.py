@@ -4,14 +4,17 @@
 reads one.
 """
 
+import logging
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from attrloop.components.errors import InputError
 from attrloop.components.run import layout
 from attrloop.components.storage.store import Store
 
+log = logging.getLogger(__name__)
 LOST_AFTER = 90.0  # seconds without a write after which a running step is taken for killed
 
 
@@ -118,7 +121,7 @@ class EventReader:
         self._skipped = frozenset(store.list(layout.EVENTS)) if new_only else frozenset[str]()
 
     def read(self) -> list[Event]:
-        """The events in the order in which they began.
+        """The events in the order in which they began. One that is damaged is left out: they only inform.
 
         Raises:
             AttrloopError: the store cannot be reached.
@@ -127,11 +130,22 @@ class EventReader:
         for path in self._store.list(layout.EVENTS):  # a path starts with the time at which the event began
             if path in self._skipped:
                 continue
-            event = self._ended.get(path) or Event.model_validate_json(self._store.read(path))
+            event = self._ended.get(path) or self._read(path)
+            if event is None:
+                continue
             if event.ended:
                 self._ended[path] = event
             found.append(event)
         return found
+
+    def _read(self, path: str) -> Event | None:
+        try:
+            return Event.model_validate_json(self._store.read(path))
+        except ValidationError:
+            log.debug("%s/%s is damaged and is left out", self._store.root, path)
+        except InputError:  # removed since it was listed
+            log.debug("%s/%s is gone", self._store.root, path)
+        return None
 
 
 def read_events(store: Store) -> list[Event]:

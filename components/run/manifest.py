@@ -18,7 +18,7 @@ from attrloop.components.documents import Malformed, parse_json, text_of
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.storage.store import MANIFEST, Store
 
-SMALL = 256 * 10**6  # bytes: files that are no larger together are compared by content whenever they are opened
+SMALL = 256 * 10**6  # bytes: files that are no larger together are compared by content whenever they are intact
 _REMEDY = "Remove this folder, then start the same command again: it is made again"
 _NAMED = 5  # files that an error names
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def read_manifest(store: Store, path: str) -> Manifest | None:
     Raises:
         DamagedError: the manifest cannot be read, or is not what was written.
     """
-    name = f"{path}/{MANIFEST}"
+    name = f"{path}/{MANIFEST}".lstrip("/")
     if not store.exists(name):
         return None
     try:
@@ -120,35 +120,57 @@ def finished(store: Store, path: str) -> Manifest:
     return manifest
 
 
-def opened(store: Store, path: str, name: str) -> Path:
+def intact(store: Store, path: str) -> Path:
     """A local copy of a file or folder of a finished artifact, to read from. Its content is what its manifest says.
 
     Args:
         store: of the workspace.
-        path: of the artifact.
-        name: of the file or folder within it.
+        path: of the file or folder, directly in the artifact's folder.
 
     Raises:
         InputError: the artifact is not finished, or has no such file.
         DamagedError: the file, or one in the folder, is not what was written.
     """
-    manifest = finished(store, path)
+    artifact, _, name = path.rpartition("/")
+    manifest = finished(store, artifact)
     if manifest.schema_version == 1:
-        verify(store, path, manifest)
-        return store.folder(f"{path}/{name}") if store.list(f"{path}/{name}") else store.file(f"{path}/{name}")
-    found = {member: entry for member, entry in manifest.members.items() if f"{member}/".startswith(f"{name}/")}
+        verify(store, artifact, manifest)
+        return store.folder(path) if store.list(path) else store.file(path)
+    found = _members(manifest, name)
     if not found:
-        raise fail(f"{store.root}/{path}/{name}", "no such file", "Let the step that makes it run to its end first")
+        raise fail(f"{store.root}/{path}", "no such file", "Let the step that makes it run to its end first")
     try:
-        local = store.file(f"{path}/{name}") if name in found else store.folder(f"{path}/{name}")
+        local = store.file(path) if name in found else store.folder(path)
     except InputError as error:
-        raise DamagedError(f"{store.root}/{path}", f"{name} is missing") from error
-    _compare(store, path, {member: (local / Path(member).relative_to(name), entry) for member, entry in found.items()})
+        raise DamagedError(f"{store.root}/{artifact}", f"{name} is missing") from error
+    files = {member: (local / Path(member).relative_to(name), entry) for member, entry in found.items()}
+    _compare(store, artifact, files)
     return local
 
 
-def opened_files(store: Store, path: str) -> list[Path]:
-    """Local copies of all `files` of a finished artifact, in order, as `opened`; for artifacts of many files.
+def has(store: Store, path: str) -> bool:
+    """Whether a finished artifact has this file or folder, damaged or not.
+
+    Args:
+        store: of the workspace.
+        path: of the file or folder, directly in the artifact's folder.
+
+    Raises:
+        DamagedError: the artifact's manifest is not what was written.
+    """
+    artifact, _, name = path.rpartition("/")
+    manifest = read_manifest(store, artifact)
+    if manifest is None or manifest.schema_version != 1:
+        return manifest is not None and bool(_members(manifest, name))
+    return store.exists(path) or bool(store.list(path))
+
+
+def _members(manifest: Manifest, name: str) -> dict[str, Member]:
+    return {member: entry for member, entry in manifest.members.items() if f"{member}/".startswith(f"{name}/")}
+
+
+def intact_files(store: Store, path: str) -> list[Path]:
+    """Local copies of all `files` of a finished artifact, in order, as `intact`; for artifacts of many files.
 
     Raises:
         InputError: the artifact is not finished.

@@ -16,7 +16,7 @@ import polars as pl
 
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.manifest import opened_files
+from attrloop.components.run.manifest import intact_files
 from attrloop.components.run.progress import progress
 from attrloop.components.storage.parquet import read_parquet, scan_parquet, write_parquet
 from attrloop.components.storage.store import Store
@@ -122,7 +122,7 @@ def finished_shards(store: Store, path: str) -> list[Path]:
     Raises:
         InputError: the artifact is not finished, or a shard is damaged.
     """
-    return opened_files(store, path)
+    return intact_files(store, path)
 
 
 def parse_share(share: str) -> tuple[int, int]:

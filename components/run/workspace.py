@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from attrloop.components.documents import read_json
 from attrloop.components.errors import InputError
 from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.manifest import intact
 from attrloop.components.storage import inputs
 from attrloop.components.storage.opening import open_store
 from attrloop.components.storage.store import Store
@@ -78,9 +80,20 @@ class Workspace:
         """The labels that annotate wrote for a split: `train`, `validation` or `test`."""
         return [
             label
-            for label in read_labels(self.store.file(layout.LABELS), self.schema, self.listings)
+            for label in read_labels(intact(self.store, layout.LABELS), self.schema, self.listings)
             if label.split == split
         ]
+
+    def adapter(self, path: str) -> Path | None:
+        """A local copy of an adapter's folder.
+
+        Args:
+            path: of the adapter in the workspace; "" for the base model, which has none.
+
+        Raises:
+            InputError: its training is not finished, or a file of it is damaged.
+        """
+        return intact(self.store, path) if path else None
 
     def question(self, listing: Listing, attribute: str) -> str:
         """The text that asks about an attribute of a listing, with title and metadata if the config says so."""

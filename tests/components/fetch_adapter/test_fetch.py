@@ -19,6 +19,7 @@ from attrloop.components.run.config import PromptConfig, RunConfig
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
+from tests.stores import finish_again
 from tests.tracked import VERTICALS, Run, evaluate, make_run, train
 
 NAME = "attribute-adapter"
@@ -205,6 +206,7 @@ def rename(run: Run, prefix: str) -> None:
             text = text.replace(f'"id":"{vertical}', f'"id":"{prefix}-{vertical}')
             text = text.replace(f'"listing":"{vertical}', f'"listing":"{prefix}-{vertical}')
         file.write_text(text)
+    finish_again(run.ws.store, "annotate")
     vars(run.ws).pop("listings", None)
 
 
@@ -212,6 +214,7 @@ def forget(run: Run) -> None:
     """Makes a run look like one of an earlier version, which kept no records."""
     for file in Path(run.uri).rglob("learnt.parquet"):
         file.unlink()
+        finish_again(run.ws.store, str(file.parent.relative_to(run.uri)))
 
 
 def test_the_history_of_an_adapter_that_an_earlier_version_registered_is_unknown(runs: Path) -> None:

@@ -26,6 +26,7 @@ from attrloop.components.results.evaluation import METRICS
 from attrloop.components.results.reader import Results
 from attrloop.components.run.state import LoopState, Outcome
 from tests.splits import write_splits
+from tests.stores import finish_again
 from tests.tracked import make_run
 
 SCHEMA = json.loads(files("attrloop.components.report").joinpath("summary.schema.json").read_text())
@@ -228,6 +229,7 @@ def test_text_of_models_and_of_other_components_is_escaped(make: Callable[..., A
     run = make(verticals=1, per_vertical=12, gold=4, examples=8)
     path = Path(run.uri) / "evaluate/test/iteration-2/predictions.parquet"
     pl.read_parquet(path).with_columns(text=pl.lit("<script>alert(1)</script> Answer: red")).write_parquet(path)
+    finish_again(run.ws.store, "evaluate/test/iteration-2")
     run.ws.store.write(
         "promote/result.json", json.dumps({"action": "refused", "reason": "<b>too few</b> gold labels"}).encode()
     )

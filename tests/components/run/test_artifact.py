@@ -14,7 +14,7 @@ import pytest
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.run import manifest as manifests
 from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.manifest import DamagedError, opened, opened_files, read_manifest
+from attrloop.components.run.manifest import DamagedError, intact, intact_files, read_manifest
 from attrloop.components.storage.opening import open_store
 from attrloop.components.storage.store import Store
 from tests.stores import Pod, contents
@@ -125,7 +125,7 @@ def test_what_is_damaged_is_named_and_made_again(
     store, path = pod(), f"it/dpo/{name}"
     store.write(path, DAMAGES[damage](store.read(path)))
     with pytest.raises(InputError, match=r"it/dpo: damaged .*Remove this folder, then start the same command again"):
-        opened(pod(), "it/dpo", name if name != "manifest.json" else "adapter")
+        intact(pod(), "it/dpo/adapter" if name.startswith(("adapter", "manifest")) else f"it/dpo/{name}")
     with caplog.at_level(logging.WARNING):
         again = Artifact(pod(), "it/dpo", {"pairs": "1"})
     assert again.manifest is None and list(contents(again.folder)) == ["inputs.json"]
@@ -166,10 +166,9 @@ def test_one_bit_of_a_large_file_is_found_when_it_is_read(
     os.utime(weights, ns=(known.st_atime_ns, known.st_mtime_ns))
     manifests._hashed.clear()  # another process
     assert Artifact(pod(), "it/dpo", {"pairs": "1"}).manifest is not None
-    for read in (lambda: opened(store, "it/dpo", "adapter"), lambda: opened(store, "it/dpo", "adapter/weights")):
-        with pytest.raises(DamagedError, match="adapter/weights is not what was written"):
-            read()
-    assert opened(store, "it/dpo", "metrics.jsonl").read_text().count("step") == 2
+    with pytest.raises(DamagedError, match="adapter/weights is not what was written"):
+        intact(store, "it/dpo/adapter")
+    assert intact(store, "it/dpo/metrics.jsonl").read_text().count("step") == 2
 
 
 def test_opening_a_finished_artifact_in_a_bucket_downloads_none_of_its_files(pod: Pod) -> None:
@@ -187,21 +186,21 @@ def test_manifests_of_version_1_are_read_and_compared(pod: Pod) -> None:
     old = {key: value for key, value in made.model_dump().items() if key not in ("members", "seal")}
     pod().write("it/dpo/manifest.json", json.dumps(old | {"schema_version": 1}).encode())
     assert Artifact(pod(), "it/dpo", {"pairs": "1"}).manifest is not None
-    assert opened(pod(), "it/dpo", "adapter/weights").stat().st_size == 256
-    assert (opened(pod(), "it/dpo", "adapter") / "weights").exists()
-    assert [file.name for file in opened_files(pod(), "it/dpo")] == ["adapter", "metrics.jsonl"]
+    assert intact(pod(), "it/dpo/report.json").stat().st_size == 24
+    assert (intact(pod(), "it/dpo/adapter") / "weights").exists()
+    assert [file.name for file in intact_files(pod(), "it/dpo")] == ["adapter", "metrics.jsonl"]
     pod().write("it/dpo/metrics.jsonl", b"")
     with pytest.raises(DamagedError, match="its files are not what was written"):
-        opened(pod(), "it/dpo", "adapter")
+        intact(pod(), "it/dpo/adapter")
     assert Artifact(pod(), "it/dpo", {"pairs": "1"}).manifest is None
 
 
 def test_what_was_never_there_is_no_damage(pod: Pod) -> None:
     with pytest.raises(InputError, match="it/dpo: not finished"):
-        opened(pod(), "it/dpo", "adapter")
+        intact(pod(), "it/dpo/adapter")
     finished(pod)
     with pytest.raises(InputError, match="it/dpo/elsewhere: no such file"):
-        opened(pod(), "it/dpo", "elsewhere")
+        intact(pod(), "it/dpo/elsewhere")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
