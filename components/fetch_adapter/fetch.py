@@ -4,18 +4,21 @@ import json
 import logging
 import shutil
 import time
+from contextlib import suppress
 
-from attrloop.components.errors import fail
+from attrloop.components.documents import read_json
+from attrloop.components.errors import InputError, fail
 from attrloop.components.fetch_adapter.origin import Origin, as_trained, opened, pinned
 from attrloop.components.gold.learnt import rows_of, unknown_history, write_record
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
-from attrloop.components.run.manifest import intact, read_manifest
+from attrloop.components.run.manifest import DamagedError, intact, read_manifest, verify
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.store import INPUTS, Store
 
 VERSION = 1  # of what is copied
 ADAPTER = layout.adapter(layout.START)
@@ -46,11 +49,13 @@ def fetch(workspace: str, adapter: str = "") -> str:
             "this workspace holds a run that trained its own first adapter",
             "Give another folder, so that nothing of it is replaced",
         )
-    manifest, asked = read_manifest(ws.store, layout.START), made_from(asked=adapter)
-    if manifest is not None and asked.digests(ws).items() <= manifest.made_from.items():
-        reused(manifest.made_from["origin"])
+    begun = _begun(ws.store)
+    same = made_from(asked=adapter).digests(ws).items() <= begun.items()
+    if same and _sound(ws.store):
+        reused(begun["origin"])
     else:
-        name = pinned(ws.config, ws.store.root, adapter)
+        # What is damaged is brought again as it was, even where the alias has moved since.
+        name = begun["origin"] if same and "origin" in begun else pinned(ws.config, ws.store.root, adapter)
         if f"{name}/".startswith(f"{ws.store.root}/"):
             raise fail(
                 name,
@@ -66,6 +71,26 @@ def fetch(workspace: str, adapter: str = "") -> str:
     if config != ws.config:
         Workspace.create(ws.store.root, config)
     return ADAPTER
+
+
+def _begun(store: Store) -> dict[str, str]:
+    """What the adapter in the workspace was made from; empty where there is none, or no record that can be read."""
+    with suppress(InputError):
+        if manifest := read_manifest(store, layout.START):
+            return manifest.made_from
+    with suppress(InputError):
+        found = read_json(store.read(f"{layout.START}/{INPUTS}"), INPUTS)
+        return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return {}
+
+
+def _sound(store: Store) -> bool:
+    """Whether the adapter in the workspace is finished and undamaged."""
+    with suppress(DamagedError):
+        if manifest := read_manifest(store, layout.START):
+            verify(store, layout.START, manifest)
+            return True
+    return False
 
 
 def made_from(**named: str) -> MadeFrom:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.gold.learnt import Learnt, Role, learnt_by_files, record_of
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
+from attrloop.components.run.adapter_files import adapter_digest
 from attrloop.components.run.config import ModelConfig, PromptConfig, RunConfig
 from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.workspace import Workspace
@@ -106,7 +108,7 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
         model: `models:/NAME/VERSION`.
 
     Raises:
-        AttrloopError: attrloop did not register it.
+        AttrloopError: attrloop did not register it, or its files or settings are not those that were registered.
     """
     import mlflow
 
@@ -119,6 +121,7 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
             raise AttrloopError(
                 f"{model} was not registered by attrloop: name a version that was, or move the alias {CHAMPION} to one"
             )
+        _compare(uri, model, adapter, settings)
         record = adapter.with_name(layout.LEARNT)
         learnt = Learnt.read(record) if record.exists() else None
         yield Origin(model, adapter, settings, learnt, trained_as=_trained_as(uri, model))
@@ -131,6 +134,23 @@ def _trained_as(uri: str, model: str) -> str:
     with explained(uri):
         tags = connect(uri).get_model_version(found["name"], found["version"]).tags
     return f"{tags['run']}/{tags['stage']}" if {"run", "stage"} <= tags.keys() else ""
+
+
+def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> None:
+    """Compares what was downloaded with the digests that the version carries as tags."""
+    found = _REGISTERED.fullmatch(model)
+    assert found is not None
+    client = connect(uri)
+    with explained(uri):
+        tags = client.get_model_version(found["name"], found["version"]).tags
+    wrong = []
+    if adapter_digest(adapter) != tags.get("adapter_digest"):
+        wrong.append("the adapter's files are not those that were registered (tag adapter_digest)")
+    if digest(settings) != tags.get("model_digest"):
+        wrong.append("its settings are not those that were registered (tag model_digest)")
+    if wrong:
+        remedy = "Restore them in the artifact store, register the adapter again from its run, or name another version"
+        raise fail(f"{model} at {shown_uri(uri)}", " and ".join(wrong), remedy)
 
 
 def _of_a_run(uri: str) -> Origin:

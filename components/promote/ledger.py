@@ -1,16 +1,29 @@
 """The promotions ledger: one file for each entry, which never changes.
 
 MLflow's aliases have no compare-and-set, so the ledger says who is champion and the alias only shows it.
+
+Each entry has the digest of the one before, and `head` beside them has that of the last. So an entry that is missing,
+was changed or stands in another place is found whenever the ledger is read. Entries of earlier versions have no such
+digest: they are read, and the first entry that has one protects the last of them.
 """
 
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from attrloop.components.digests import digest
+from attrloop.components.documents import read_json
+from attrloop.components.errors import InputError, fail
 from attrloop.components.gold.left_out import Omission
 from attrloop.components.results.comparison import Change
 from attrloop.components.storage.store import Store
+
+_HEAD = "head"  # names the last entry: seq and digest
+_REMEDY = (
+    "Restore it from a backup. Where there is none, move this folder away and run attrloop rollback RUN --to VERSION, "
+    "which begins a new ledger with that champion"
+)
 
 
 class Verdict(BaseModel):
@@ -55,6 +68,7 @@ class Entry(BaseModel):
         git_sha: commit of the code; "" where it is unknown.
         actor: the person or account.
         time: UTC, ISO 8601.
+        previous: digest of the file of the entry before; "" for the first; None in the entries of earlier versions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
@@ -71,6 +85,15 @@ class Entry(BaseModel):
     git_sha: str = ""
     actor: str
     time: str
+    previous: str | None = None
+
+
+class _Head(BaseModel):
+    """The last entry that a promoter has written: its number, and the digest of its file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seq: int = Field(ge=1)
+    digest: str
 
 
 class Ledger:
@@ -79,24 +102,87 @@ class Ledger:
     def __init__(self, store: Store, model: str) -> None:
         self.store, self.model = store, model
         self.folder = f"promotions/{quote(model, safe=' ')}"
+        self._read: list[tuple[Entry, str]] = []  # with the digest of its file; an entry is read once
 
     def entries(self) -> list[Entry]:
-        """All entries, the oldest first."""
-        return [self._read(path) for path in self._paths()]
+        """All entries, the oldest first.
+
+        Raises:
+            InputError: an entry is missing, empty, was changed, or stands in another place.
+        """
+        head = self._head()  # before the entries: another process may add one at any time
+        paths = [path for path in self.store.list(self.folder) if path.endswith(".json")]
+        for number, path in enumerate(paths, 1):
+            if path != self._path(number):
+                raise self._fault(number, "missing")
+            if number > len(self._read):
+                self._read.append(self._open(number))
+        if len(paths) < len(self._read):
+            raise self._fault(len(paths) + 1, "missing")
+        if head and head.seq > len(paths):
+            raise self._fault(len(paths) + 1, "missing")
+        if head and head.digest != self._read[head.seq - 1][1]:
+            raise self._fault(head.seq, "not what was written")
+        return [entry for entry, _ in self._read]
 
     def head(self) -> Entry | None:
-        """The latest entry; its `after` is the champion."""
-        paths = self._paths()
-        return self._read(paths[-1]) if paths else None
+        """The latest entry; its `after` is the champion.
+
+        Raises:
+            InputError: as `entries`.
+        """
+        entries = self.entries()
+        return entries[-1] if entries else None
 
     def append(self, entry: Entry) -> bool:
-        """Adds an entry unless one with its number exists; False when another process was faster."""
-        return self.store.create(
-            f"{self.folder}/{entry.seq:08d}.json", entry.model_dump_json(indent=1, by_alias=True).encode()
-        )
+        """Adds an entry unless one with its number exists; False when another process was faster.
 
-    def _paths(self) -> list[str]:
-        return [path for path in self.store.list(self.folder) if path.endswith(".json")]
+        Raises:
+            InputError: as `entries`.
+        """
+        self.entries()
+        previous = self._read[entry.seq - 2][1] if entry.seq > 1 else ""
+        chained = entry.model_copy(update={"previous": previous})
+        data = chained.model_dump_json(indent=1, by_alias=True).encode()
+        if not self.store.create(self._path(entry.seq), data):
+            return False
+        head = self._head()
+        if head is None or head.seq < entry.seq:  # else another process has added one since
+            self.store.write(
+                f"{self.folder}/{_HEAD}", _Head(seq=entry.seq, digest=digest(data)).model_dump_json().encode()
+            )
+        return True
 
-    def _read(self, path: str) -> Entry:
-        return Entry.model_validate_json(self.store.read(path))
+    def _path(self, number: int) -> str:
+        return f"{self.folder}/{number:08d}.json"
+
+    def _open(self, number: int) -> tuple[Entry, str]:
+        """An entry and the digest of its file; all before it were read."""
+        data = self.store.read(self._path(number))
+        try:
+            entry = Entry.model_validate(read_json(data, self._path(number)))
+        except (InputError, ValidationError) as error:
+            raise self._fault(number, "empty" if not data else "damaged: it cannot be read") from error
+        before, previous = self._read[-1] if self._read else (None, "")
+        if (entry.seq, entry.model) != (number, self.model):
+            raise self._fault(number, f"not what was written: it is entry {entry.seq} of {entry.model}")
+        if entry.previous is None and before and before.previous is not None:
+            raise self._fault(number, "not what was written: it does not name the entry before")
+        if entry.previous not in (None, previous):
+            if not before:
+                raise self._fault(number, "not what was written: entries before it are missing")
+            raise self._fault(number - 1, f"not the one that entry {number} was written after")
+        return entry, digest(data)
+
+    def _head(self) -> _Head | None:
+        path = f"{self.folder}/{_HEAD}"
+        if not self.store.exists(path):
+            return None
+        try:
+            return _Head.model_validate(read_json(self.store.read(path), path))
+        except (InputError, ValidationError) as error:
+            remedy = "Remove this file: it is written again with the next entry"
+            raise fail(f"{self.store.root}/{path}", "damaged", remedy) from error
+
+    def _fault(self, number: int, what: str) -> InputError:
+        return fail(f"{self.store.root}/{self._path(number)}", f"this entry of the ledger is {what}", _REMEDY)

@@ -1,6 +1,8 @@
 """An adapter from elsewhere becomes a finished stage that names its origin, and stays as long as its run."""
 
 import json
+import logging
+import re
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +13,8 @@ from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
 from attrloop.components.gold.learnt import Learnt, record_of
+from attrloop.components.promote.challenge import evaluate_champion
+from attrloop.components.promote.promote import promote
 from attrloop.components.register_adapter.register import register
 from attrloop.components.results.reader import Results
 from attrloop.components.run.adapter_files import adapter_digest
@@ -19,7 +23,7 @@ from attrloop.components.run.config import PromptConfig, RunConfig
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
-from tests.stores import finish_again
+from tests.stores import contents, finish_again
 from tests.tracked import VERTICALS, Run, evaluate, make_run, train
 
 NAME = "attribute-adapter"
@@ -242,3 +246,56 @@ def test_the_folder_of_an_earlier_versions_run_tells_what_its_labels_and_pairs_w
     assert listings(learnt(ws), "trained") == {"seen"}
     assert listings(learnt(ws), "chosen") == {label.listing for label in run.ws.labels("validation")}
     assert learnt(ws).unknown == (f"{run.uri}/iteration-1/dpo/adapter",)
+
+
+@pytest.mark.parametrize("damage", ["adapter", "settings"])
+def test_a_registered_adapter_that_is_not_what_was_registered_is_refused_everywhere(
+    runs: Path, champion: Run, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One bit in the artifact store; or settings by which the adapter would be asked otherwise than it was taught."""
+    (weights,) = runs.rglob("artifacts/adapter/adapter_model.safetensors")
+    file = weights if damage == "adapter" else weights.parents[2] / "MLmodel"
+    data = file.read_bytes()
+    changed = (
+        data[:-1] + bytes([data[-1] ^ 1]) if damage == "adapter" else data.replace(b"title: true", b"title: false")
+    )
+    assert changed != data
+    file.write_bytes(changed)
+    tag = "adapter_digest" if damage == "adapter" else "model_digest"
+    told = rf"models:/{NAME}/1 at .* are not those that were registered \(tag {tag}\)\. Restore them"
+    ws = another(runs, champion)
+    with pytest.raises(InputError, match=told):
+        fetch(ws.store.root)
+    assert read_manifest(ws.store, "start") is None
+    challenger = make_run(runs, "challenger", {"base": 0.3, "sft": 0.7}, seed=5)
+    register(challenger.uri, challenger.state)
+    with caplog.at_level(logging.WARNING):
+        evaluate_champion(challenger.uri, challenger.state)
+    assert any(re.search(told, record.getMessage()) for record in caplog.records)
+    with pytest.raises(InputError, match=told):
+        promote(challenger.uri, challenger.state)
+    file.write_bytes(data)
+    assert fetch(ws.store.root) == ADAPTER
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter/adapter_model.safetensors", "settings.json", "learnt.parquet", "manifest.json"]
+)
+def test_a_damaged_copy_is_brought_again_from_the_same_version(runs: Path, champion: Run, name: str) -> None:
+    ws = another(runs, champion)
+    fetch(ws.store.root)
+    better = make_run(runs, "better", seed=1)
+    register(better.uri, better.state)
+    client_of(runs).set_registered_model_alias(NAME, "champion", "2")
+    before = contents(ws.store.folder("start/adapter"))
+    ws.store.write(f"start/{name}", ws.store.read(f"start/{name}")[:40])
+    fetch(ws.store.root)
+    assert origin(ws)["origin"] == f"models:/{NAME}/1" and contents(ws.store.folder("start/adapter")) == before
+
+
+def test_a_damaged_adapter_of_a_run_is_refused(runs: Path, champion: Run) -> None:
+    weights = champion.ws.store.folder("iteration-1/dpo/adapter") / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    for name in (champion.uri, f"{champion.uri}/iteration-1/dpo/adapter"):
+        with pytest.raises(InputError, match=r"iteration-1/dpo: damaged \(adapter/adapter_model\.safetensors is"):
+            fetch(another(runs, champion).store.root, name)
