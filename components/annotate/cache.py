@@ -4,6 +4,7 @@ Every process writes a file of its own and reads all files: a pod that is though
 replaced it. A line is on the disk before it counts.
 """
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -12,17 +13,20 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from attrloop.components.catalogue.records import Record
-from attrloop.components.errors import explained_disk, fail
+from attrloop.components.digests import digest
+from attrloop.components.documents import Malformed, parse_json, text_of
+from attrloop.components.errors import explained_disk
 from attrloop.components.run import layout
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 from attrloop.components.storage.store import Store
 
+log = logging.getLogger(__name__)
 CUT_OFF = "cut off"  # how `Paid.failed` begins if the reply had no room
 _FILE = "replies.jsonl"
 _ONCE = "cache.jsonl"  # the only file of workspaces that an earlier version made
@@ -52,6 +56,7 @@ class Paid(Record):
         completion_tokens: tokens that were written.
         cost: in US dollars.
         id: of the line, so that its copies count once; "" in files that are never copied.
+        checksum: of the rest of the line; "" in files of earlier versions.
         forgotten: this line takes earlier lines of its key out of use, so that the next run asks again. Their cost
             still counts.
     """
@@ -66,6 +71,7 @@ class Paid(Record):
     completion_tokens: int = 0
     cost: float = 0.0
     id: str = ""
+    checksum: str = ""
     forgotten: bool = False
 
     @property
@@ -80,6 +86,9 @@ class Paid(Record):
 class Cache:
     """Replies by key. Safe to use from several threads.
 
+    A damaged line is named in the log and left out, and its request is sent again. What it has cost is not known: it
+    counts as much as the dearest reply. A half-written last line, which a kill leaves, is ignored.
+
     Args:
         store: the workspace's store. It gets the replies every few seconds, and at the end.
 
@@ -90,14 +99,12 @@ class Cache:
         dearest: what the dearest of them cost, in US dollars.
         prompt_tokens: tokens that were read for them.
         completion_tokens: tokens that were written for them.
-
-    Raises:
-        InputError: a line is damaged. A half-written last line, which a kill leaves, is ignored.
+        damaged: lines that were left out.
     """
 
     def __init__(self, store: Store) -> None:
         self._store, self._kept = store, time.monotonic()
-        self.calls, self.spent, self.dearest = 0, 0.0, 0.0
+        self.calls, self.spent, self.dearest, self.damaged = 0, 0.0, 0.0, 0
         self.prompt_tokens, self.completion_tokens = 0, 0
         self._rows: dict[str, Paid] = {}
         self._keys: dict[str, set[str]] = defaultdict(set)  # of the rows, by that of the request for all attributes
@@ -117,17 +124,16 @@ class Cache:
         seen: set[str] = set()
         for file in [folder / _ONCE, *files] if (folder / _ONCE).is_file() else files:
             self._load(file, seen)
+        self.calls += self.damaged
+        self.spent += self.damaged * self.dearest
 
     def _load(self, file: Path, seen: set[str]) -> None:
-        for number, line in enumerate(_whole_lines(file).splitlines(), 1):
-            try:
-                row = Paid.model_validate_json(line)
-            except ValidationError as error:
-                raise fail(
-                    f"{file}:{number}",
-                    "a damaged line in the annotation cache",
-                    "Remove the line; its request is then sent again",
-                ) from error
+        for number, line in enumerate(_whole_lines(file).split(b"\n")[:-1], 1):
+            row = _read(line)
+            if row is None:
+                log.warning("%s:%d: a damaged line in the annotation cache; its request is sent again", file, number)
+                self.damaged += 1
+                continue
             if row.id not in seen:
                 self._take(row)
             seen |= {row.id} - {""}
@@ -171,6 +177,7 @@ class Cache:
             InputError: the disk is full.
         """
         row = row.model_copy(update={"id": uuid4().hex})
+        row = row.model_copy(update={"checksum": _checksum(row.model_dump(mode="json"))})
         with self._lock, explained_disk(str(self.path)):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +220,20 @@ class Cache:
 def this_process() -> str:
     """A name that no other process has. Names sort by time, because a line can take earlier ones out of use."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:8]}"
+
+
+def _read(line: bytes) -> Paid | None:
+    """The row of a line; None for a damaged line."""
+    try:
+        raw = parse_json(text_of(line))
+        row = Paid.model_validate(raw)
+    except (Malformed, ValidationError):
+        return None
+    return row if row.checksum in ("", _checksum(raw)) else None
+
+
+def _checksum(raw: dict[str, Any]) -> str:
+    return digest({name: value for name, value in raw.items() if name != "checksum"})
 
 
 def _whole_lines(file: Path) -> bytes:

@@ -4,7 +4,9 @@ An image is encoded as the token ids that stand for it in a prompt, and the feat
 model's own processor and tower, so any architecture that takes `mm_encoder_outputs` works.
 """
 
+import logging
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load, save
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+log = logging.getLogger(__name__)
 _TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
@@ -37,27 +40,51 @@ class ImageTokens:
 
 
 class FeatureCache:
-    """A file of encoded images by key; kills and several processes do no harm. Without a path it lives in memory."""
+    """A file of encoded images by key; kills and several processes do no harm. Without a path it lives in memory.
+
+    A damaged file is begun anew, and a damaged image in it is left out: both can be computed again.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path or ":memory:", timeout=60)
-        self._db.execute("create table if not exists features (key text primary key, data blob)")
+        try:
+            self._db = _opened(path)
+        except sqlite3.DatabaseError as error:
+            self._begin_anew(error)
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Removes a damaged file. A file that is busy or may not be written is not damaged."""
+        if self.path is None or isinstance(error, sqlite3.OperationalError):
+            raise error
+        log.warning("%s is damaged (%s): it is begun anew", self.path, error)
+        self.path.unlink(missing_ok=True)
+        self._db = _opened(self.path)
 
     def get(self, keys: Iterable[str]) -> dict[str, ImageTokens]:
         """The images that are there, by key."""
         found = {}
         for chunk in _chunks(keys, 500):
-            query = f"select key, data from features where key in ({','.join('?' * len(chunk))})"
-            for key, data in self._db.execute(query, chunk):
+            for key, data in self._rows(chunk):
                 tensors = load(data)
                 extras = {
                     name.removeprefix("extra."): value for name, value in tensors.items() if name.startswith("extra.")
                 }
                 found[key] = ImageTokens(tensors["ids"], tensors["types"], tensors["features"], extras)
         return found
+
+    def _rows(self, keys: list[str]) -> Iterator[tuple[str, bytes]]:
+        """The undamaged rows of some keys."""
+        query = f"select key, data from features where key in ({','.join('?' * len(keys))})"
+        try:
+            for key, data in self._db.execute(query, keys):
+                if data[:4] == _checksum(data[4:]):
+                    yield key, data[4:]
+                else:
+                    log.warning("%s: an encoded image is damaged: it is computed again", self.path)
+        except sqlite3.DatabaseError as error:
+            self._begin_anew(error)
 
     def put(self, items: dict[str, ImageTokens]) -> None:
         """Adds images by key, all or none of them."""
@@ -66,10 +93,19 @@ class FeatureCache:
                 tensors = {"ids": item.ids, "types": item.types, "features": item.features} | {
                     f"extra.{n}": v for n, v in item.extras.items()
                 }
-                self._db.execute(
-                    "insert or replace into features values (?, ?)",
-                    (key, save({n: v.contiguous().cpu() for n, v in tensors.items()})),
-                )
+                data = save({n: v.contiguous().cpu() for n, v in tensors.items()})
+                self._db.execute("insert or replace into features values (?, ?)", (key, _checksum(data) + data))
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    db = sqlite3.connect(path or ":memory:", timeout=60)
+    db.execute("create table if not exists features (key text primary key, data blob)")
+    return db
+
+
+def _checksum(data: bytes) -> bytes:
+    """Stands before the data of a row, which SQLite itself does not check."""
+    return zlib.crc32(data).to_bytes(4, "big")
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

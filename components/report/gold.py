@@ -10,7 +10,7 @@ from attrloop.components.gold.learnt import unknown_history
 from attrloop.components.gold.left_out import REASONS, LeftOut
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.storage.parquet import scan_parquet
 
 _NAMED = 50  # listings that the page names; the file has all
@@ -72,7 +72,7 @@ def shared_photographs(results: Results) -> str:
     if read_manifest(store, layout.SPLITS) is None:
         return ""
     groups = (
-        scan_parquet(store.file(f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
+        scan_parquet(intact(store, f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
         .group_by("group")
         .len()
         .filter(pl.col("len") > 1)

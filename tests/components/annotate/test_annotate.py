@@ -444,12 +444,17 @@ def test_a_full_disk_is_a_clear_error(shop, monkeypatch):
         annotate(uri)
 
 
-def test_a_damaged_line_within_the_cache_is_named(shop):
+def test_a_damaged_line_within_the_cache_is_named_and_its_request_sent_again(shop, caplog):
     uri = shop.workspace()
     annotate(uri)
     (cache,) = replies(uri)
     lines = cache.read_text().splitlines()
-    cache.write_text("\n".join([lines[0], "garbage", *lines[1:]]) + "\n")
+    before = Path(uri, "annotate/labels.jsonl").read_bytes()
+    cache.write_text("\n".join([lines[0], lines[1].replace('"cost":0.', '"cost":9.'), *lines[2:]]) + "\n")
     Path(uri, "annotate/manifest.json").unlink()
-    with pytest.raises(InputError, match=r"replies.jsonl:2: a damaged line"):
+    with caplog.at_level("WARNING"):
         annotate(uri)
+    assert "replies.jsonl:2: a damaged line in the annotation cache" in caplog.text
+    assert Path(uri, "annotate/labels.jsonl").read_bytes() == before
+    files = Path(uri, "annotate-cache").rglob("*.jsonl")
+    assert sum(len(file.read_text().splitlines()) for file in files) == len(lines) + 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,31 @@ def test_lines_that_were_copied_when_a_kill_came_count_once(tmp_path: Path) -> N
     shutil.copytree(cache.path.parent, cache.path.parents[1] / "later")
     found = Cache(open_store(tmp_path))
     assert (found.calls, found.spent) == (2, pytest.approx(0.02))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: b"",
+        lambda line: b"garbage",
+        lambda line: line[: len(line) // 2],
+        lambda line: line.replace(b'"cost":0.01', b'"cost":9.01'),
+        lambda line: line.replace(b'"listing":"b"', b'"listing":"c"'),
+        lambda line: line[:20] + bytes([line[20] ^ 128]) + line[21:],
+    ],
+)
+def test_a_damaged_line_is_named_and_left_out_and_counts_as_the_dearest_reply(
+    root: str, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(open_store(root))
+    pay(cache, "a", "b", "c", close=False)
+    pay(cache, "d", cost=0.05)
+    path = next(path for path in open_store(root).list(ANNOTATE_CACHE))
+    lines = open_store(root).read(path).split(b"\n")
+    open_store(root).write(path, b"\n".join([lines[0], damage(lines[1]), *lines[2:]]))
+    found = Cache(open_store(root))
+    assert found.get("b") is None and all(found.get(key) for key in "acd")
+    assert (found.calls, found.spent, found.damaged) == (4, pytest.approx(0.01 * 2 + 0.05 * 2), 1)
+    assert "replies.jsonl:2: a damaged line" in caplog.text
+    pay(found, "b")
+    assert Cache(open_store(root)).get("b")

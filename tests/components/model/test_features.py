@@ -106,6 +106,36 @@ def test_what_a_killed_process_left_is_no_hindrance(
     assert sqlite3.connect(tmp_path / "cache.sqlite").execute("select count(*) from features").fetchone() == (1,)
 
 
+def _bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[data.index(b'"features"') + 500] ^= 1  # in the image's own bytes, behind their header
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _bit,
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:5000]),
+        lambda file: file.write_bytes(b"no database" * 1000),
+    ],
+)
+def test_a_damaged_cache_is_computed_again(
+    base_of: Callable[[str], Path], pictures: ImageReader, tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
+    file = tmp_path / "cache.sqlite"
+    vlm, seen = watched(base_of("qwen2_5_vl"), pictures, file)
+    before = vlm.encode([Prompt(QUESTION, ("1.png",))])[0].images[0].features
+    vlm.cache._db.close()
+    damage(file)
+    again, seen = watched(base_of("qwen2_5_vl"), pictures, file)
+    assert torch.equal(again.encode([Prompt(QUESTION, ("1.png",))])[0].images[0].features, before) and sum(seen) == 1
+    third, seen = watched(base_of("qwen2_5_vl"), pictures, file)
+    third.encode([Prompt(QUESTION, ("1.png",))])
+    assert sum(seen) == 0
+
+
 def test_pixels_are_bounded_and_proportions_stay() -> None:
     image = Image.fromarray(np.zeros((300, 600, 3), dtype=np.uint8))
     small = bounded(image, 20_000)
