@@ -70,7 +70,7 @@ class RequestImages(ImageReader):
         return data
 
     # Not cached: the next request has another row 0.
-    def digest(self, reference: str) -> str:  # type: ignore[override]
+    def digest(self, reference: str) -> str:
         """Digest of the encoded image of a row."""
         return digest(self.data(reference))
 

@@ -1,9 +1,11 @@
 """Supervised fine-tuning: LoRA on 'rationale + answer' targets. See trainer.py for the training itself."""
 
+import logging
 import time
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
+from attrloop.components.engines.lengths import token_counts
 from attrloop.components.errors import AttrloopError
 from attrloop.components.gold.learnt import learnt_by_labels, write_learnt
 from attrloop.components.run import layout
@@ -12,6 +14,7 @@ from attrloop.components.run.made_from import ASKED, MadeFrom
 from attrloop.components.run.reporting import reports, reused
 from attrloop.components.run.workspace import Workspace
 
+log = logging.getLogger(__name__)
 VERSION = 1  # of the training
 ADAPTER = layout.adapter(layout.SFT)
 
@@ -40,6 +43,7 @@ def train(workspace: str) -> str:
     if not rows:
         remedy = "Raise annotate.train_per_vertical or give data.labels"
         raise AttrloopError(f"There are no labels in the train split. {remedy}.")
+    warn_of_long_targets(ws, rows)
     from attrloop.components.model.processes import processes_for, spread
     from attrloop.components.sft.trainer import fit  # torch: not needed if everything is reused
 
@@ -59,6 +63,17 @@ def begin(ws: Workspace) -> Artifact:
     """
     made_from = MadeFrom(VERSION, {"labels": layout.ANNOTATE}, config=("model", "prompt", "sft"), reads=ASKED)
     return Artifact.begin(ws, layout.training(layout.SFT), made_from)
+
+
+def warn_of_long_targets(ws: Workspace, rows: list[tuple[Prompt, str]]) -> None:
+    """Says how many targets no chain may be as long as. Preflight has not seen what the annotator wrote."""
+    base, most = ws.config.model, min(ws.config.sample.max_new_tokens, ws.config.evaluate.max_new_tokens)
+    counts = token_counts(base.base, base.revision, [target for _, target in rows]) or [0]
+    if max(counts) > most:
+        many, longest = sum(count > most for count in counts), rows[counts.index(max(counts))][1]
+        what = f"{many} of {len(rows)} targets have more than {most} tokens, and the model's chains would be cut off"
+        remedy = f"Set sample.max_new_tokens and evaluate.max_new_tokens to at least {max(counts)}"
+        log.warning("%s. %s. The longest: %s", what, remedy, longest)
 
 
 def training_rows(ws: Workspace) -> list[tuple[Prompt, str]]:

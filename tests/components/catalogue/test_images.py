@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ GREYS: dict[str, tuple[np.ndarray, str, dict[int, int]]] = {
 @pytest.mark.parametrize("kind", GREYS)
 def test_grey_of_any_depth_is_seen_as_a_gradient(images: ImageReader, tmp_path: Path, kind: str) -> None:
     values, suffix, tags = GREYS[kind]
-    Image.fromarray(values).save(tmp_path / f"a.{suffix}", **({"tiffinfo": tags} if tags else {}))
+    more: dict[str, Any] = {"tiffinfo": tags} if tags else {}
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}", **more)
     seen = np.asarray(images.open(f"a.{suffix}")).astype(int)
     assert np.abs(seen - np.linspace(0, 255, 256)[None, :, None]).max() <= 2
 
@@ -283,9 +285,8 @@ def pictures(folder: Path) -> list[Path]:
     noise = Image.effect_noise((48, 40), 80)
     colour = Image.merge("RGB", (noise, noise.transpose(_TURN.ROTATE_180), noise))
     for suffix in ("jpg", "png", "webp", "avif", "gif", "bmp", "tif", "jp2"):
-        colour.save(
-            folder / f"colour.{suffix}", **({"icc_profile": exchanged()} if suffix not in ("gif", "bmp") else {})
-        )
+        more: dict[str, Any] = {"icc_profile": exchanged()} if suffix not in ("gif", "bmp") else {}
+        colour.save(folder / f"colour.{suffix}", **more)
     noise.save(folder / "lzw.tif", compression="tiff_lzw")
     Image.fromarray(np.asarray(noise).astype(np.float32)).save(folder / "float.tif")
     colour.convert("CMYK").save(folder / "inks.jpg", icc_profile=ink_profile())

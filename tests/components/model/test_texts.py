@@ -44,7 +44,7 @@ def control(words: Any, ids: list[int]) -> list[int]:
 
 def asking(title: str) -> str:
     """A prompt in which everything that users write names what the title names."""
-    attribute = Attribute(description=title, values=({"name": "red", "description": title}, "none"))  # type: ignore[arg-type]
+    attribute = Attribute(description=title, values=({"name": "red", "description": title}, "none"))
     listing = Listing(id="m", vertical=title, images=("m.png",), title=title, metadata={title: title})
     return prompts.question(listing, title, attribute, title=True, metadata=True)
 

@@ -1,6 +1,7 @@
 """SFT learns, writes safetensors alone, and a killed training goes on to the very same adapter."""
 
 import json
+import logging
 import shutil
 import signal
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from attrloop.components.errors import AttrloopError
 from attrloop.components.model.logprobs import completion_logprobs
 from attrloop.components.model.vlm import Vlm
 from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.config import SftConfig
+from attrloop.components.run.config import SampleConfig, SftConfig
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.sft.train import ADAPTER, train, training_rows
+from attrloop.components.sft.train import ADAPTER, train, training_rows, warn_of_long_targets
 from tests.small import VERTICALS, make_workspace, train_apart, train_until_killed
 from tests.tiny import ARCHITECTURES
 
@@ -150,6 +151,17 @@ def test_the_first_view_or_each_is_trained_on(tmp_path: Path, base_of: Callable[
     assert not {prompt.images[0] for prompt, _ in rows} & {f"mug-{k}-0.png" for k in range(4, 10)}, (
         "gold and unlabelled listings are not trained on"
     )
+
+
+@pytest.mark.parametrize(("most", "told"), [(4, True), (40, False)])
+def test_targets_that_no_chain_may_be_as_long_as_are_told_before_training(
+    tmp_path: Path, base_of: Callable[[str], Path], caplog: pytest.LogCaptureFixture, most: int, told: bool
+) -> None:
+    ws = make_workspace(tmp_path, base_of("qwen2_5_vl"), sample=SampleConfig(max_new_tokens=most))
+    with caplog.at_level(logging.WARNING):
+        warn_of_long_targets(ws, training_rows(ws))
+    assert ("8 of 8 targets have more than 4 tokens" in caplog.text) == told
+    assert ("Set sample.max_new_tokens and evaluate.max_new_tokens to at least" in caplog.text) == told
 
 
 def test_no_labels_is_an_error_that_says_what_to_do(tmp_path: Path, base_of: Callable[[str], Path]) -> None:
