@@ -46,7 +46,8 @@ class Entries:
         Raises:
             InputError: a file of the register is missing or damaged.
         """
-        for path in self.store.list(self.name)[len(self._read) :]:
+        files = [path for path in self.store.list(self.name) if path.endswith(".parquet")]
+        for path in files[len(self._read) :]:
             if path != (expected := self._path(len(self._read) + 1)):
                 raise _damaged(f"{self.store.root}/{expected}", "this file is missing")
             self._read.append(self._open(path))

@@ -53,6 +53,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "listings"
 
 
+def test_files_that_others_leave_in_the_folder_do_no_harm(folder):
+    (folder / ".DS_Store").write_text("")
+    assert Entries(open_store(folder.parent), "listings", LISTINGS).rows().height == 3
+
+
 def test_a_file_that_is_gone_is_named(folder):
     (folder / "00000002.parquet").unlink()
     with pytest.raises(InputError, match=r"00000002.parquet: .*missing.*data.splits"):
