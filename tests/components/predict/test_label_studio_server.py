@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from attrloop.components.catalogue.readers import read_labels
+from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.predict.label_studio import read_export
 from attrloop.components.predict.label_studio_server import KEY, URL, pull, push
@@ -101,6 +102,42 @@ def _every_form_of_export_gives_the_same_labels(ws: Workspace, client: Client, r
             read[form] = [row for row in found.labels if row.listing != "mug-3"]
             assert found.disputed in ([], ["mug-1/colour"], ["mug-1/colour", "mug-3/colour"])
         assert read["JSON"] and read["JSON"] == read["JSON_MIN"] == read["CSV"] == read["TSV"]
+
+
+CONTROLS = [
+    (
+        "decor",
+        '<Choices choice="multiple" {}><Choice value="dots"/><Choice value="[3]"/></Choices>',
+        "choices",
+        ["[3]"],
+    ),
+    ("decor", '<Choices choice="multiple" {}><Choice value="a, &quot;b&quot;"/></Choices>', "choices", ['a, "b"']),
+    ("decor", '<Taxonomy {}><Choice value="x"><Choice value="dots"/></Choice></Taxonomy>', "taxonomy", [["x", "dots"]]),
+    ("size", "<Rating {}/>", "rating", 2),
+    ("size", "<Number {}/>", "number", 2),
+    ("size", "<TextArea {}/>", "text", ["2"]),
+]
+
+
+@pytest.mark.slow
+def test_every_control_is_read_from_every_form_of_export(client: Client, tmp_path: Path) -> None:
+    attributes = {"decor": {"values": ["dots", "[3]", 'a, "b"'], "many": True}, "size": {"values": ["1", "2"]}}
+    schema = Schema.model_validate({"verticals": {"mug": {"attributes": attributes}}})
+    for attribute, control, kind, value in CONTROLS:
+        shown = control.format('name="answer" toName="why"')
+        page = f'<View><Text name="why" value="$why"/>{shown}</View>'
+        project = client.projects.create(title=f"controls {kind}", label_config=page).id
+        data = {"listing": "mug-0", "vertical": "mug", "attribute": attribute, "why": 'two\nlines, "quoted"'}
+        (number,) = client.projects.import_tasks(id=project, request=[{"data": data}], return_task_ids=True).task_ids
+        tag = {"text": "textarea"}.get(kind, kind)
+        result = {"from_name": "answer", "to_name": "why", "type": tag, "value": {kind: value}}
+        client.annotations.create(id=number, result=[result])
+        right = {"rating": "2", "number": "2", "taxonomy": "dots"}.get(kind) or str(next(iter(value)))
+        for form in ("JSON", "JSON_MIN", "CSV", "TSV"):
+            export = tmp_path / "export"
+            export.write_bytes(b"".join(client.projects.exports.download_sync(project, export_type=form)))
+            found = read_export(export, schema)
+            assert [row.value for row in found.labels] == [right] and not found.unread, (control, form)
 
 
 @pytest.mark.slow
