@@ -119,26 +119,18 @@ class Artifact:
     def kept(self, name: str) -> bool:
         """Whether a file or folder below `folder` was kept, by whatever process, and is what it was then.
 
-        What is damaged is named in the log. Whoever asks makes it again.
+        What is damaged is named in the log. Whoever asks makes it again. A file without a record counts as kept: a kill
+        came between the two, and files are written in one step.
         """
         if self.manifest is not None:  # all its files were compared when it was opened
             return any(f"{member}/".startswith(f"{name}/") for member in self.manifest.members)
-        record = self._record(name)
-        if not (self.folder / name).exists() or not record.is_file():
-            return False
+        record, path = self._record(name), self.folder / name
+        if not path.exists() or not record.is_file():
+            return path.is_file()
         if record.read_bytes() == self._content(name).encode():
             return True
         log.warning("%s/%s/%s is damaged: it is made again", self.store.root, self.path, name)
         return False
-
-    def all_kept(self, names: Iterable[str]) -> list[str]:
-        """Those of some files that were kept, by whatever process, whether they are damaged or not."""
-        there = set(self.store.list(self.path))
-        return [
-            name
-            for name in names
-            if {f"{self.path}/{name}", f"{self.path}/{self._record(name).relative_to(self.folder)}"} <= there
-        ]
 
     def finish(self, kind: str, counts: dict[str, float], files: Iterable[str], notes: Iterable[str] = ()) -> Manifest:
         """Makes the artifact durable and writes its manifest.
@@ -175,7 +167,7 @@ class Artifact:
         return self.manifest
 
     def _record(self, name: str) -> Path:
-        return self.folder / KEPT / digest(name)
+        return self.folder / KEPT / f"{digest(name)}.txt"
 
     def _content(self, name: str) -> str:
         return content_digest(self.folder, members_of(self.folder, [name]))

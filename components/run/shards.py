@@ -97,8 +97,9 @@ class Shards:
             AttrloopError: more listings were skipped.
         """
         artifact = self.artifact
-        if missing := len(self.names) - len(artifact.all_kept(self.names)):
-            log.info("%d of %d shards are left for other workers to make", missing, len(self.names))
+        missing = {f"{artifact.path}/{name}" for name in self.names} - set(artifact.store.list(artifact.path))
+        if missing:
+            log.info("%d of %d shards are left for other workers to make", len(missing), len(self.names))
             return
         folder = artifact.store.folder(artifact.path)  # with what other workers have written
         if damaged := [name for name in self.names if not artifact.kept(name)]:

@@ -17,6 +17,7 @@ from attrloop.components.mine_pairs.mine import mine
 from attrloop.components.mine_pairs.votes import vote
 from attrloop.components.run.workspace import Workspace
 from tests.bench.chains import STAGE, workspace, world
+from tests.stores import finish_again
 
 
 def result(ws: Workspace) -> pl.DataFrame:
@@ -60,6 +61,7 @@ def test_rows_of_the_shards_in_another_order_give_the_same_pairs_in_the_same_ord
         world(ws, 20_000)
     for k, path in enumerate(sorted(other.store.folder(f"{STAGE}/chains").glob("shard-*.parquet"))):
         pl.read_parquet(path).sample(fraction=1, shuffle=True, seed=k).write_parquet(path)
+    finish_again(other.store, f"{STAGE}/chains")
     assert result(one).equals(result(other))
     assert one.store.read(f"{STAGE}/pairs/report.json") == other.store.read(f"{STAGE}/pairs/report.json")
 

@@ -144,7 +144,7 @@ def test_an_adapter_without_safetensors_is_refused(runs: Path) -> None:
 def test_stages_that_were_not_evaluated_are_an_error_before_anything_is_tracked(runs: Path) -> None:
     run = make_run(runs)
     run.ws.store.remove("evaluate")
-    with pytest.raises(InputError, match="evaluate/validation/base: not finished"):
+    with pytest.raises(InputError, match="evaluate/validation/base: this stage was not evaluated"):
         register(run.uri, run.state)
     assert client_of(runs).get_experiment_by_name("attrloop") is None
 
