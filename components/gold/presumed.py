@@ -25,10 +25,15 @@ def presumed(listings: Iterable[str], remembered: Mapping[str, Split]) -> pl.Dat
     return pl.DataFrame(rows, schema={"listing": pl.String, "split": pl.String, "rank": pl.Float64}, orient="row")
 
 
-def splits_among(ws: Workspace, listings: Iterable[Listing]) -> Splits:
+def splits_among(ws: Workspace, listings: Iterable[Listing], stated: Mapping[str, Split] | None = None) -> Splits:
     """Decides and remembers the splits of some listings of a catalogue; only their photographs are looked at.
+
+    Args:
+        ws: the workspace.
+        listings: the listings.
+        stated: splits that a labels file names, by listing.
 
     Raises:
         AttrloopError: as `survey`.
     """
-    return survey(ws.config, ws.store.root, {listing.id: listing for listing in listings}, {}).remember()
+    return survey(ws.config, ws.store.root, {listing.id: listing for listing in listings}, stated or {}).remember()

@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 
 from attrloop.components.catalogue.readers import read_rows
-from attrloop.components.catalogue.records import Label, polars_schema
+from attrloop.components.catalogue.records import Label, Split, polars_schema
 from attrloop.components.digests import digest
-from attrloop.components.gold.decide import Splits
+from attrloop.components.gold.decide import Splits, decide
 from attrloop.components.gold.presumed import presumed, splits_among
 from attrloop.components.gold.register import register_of, remembered_splits
+from attrloop.components.gold.stated import stated_splits
 from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
 from attrloop.components.predict.votes import CataloguePrediction, QueuedPrediction
@@ -102,11 +103,14 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     listings that may be asked about are looked at: memory does not grow with the catalogue.
 
     Raises:
-        InputError: predictions that are not finished.
+        InputError: predictions that are not finished, or labels of a listing that name different splits.
         AttrloopError: the register of splits cannot be used.
     """
+    labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
+    stated = stated_splits(labels, ws.config.data.labels)
     remembered = remembered_splits(register_of(ws.config, ws.store.root).listings.rows())
-    answered, ratio = _answered(ws), ws.config.review.drawn / (1 - ws.config.review.drawn)
+    known = remembered | decide(stated, stated, remembered).of
+    answered, ratio = _answered(labels), ws.config.review.drawn / (1 - ws.config.review.drawn)
     most = {
         name: _SPARE * ceil(ratio * per_attribute * len(entry.attributes))
         for name, entry in ws.schema.verticals.items()
@@ -116,14 +120,14 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     shards = finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
     for first in range(0, len(shards), _AT_ONCE):
         found = read_parquet(shards[first : first + _AT_ONCE])
-        found = found.join(presumed(found["listing"].unique(), remembered), on="listing")
+        found = found.join(presumed(found["listing"].unique(), known), on="listing")
         train = found.filter(pl.col("split") == "train").join(answered, on=_ITEM, how="anti")
         uncertain = pl.concat([uncertain, train.select(uncertain.columns)]).sort(*_TASK, "confidence", "listing")
         uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < _SPARE * per_attribute)
         gold = found.filter(pl.col("split") != "train")
         gold = gold.join(answered.filter("fair"), on=_ITEM, how="anti")
         drawn = _first(pl.concat([drawn, gold.select(drawn.columns)]), bounds)
-    splits = _decided(ws, {*uncertain["listing"], *drawn["listing"]})
+    splits = _decided(ws, {*uncertain["listing"], *drawn["listing"]}, stated)
     uncertain = uncertain.filter(pl.col("listing").is_in([key for key, split in splits.of.items() if split == "train"]))
     uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
     fair = [key for key, split in splits.of.items() if split != "train" and key not in splits.mixed]
@@ -135,13 +139,13 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     return rows.select(list(polars_schema(QueuedPrediction)))
 
 
-def _decided(ws: Workspace, wanted: set[str]) -> Splits:
+def _decided(ws: Workspace, wanted: set[str], stated: dict[str, Split]) -> Splits:
     """The splits of the listings that may be asked about; those that share photographs may have another than presumed.
 
     They are remembered, so that what people answer is learnt from, or is gold, in every later run.
     """
     rows = listings(ws.config.data.listings, ws.schema) if wanted else iter(())
-    return splits_among(ws, (row for row in rows if row.id in wanted))
+    return splits_among(ws, (row for row in rows if row.id in wanted), stated)
 
 
 def _first(rows: pl.DataFrame, most: pl.DataFrame) -> pl.DataFrame:
@@ -151,9 +155,8 @@ def _first(rows: pl.DataFrame, most: pl.DataFrame) -> pl.DataFrame:
     return kept.sort("vertical", "rank", "listing", "attribute")
 
 
-def _answered(ws: Workspace) -> pl.DataFrame:
-    """The (listing, attribute) that the config's labels file answers, and whether the label can be gold."""
-    labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
+def _answered(labels: list[Label]) -> pl.DataFrame:
+    """The (listing, attribute) that have a label, and whether the label can be gold."""
     rows = [(label.listing, label.attribute, label.source != "review") for label in labels]
     return pl.DataFrame(rows, schema={"listing": pl.String, "attribute": pl.String, "fair": pl.Boolean}, orient="row")
 

@@ -143,6 +143,24 @@ def test_gold_that_shares_photographs_with_another_split_is_not_drawn(ws: Worksp
     assert listings_of(select(ws, 2), "drawn", "lamp") == [second]
 
 
+def test_a_split_that_the_labels_state_is_kept_also_for_attributes_without_a_label(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    train = [key for key in IDS if key.startswith("mug") and drawn_split(key) == "train"]
+    first, second = sorted(gold_of("mug"), key=confidence)[:2]
+    write_labels(
+        ws,
+        Label(listing=train[0], attribute="lid", value="yes", split="test"),
+        Label(listing=first, attribute="lid", value="yes", split="train"),
+    )
+    data = ws.config.data.model_copy(update={"splits": str(tmp_path / "new")})  # of which no run remembers anything
+    new = Workspace(ws.store, ws.config.model_copy(update={"data": data}))
+    queue = select(drawing(new, 0.9), 60)
+    parts = {row["listing"]: row["part"] for row in queue.iter_rows(named=True)}
+    assert parts[train[0]] == "drawn" and parts[first] == "uncertain"
+    assert parts[train[1]] == "uncertain" and parts[second] == "drawn"
+
+
 def test_what_comes_back_of_a_queue_becomes_gold_only_where_it_was_drawn(ws: Workspace) -> None:
     queue = select(ws, 8)
     made = [
