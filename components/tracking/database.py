@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from attrloop.components.errors import InputError, Problem, fail
-from attrloop.components.storage.files import TEMPORARY, explained_disk, flush, locked
+from attrloop.components.errors import InputError, Problem, explained_disk, fail
+from attrloop.components.storage.files import TEMPORARY, flush, locked
 
 _PLAIN, _QUOTED = "sqlite:///", "sqlite+pysqlite:///"
 _PATIENCE = 60.0  # seconds to wait for another process that writes to the database
@@ -129,12 +129,14 @@ def _put(temporary: Path, file: Path) -> None:
 def _create(file: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(database_uri(file), artifact_folder(file)).engine.dispose()
+    store = SqlAlchemyStore(database_uri(file), artifact_folder(file))  # type: ignore[no-untyped-call]
+    store.engine.dispose()
 
 
 def _upgrade(file: Path) -> None:
     from mlflow.db import upgrade
 
+    assert upgrade.callback is not None  # the function of the command `mlflow db upgrade`
     upgrade.callback(database_uri(file))
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
 from attrloop.pipelines.demo.demo import KEY_ENV
@@ -94,7 +94,7 @@ def run_of(world: RunConfig, compiled: Path, empty_store: Path, shared: Path) ->
                     "workspace": str(folder / "run"),
                     "overrides": json.dumps({"loop.iterations": iterations}),
                 }
-                output.write_text(run_pipeline(compiled, arguments, folder / "run", Console(quiet=True)))
+                output.write_text(run_pipeline(compiled, arguments, folder / "run", PlainConsole(quiet=True)))
         return Done(folder / "run", LoopState.model_validate_json(output.read_text()))
 
     with pytest.MonkeyPatch.context() as patch:

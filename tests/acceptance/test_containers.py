@@ -25,8 +25,8 @@ import pytest
 from docker.errors import DockerException
 from kfp import local
 from mlflow import MlflowClient
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.promote.promote import rollback
 from attrloop.components.run.config import DataConfig, RunConfig, TrackingConfig
 from attrloop.components.run.state import LoopState
@@ -126,7 +126,7 @@ class Cluster:
             environment={"STORAGE_EMULATOR_HOST": emulator, KEY_ENV: "any", "OMP_NUM_THREADS": "1"},
         )
         with self._watching(kill) as (seen, killed):
-            output = run_pipeline(self.folder / f"{pipeline}.yaml", given, folder, Console(quiet=True), runner)
+            output = run_pipeline(self.folder / f"{pipeline}.yaml", given, folder, PlainConsole(quiet=True), runner)
         return output, list(seen.values()), killed
 
     @contextmanager

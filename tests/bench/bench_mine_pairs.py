@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from attrloop.components.console import PlainConsole
 from tests.bench.chains import STAGE, workspace, world
 
 
@@ -72,7 +72,7 @@ def main(sizes: list[int]) -> None:
                 f"{peak:.0f}",
                 *(f"{ratio:.2f}" for ratio in ratios),
             )
-    Console(width=120).print(table, f"base: {base:.0f} MiB")
+    PlainConsole(width=120).print(table, f"base: {base:.0f} MiB")
 
 
 if __name__ == "__main__":

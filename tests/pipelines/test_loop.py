@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from kfp import compiler, dsl
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.run.config import DataConfig, LoopConfig, ModelConfig, RunConfig
 from attrloop.components.run.state import LoopState, Outcome
 from attrloop.components.run.workspace import Workspace
@@ -70,7 +70,10 @@ def run_loop(folder: Path, iterations: int, accuracies: list[float]) -> tuple[Lo
     )
     compiler.Compiler().compile(loop_of_three, str(folder / "loop.yaml"))
     output = run_pipeline(
-        folder / "loop.yaml", {"workspace": str(folder), "state": first.model_dump_json()}, folder, Console(quiet=True)
+        folder / "loop.yaml",
+        {"workspace": str(folder), "state": first.model_dump_json()},
+        folder,
+        PlainConsole(quiet=True),
     )
     assert (folder / "after.json").read_text() == output, "what follows the loop reads its final state"
     ran = folder / "ran.txt"

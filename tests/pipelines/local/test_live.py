@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from attrloop.components.console import PlainConsole
 from attrloop.components.run import layout
 from attrloop.components.run.events import LOST_AFTER, Event
 from attrloop.components.storage.local import LocalStore
@@ -23,7 +23,7 @@ class Run:
 
     def __init__(self, folder: Path, terminal: bool = False) -> None:
         self.shown = io.StringIO()
-        self.store, console = LocalStore(folder), Console(file=self.shown, force_terminal=terminal, width=120)
+        self.store, console = LocalStore(folder), PlainConsole(file=self.shown, force_terminal=terminal, width=120)
         self.view = LiveView(self.store, console)
         self._number = 0
 
