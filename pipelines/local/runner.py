@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -130,10 +131,10 @@ def _environment() -> Iterator[None]:
 
     They print without delay, and have their own temporary folder, because kfp.local leaves one behind for every step.
     """
-    if " " in sys.executable:
+    if shlex.quote(sys.executable) != sys.executable:  # kfp.local puts it into a line of shell as it is
         raise fail(
             sys.executable,
-            "the local runner cannot start a Python whose path contains a space",
+            "the local runner cannot start a Python whose path contains a space or a sign that a shell reads",
             "Move the virtual environment",
         )
     with (

@@ -56,6 +56,24 @@ def test_files_are_written_replaced_listed_and_removed(pod: Pod) -> None:
     assert other.list("") == ["ab/three", "config.json"] and other.list("a") == [] and not other.exists("a/one")
 
 
+def test_files_have_the_names_that_they_were_given(pod: Pod) -> None:
+    store, other = pod(), pod()
+    paths = sorted(
+        f"{name}/{name}" for name in ("a%20b", "what?x=1", "#1", "shop[2]*", 'it\'s "é" 中', "-a+b&c=d;e", "~{x}$y")
+    )
+    for path in paths:
+        store.write(path, path.encode())
+    assert other.list("") == paths and [other.read(path).decode() for path in paths] == paths
+    for path in paths:
+        folder = path.partition("/")[0]
+        assert other.file(path).read_text() == path and not other.create(path, b"again")
+        (other.folder(folder) / "new [1]?.txt").write_text("new")
+        other.keep(folder)
+        assert pod().list(folder) == sorted([path, f"{folder}/new [1]?.txt"])
+        other.remove(folder)
+    assert pod().list("") == []
+
+
 def test_one_of_several_concurrent_creations_succeeds(pod: Pod) -> None:
     start = threading.Barrier(12)
 
