@@ -12,6 +12,7 @@ from attrloop.components.digests import digest
 from attrloop.components.errors import fail
 from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.manifest import intact
 from attrloop.components.run.overrides import override, resolve
 from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import Name
@@ -111,7 +112,7 @@ def launch_predict(job: Launch, adapter: str, per_attribute: int, image_root: st
     console.print(f"{config.name}: {config.data.listings} by {found}, in {place}", soft_wrap=True)
     review = {"review_per_attribute": per_attribute, "review_image_root": image_root}
     run_local(config, place, console, job.fresh, "predict", adapter=found, **review)
-    told = json.loads((place / layout.REVIEW_SUMMARY).read_text())["all"]
+    told = json.loads(intact(open_store(place), layout.REVIEW_SUMMARY).read_bytes())["all"]
     fractions = (
         f"mean agreement {told['confidence']:.1%}, unanimous {told['unanimous']:.1%}, "
         f"off the list {told['off_list']:.1%}"
