@@ -1,6 +1,7 @@
 """Where an adapter comes from: the MLflow registry, or another run; and the settings that it was trained with."""
 
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.names import ADAPTER, CHAMPION
 from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, shown_uri
 
+log = logging.getLogger(__name__)
 REGISTRY = "models:/"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
@@ -144,10 +146,17 @@ def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> N
     with explained(uri):
         tags = client.get_model_version(found["name"], found["version"]).tags
     wrong = []
-    if adapter_digest(adapter) != tags.get("adapter_digest"):
-        wrong.append("the adapter's files are not those that were registered (tag adapter_digest)")
-    if digest(settings) != tags.get("model_digest"):
-        wrong.append("its settings are not those that were registered (tag model_digest)")
+    checks = (
+        ("adapter_digest", adapter_digest(adapter), "the adapter's files"),
+        ("model_digest", digest(settings), "its settings"),
+    )
+    for tag, now, what in checks:
+        if tag not in tags:
+            log.warning(
+                "%s has no tag %s: it cannot be told whether %s are those that were registered", model, tag, what
+            )
+        elif tags[tag] != now:
+            wrong.append(f"{what} are not those that were registered (tag {tag})")
     if wrong:
         remedy = "Restore them in the artifact store, register the adapter again from its run, or name another version"
         raise fail(f"{model} at {shown_uri(uri)}", " and ".join(wrong), remedy)

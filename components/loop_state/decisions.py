@@ -1,9 +1,7 @@
 """The decisions between two iterations."""
 
-from attrloop.components.run import layout
-from attrloop.components.run.config import RunConfig
 from attrloop.components.run.state import LoopState
-from attrloop.components.storage.opening import open_store
+from attrloop.components.run.workspace import Workspace
 
 
 def should_run(workspace: str, k: int, state: str) -> bool:
@@ -13,8 +11,11 @@ def should_run(workspace: str, k: int, state: str) -> bool:
         workspace: URI of the run's workspace.
         k: number of the iteration, from 1.
         state: the loop's state (JSON).
+
+    Raises:
+        InputError: the workspace's config is damaged.
     """
-    config = RunConfig.model_validate_json(open_store(workspace).read(layout.CONFIG))
+    config = Workspace.open(workspace).config
     return k <= config.loop.iterations and not LoopState.model_validate_json(state).stop
 
 

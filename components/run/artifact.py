@@ -27,7 +27,7 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.store import INPUTS, MANIFEST, Store
 
-KEPT = "kept"  # a digest of each file and folder that was kept before the artifact was finished
+KEPT = "kept"  # names the records of what was kept before the artifact was finished: a digest of each file or folder
 log = logging.getLogger(__name__)
 
 
@@ -167,7 +167,7 @@ class Artifact:
         return self.manifest
 
     def _record(self, name: str) -> Path:
-        return self.folder / KEPT / f"{digest(name)}.txt"
+        return self.folder / f"{KEPT}-{digest(name)}.txt"
 
     def _content(self, name: str) -> str:
         return content_digest(self.folder, members_of(self.folder, [name]))

@@ -20,6 +20,7 @@ from attrloop.components.fetch_adapter.fetch import fetch
 from attrloop.components.gold.learnt import record_of
 from attrloop.components.gold.left_out import recorded
 from attrloop.components.gold.splits import splits_of
+from attrloop.components.loop_state.decisions import should_run
 from attrloop.components.report.report import print_table
 from attrloop.components.results.reader import Results
 from attrloop.components.run.events import read_events
@@ -241,7 +242,7 @@ def test_a_damaged_config_is_named_and_written_again_with_the_run(ws: Workspace,
     file = Path(ws.store.root, "config.json")
     DAMAGES[damage](file)
     try:
-        Workspace.open(ws.store.root)
+        should_run(ws.store.root, 1, _state(ws).model_dump_json())
     except AttrloopError as error:
         assert f"{ws.store.root}/config.json" in str(error)
     else:
