@@ -79,7 +79,7 @@ def test_the_stages_of_an_iteration_make_the_same_of_a_bucket(
     emulated: str, emulated_s3: str, copy_of: Callable[[str], Path], trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     page, local = tmp_path / "page.html", str(copy_of("qwen2_5_vl"))
-    uris = [move(trained("qwen2_5_vl"), new_bucket(scheme), "run", "annotate", "sft") for scheme in SCHEMES]
+    uris = [move(trained("qwen2_5_vl"), new_bucket(scheme), "run", "splits", "annotate", "sft") for scheme in SCHEMES]
     states, pages = [], []
     for place in (local, *uris):
         state = evaluate_stage(place, "sft", sft.ADAPTER, "", metrics=Sink(), confusion=Sink())
