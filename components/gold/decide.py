@@ -17,8 +17,8 @@ class Splits:
         group: the key of the group that a listing shares photographs with, by id.
         mixed: gold listings that share a photograph with a listing of another split that is trained on or chosen by,
             and that listing's id. Neither changes its split; the gold listing is left out of every comparison.
-        contradicted: listings for which a gold split is stated although earlier runs may have trained on them or chosen
-            by them, and the remembered split, which they keep.
+        contradicted: listings for which a gold split is stated although earlier runs had them in a split that is
+            learnt from, and that split. What such a run made is not judged by them (see `learnt`).
     """
 
     of: Mapping[str, Split]
@@ -35,8 +35,7 @@ def decide(
 ) -> Splits:
     """Decides the split of every listing.
 
-    A remembered listing keeps its split; a stated one gets what is stated, unless that would turn what has been
-    learnt from into gold. A new listing joins its group; a new group is drawn.
+    A stated split wins, and a remembered listing keeps its split. A new listing joins its group; a new group is drawn.
 
     Args:
         listings: ids of all listings.
@@ -45,11 +44,7 @@ def decide(
         groups: the key of the group of every listing that shares photographs, also of remembered ones that are gone.
     """
     stated, remembered, groups = stated or {}, remembered or {}, groups or {}
-    # The splits in the order of `SPLITS`: a listing of one may move to an earlier one, never to a later one.
-    fixed = {
-        listing: min((found[listing] for found in (remembered, stated) if listing in found), key=SPLITS.index)
-        for listing in (remembered.keys() | stated.keys())
-    }
+    fixed = {**remembered, **stated}
     members: dict[str, dict[Split, str]] = {}  # by group, a listing of each split
     for listing in sorted(fixed):
         members.setdefault(groups.get(listing, listing), {}).setdefault(fixed[listing], listing)
@@ -66,9 +61,9 @@ def decide(
         if split in GOLD_SPLITS and (other := _learnt_from(members.get(group[listing], {}), split))
     }
     contradicted = {
-        listing: fixed[listing]
+        listing: remembered[listing]
         for listing, split in stated.items()
-        if SPLITS.index(split) > SPLITS.index(fixed[listing])
+        if listing in remembered and SPLITS.index(split) > SPLITS.index(remembered[listing])
     }
     return Splits(of, group, mixed, contradicted)
 

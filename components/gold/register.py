@@ -118,7 +118,5 @@ def register_of(config: RunConfig, workspace: str) -> Register:
 
 
 def remembered_splits(rows: pl.DataFrame) -> dict[str, Split]:
-    """The split of every listing of the register: the earliest one in the order of `SPLITS` that it ever had."""
-    order = {split: number for number, split in enumerate(SPLITS)}
-    found = rows.group_by("listing").agg(pl.col("split").replace_strict(order, return_dtype=pl.Int8).min())
-    return {listing: SPLITS[number] for listing, number in found.iter_rows()}
+    """The split of every listing of the register. Rows are in the order in which they were added; the last one holds."""
+    return dict(zip(rows["listing"].to_list(), rows["split"].to_list(), strict=True))

@@ -1,4 +1,4 @@
-"""Decides the splits, and tells which listings share photographs and which stated splits cannot be."""
+"""Decides the splits, and tells which listings share photographs and which were learnt from earlier."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from attrloop.components.catalogue.records import SPLITS, Listing, Split
-from attrloop.components.errors import Problem
 from attrloop.components.gold.register import register_of
 from attrloop.components.gold.survey import Survey, survey
 from attrloop.components.preflight.finding import Finding
@@ -39,24 +38,20 @@ def check_splits(
     with finding.gathering(register.store.root):
         finding.problems += register.check()
         found = survey(config, workspace, listings, stated, photographs)
-        finding.problems += _contradicted(config, found)
         sizes = Counter(found.splits.of.values())
         counts = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
-        told = list(_repeats(found, listings))
+        told = [*_repeats(found, listings), *_contradicted(found)]
         finding.detail = "; ".join([counts, *told])
         finding.note = len(told) > 1
     return found, finding
 
 
-def _contradicted(config: RunConfig, found: Survey) -> Iterator[Problem]:
-    for listing, split in found.splits.contradicted.items():
-        use = "trained on" if split == "train" else "chosen by"
-        yield Problem(
-            f"{config.data.labels} (listing {listing})",
-            f"its labels say {found.stated[listing]}, but an earlier run has it in {split}: it may have been {use}, "
-            "and is no gold any more",
-            f"Leave its split out or write {split}. For another catalogue with the same ids, set data.splits to a "
-            "folder of its own",
+def _contradicted(found: Survey) -> Iterator[str]:
+    if contradicted := found.splits.contradicted:
+        yield (
+            f"{len(contradicted):,} listings are gold by their labels, but earlier runs had them in a split that is "
+            f"learnt from ({_first(list(contradicted))}): what those runs made is not judged by them. For another "
+            "catalogue with the same ids, set data.splits to a folder of its own"
         )
 
 

@@ -77,6 +77,6 @@ def test_a_file_of_something_else_is_named(folder):
         Entries(open_store(folder.parent), "listings", LISTINGS).rows()
 
 
-def test_a_listing_that_was_ever_learnt_from_is_remembered_so():
+def test_the_split_that_was_remembered_last_holds():
     later = pl.concat([rows("a", split="test"), rows("a", split="train"), rows("b", split="validation")])
     assert remembered_splits(later) == {"a": "train", "b": "validation"}
