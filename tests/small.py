@@ -39,7 +39,9 @@ def make_workspace(folder: Path, base: Path, per_vertical: int = 10, **sections:
         for k in range(per_vertical):
             colour, images = list(COLOURS)[k % 3], tuple(f"{vertical}-{k}-{view}.png" for view in range(2))
             for size, image in zip((64, 48), images, strict=True):
-                Image.new("RGB", (64, size), COLOURS[colour]).save(folder / image)
+                picture = Image.new("RGB", (64, size), COLOURS[colour])
+                picture.putpixel((0, 0), (20 * k, 100 * VERTICALS.index(vertical), size))  # no two share a photograph
+                picture.save(folder / image)
             listings.append(Listing(id=f"{vertical}-{k}", vertical=vertical, images=images))
             if k < 6:
                 rationale = f"I see {colour}."

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LEARNT_DIGEST = "learnt_digest"  # of the record of what the adapter has learnt from
-_IDENTITY = ("model_digest", LEARNT_DIGEST)  # tags that identify a version, besides the digest of its adapter
 _MODEL = Path(__file__).with_name("model.py")
 
 
@@ -102,11 +101,12 @@ def register_version(client: "MlflowClient", uri: str, name: str, model: str, ta
     import mlflow
 
     digests = client.get_logged_model(model).tags
-    own = {tag: digests[tag] for tag in _IDENTITY if tag in digests}
+    own = {tag: digests[tag] for tag in ("model_digest", LEARNT_DIGEST) if tag in digests}
     known = [
         v
         for v in versions_of(client, name, digests["adapter_digest"])
-        if all(v.tags.get(tag) == digests.get(tag) for tag in _IDENTITY)
+        if v.tags.get("model_digest") == digests["model_digest"]
+        and v.tags.get(LEARNT_DIGEST) in (None, digests.get(LEARNT_DIGEST))  # earlier versions kept no records
     ]
     if known:
         number = int(known[0].version)

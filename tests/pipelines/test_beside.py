@@ -55,7 +55,7 @@ def dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_they_are_made_of_the_loops_components(spec_of: Callable[[Name], dict[str, Any]]) -> None:
     loop = steps(spec_of("loop"))
-    assert steps(spec_of("annotate")) == {"preflight", "annotate"}
+    assert steps(spec_of("annotate")) == {"preflight", "splits", "annotate"}
     assert steps(spec_of("continue")) == loop - {"sft"} | {"fetch-adapter"}
     assert steps(spec_of("predict")) == {
         "prepare-prediction",
@@ -186,7 +186,11 @@ def test_labels_alone_need_no_loop(trained: Callable[[str], Path], tmp_path: Pat
     assert (ws.config.seed, ws.config.name, ws.config.loop.iterations) == (4, "other", 0)
     labels = read_labels(ws.store.file("annotate/labels.jsonl"), ws.schema, ws.listings)
     assert len(labels) == 16 and {label.split for label in labels} == {"train", "validation", "test"}
-    assert {path.parent.name for path in (tmp_path / "labels").glob("*/manifest.json")} == {"preflight", "annotate"}
+    assert {path.parent.name for path in (tmp_path / "labels").glob("*/manifest.json")} == {
+        "preflight",
+        "splits",
+        "annotate",
+    }
 
 
 @pytest.mark.slow
