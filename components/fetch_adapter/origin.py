@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attrloop.components.digests import digest
+from attrloop.components.digests import digest, file_digest
 from attrloop.components.errors import AttrloopError, fail
 from attrloop.components.gold.learnt import Learnt, Role, learnt_by_files, record_of
 from attrloop.components.results.reader import Results
@@ -21,7 +21,7 @@ from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.opening import open_store
-from attrloop.components.tracking.names import ADAPTER, CHAMPION
+from attrloop.components.tracking.names import ADAPTER, CHAMPION, LEARNT_DIGEST
 from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, shown_uri
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,9 @@ def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> N
             )
         elif tags[tag] != now:
             wrong.append(f"{what} are not those that were registered (tag {tag})")
+    record, known = adapter.with_name(layout.LEARNT), tags.get(LEARNT_DIGEST)
+    if known and (not record.exists() or file_digest(record) != known):
+        wrong.append(f"its record of what it has learnt from is not the one that was registered (tag {LEARNT_DIGEST})")
     if wrong:
         remedy = "Restore them in the artifact store, register the adapter again from its run, or name another version"
         raise fail(f"{model} at {shown_uri(uri)}", " and ".join(wrong), remedy)

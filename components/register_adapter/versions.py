@@ -9,7 +9,7 @@ from attrloop.components.digests import digest, file_digest
 from attrloop.components.run import layout
 from attrloop.components.run.adapter_files import adapter_digest, adapter_files
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.tracking.names import ADAPTER, CANDIDATE
+from attrloop.components.tracking.names import ADAPTER, CANDIDATE, LEARNT_DIGEST
 from attrloop.components.tracking.requirements import read_requirements
 from attrloop.components.tracking.server import fluent
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-LEARNT_DIGEST = "learnt_digest"  # of the record of what the adapter has learnt from
 _MODEL = Path(__file__).with_name("model.py")
 
 

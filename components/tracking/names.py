@@ -8,6 +8,7 @@ from attrloop.components.digests import digest
 
 CANDIDATE, CHAMPION = "candidate", "champion"  # aliases of the registered model
 ADAPTER = "adapter"  # the logged model, and the folder of the adapter among its artifacts
+LEARNT_DIGEST = "learnt_digest"  # tag of a version: of the record of what its adapter has learnt from
 
 
 def slug(text: str) -> str:

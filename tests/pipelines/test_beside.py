@@ -55,7 +55,7 @@ def dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_they_are_made_of_the_loops_components(spec_of: Callable[[Name], dict[str, Any]]) -> None:
     loop = steps(spec_of("loop"))
-    assert steps(spec_of("annotate")) == {"preflight", "splits", "annotate"}
+    assert steps(spec_of("annotate")) == {"preflight", "annotate"}
     assert steps(spec_of("continue")) == loop - {"sft"} | {"fetch-adapter"}
     assert steps(spec_of("predict")) == {
         "prepare-prediction",

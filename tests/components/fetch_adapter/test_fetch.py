@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from attrloop.components.errors import AttrloopError, InputError
 from attrloop.components.fetch_adapter.fetch import ADAPTER, fetch
 from attrloop.components.fetch_adapter.origin import pinned
-from attrloop.components.gold.learnt import Learnt, record_of
+from attrloop.components.gold.learnt import Learnt, record_of, write_record
 from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.promote.promote import promote
 from attrloop.components.register_adapter.register import register
@@ -246,6 +246,21 @@ def test_the_folder_of_an_earlier_versions_run_tells_what_its_labels_and_pairs_w
     assert listings(learnt(ws), "trained") == {"seen"}
     assert listings(learnt(ws), "chosen") == {label.listing for label in run.ws.labels("validation")}
     assert learnt(ws).unknown == (f"{run.uri}/iteration-1/dpo/adapter",)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["changed", "missing"])
+def test_a_record_of_the_registry_that_is_not_the_one_that_was_registered_is_refused(
+    runs: Path, champion: Run, there: bool
+) -> None:
+    (record,) = (runs / "mlartifacts").rglob("artifacts/artifacts/learnt.parquet")
+    if there:
+        write_record(record, [], [])
+    else:
+        record.unlink()
+    with pytest.raises(
+        InputError, match=r"its record of what it has learnt from is not the one .*\(tag learnt_digest\)"
+    ):
+        fetch(another(runs, champion).store.root)
 
 
 @pytest.mark.parametrize("damage", ["adapter", "settings"])

@@ -24,6 +24,7 @@ from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import EvaluateConfig, ModelConfig, PromoteConfig
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
+from tests.stores import finish_again
 from tests.tiny import qwen2_5_vl
 from tests.tracked import VERTICALS, make_run
 
@@ -199,6 +200,7 @@ def test_a_run_whose_start_was_trained_on_all_validation_gold_has_nothing_to_cho
 def test_a_champion_of_unknown_history_is_compared_with_and_the_verdict_says_so(shop) -> None:
     ws, state = shop.first("champion", {"0": "train", "1": "validation", "2": "test"})
     (Path(ws.store.root) / "sft" / "learnt.parquet").unlink()  # as an earlier version left it
+    finish_again(ws.store, "sft")
     register(ws.store.root, state)
     MlflowClient(*[f"sqlite:///{shop.runs}/mlflow.db"] * 2).set_registered_model_alias(NAME, "champion", "1")
     decided = decide(shop.first("other", {"5": "train", "4": "validation", "0": "test"}, seed=1))
