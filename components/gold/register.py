@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from attrloop.components.catalogue.records import SPLITS, Split
+from attrloop.components.catalogue.records import Split
 from attrloop.components.errors import AttrloopError, Problem, fail
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs

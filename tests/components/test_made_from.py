@@ -5,6 +5,7 @@ No step works here. Each begins its artifact, and an artifact is finished with o
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast, get_args, get_origin
@@ -67,6 +68,10 @@ class Step:
     optional: set[str] = field(default_factory=set)
 
 
+def _evaluation(ws: Workspace, split: str, stage: str, adapter: str) -> Artifact:
+    return evaluate.begin(ws, split, stage, adapter)
+
+
 def _champion(ws: Workspace) -> Artifact:
     return challenge.Challenge(ws, STATE, cast("Any", None), "").begin("7", "digest of its adapter")
 
@@ -120,7 +125,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
     ),
     **{
         f"evaluate/{split}/{stage}": Step(
-            lambda ws, split=split, stage=stage, adapter=adapter: evaluate.begin(ws, split, stage, adapter),
+            partial(_evaluation, split=split, stage=stage, adapter=adapter),
             evaluate,
             {"annotate", "left-out"} | ({adapter.removesuffix("/adapter")} if adapter else set()),
             BASE | {"prompt", "evaluate"},

@@ -55,7 +55,11 @@ def _cut(number: int) -> Callable[[Path], None]:
 
 
 def _remove(*numbers: int) -> Callable[[Path], None]:
-    return lambda folder: [file.unlink() for k, file in enumerate(files_of(folder), 1) if k in numbers] and None
+    def damage(folder: Path) -> None:
+        for file in [file for k, file in enumerate(files_of(folder), 1) if k in numbers]:
+            file.unlink()
+
+    return damage
 
 
 def _swap(folder: Path) -> None:
