@@ -118,5 +118,5 @@ def register_of(config: RunConfig, workspace: str) -> Register:
 
 
 def remembered_splits(rows: pl.DataFrame) -> dict[str, Split]:
-    """The split of every listing of the register. Rows are in the order in which they were added; the last one holds."""
+    """The split of every listing of the register, whose rows are in the order of adding: the last one of each holds."""
     return dict(zip(rows["listing"].to_list(), rows["split"].to_list(), strict=True))
