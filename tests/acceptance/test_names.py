@@ -144,6 +144,9 @@ def test_it_is_tracked_and_registered_by_the_names(shop: Path, ran: tuple[Path, 
     runs = client.search_runs([experiment.experiment_id])
     parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert len([name for name in parent.data.metrics if name.startswith("accuracy/")]) == len(VERTICALS)
+    note = parent.data.tags["mlflow.note.content"]
+    assert "<i>" not in note
+    assert all(name in unescape(note) for name in VERTICALS)
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} >= {"report.html", "summary.json"}
     (version,) = client.search_model_versions("")
     assert version.name == "my%20shop [2] {1} & $x %s"
