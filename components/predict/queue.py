@@ -109,7 +109,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
     stated = stated_splits(labels, ws.config.data.labels)
     remembered = remembered_splits(register_of(ws.config, ws.store.root).listings.rows())
-    known = remembered | decide(stated, stated, remembered).of
+    known = {**remembered, **stated}
     answered, ratio = _answered(labels), ws.config.review.drawn / (1 - ws.config.review.drawn)
     most = {
         name: _SPARE * ceil(ratio * per_attribute * len(entry.attributes))

@@ -104,7 +104,7 @@ def _every_form_of_export_gives_the_same_labels(ws: Workspace, client: Client, r
         assert read["JSON"] and read["JSON"] == read["JSON_MIN"] == read["CSV"] == read["TSV"]
 
 
-CONTROLS = [
+CONTROLS: list[tuple[str, str, str, Any]] = [
     (
         "decor",
         '<Choices choice="multiple" {}><Choice value="dots"/><Choice value="[3]"/></Choices>',
