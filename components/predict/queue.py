@@ -11,7 +11,7 @@ import polars as pl
 from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label, Split, polars_schema
 from attrloop.components.digests import digest
-from attrloop.components.gold.decide import Splits, decide
+from attrloop.components.gold.decide import Splits
 from attrloop.components.gold.presumed import presumed, splits_among
 from attrloop.components.gold.register import register_of, remembered_splits
 from attrloop.components.gold.stated import stated_splits
