@@ -208,6 +208,11 @@ def test_the_last_review_is_kept_whatever_the_order_of_the_imports(shop: Shop) -
     assert label.reviewer == "2" and label.reviewed_at.hour == 12
 
 
+def row(listing: str, **more: Any) -> dict[str, Any]:
+    """Of the form JSON_MIN."""
+    return {"id": 7, "listing": listing, "vertical": "mug", "attribute": "colour", **more}
+
+
 def results(*items: Any) -> dict[str, Any]:
     return {"id": 1, "completed_by": 1, "result": list(items)}
 
@@ -243,6 +248,16 @@ def test_every_kind_of_answer_is_read(shop: Shop, attribute: str, given: Any, va
         (task("mug-0", results({"from_name": "answer", "value": {"choices": [True]}})), "the answer True cannot"),
         (task("mug-0", results({"from_name": "farbe", "value": {"choices": ["red"]}})), "'answer', only of farbe"),
         (task("mug-0", "red"), "an annotation is 'red'"),
+        ({**task("mug-0"), "annotations": {"0": annotation("red")}}, "its annotations are \"{'0': {"),
+        ({**task("mug-0"), "annotations": "red"}, "its annotations are 'red', which is not a list"),
+        ({"data": task("mug-0")["data"], "completions": [annotation("red")]}, "its answers are completions"),
+        (task("mug-0", {"id": 1, "result": {"choices": ["red"]}}), "annotation 1: its result is"),
+        (task("mug-0", {"id": 1, "result": "red"}), "annotation 1: its result is 'red', which is not a list"),
+        (task("mug-0", results("red")), "annotation 1: a result is 'red'"),
+        (task("mug-0", results(None, choices("red"))), "annotation 1: a result is 'None'"),
+        (row("mug-0", answer=True), "the answer True cannot be read. Answer the task again"),
+        (row("mug-0", answer={}), "an answer with nothing in it cannot be read"),
+        (row("mug-0", answer={"selected": "left"}), "an answer with selected cannot be read"),
         (task("mug-99", annotation("red")), "(listing mug-99): no such listing"),
         (None, "task number 1): not a task but 'None'"),
         ({"answer": "red", "id": 1}, "task 1): its data has no listing"),
@@ -251,7 +266,7 @@ def test_every_kind_of_answer_is_read(shop: Shop, attribute: str, given: Any, va
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(shop: Shop, bad: Any, named: str) -> None:
     found = shop.imported(bad, task("mug-1", annotation("blue")))
     assert shop.values() == {"mug-1/colour": "blue"}
-    assert len(found.unread) == 1 and named in str(found.unread[0])
+    assert len(found.unread) == 1 and named in str(found.unread[0]) and not found.skipped
 
 
 @pytest.mark.parametrize(
@@ -260,8 +275,6 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(shop: Shop, bad: Any,
         {"result": None},
         {"result": [choices()]},
         {"result": [{"from_name": "answer", "value": None}]},
-        {"result": "x"},
-        {"result": [None]},
     ],
 )
 def test_what_holds_no_answer_is_skipped(shop: Shop, bad: Any) -> None:
@@ -314,9 +327,10 @@ def test_two_labels_for_the_same_in_a_labels_file_are_named(shop: Shop) -> None:
         ("id,answer\n1,red\n", "no columns listing and attribute"),
         ("", "."),
         ('listing,attribute\nmug-0,"colour', "."),
+        ("listing,attribute,answer,answer\nmug-0,colour,red,blue", "has the column 'answer' twice"),
         (None, "no such file"),
     ],
-    ids=["broken", "no list", "no tasks", "deep", "another CSV", "empty", "an open quote", "absent"],
+    ids=["broken", "no list", "no tasks", "deep", "another CSV", "empty", "an open quote", "two answers", "absent"],
 )
 def test_what_is_no_export_is_refused(shop: Shop, text: str | None, message: str) -> None:
     export = shop.folder / "export.json"
@@ -324,6 +338,38 @@ def test_what_is_no_export_is_refused(shop: Shop, text: str | None, message: str
         export.write_text(text)
     with pytest.raises(InputError, match=f"(?s){message}.*Export the project from Label Studio as JSON"):
         read_export(export, shop.schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["listing,vertical,attribute,farbe\nmug-0,mug,colour,red", json.dumps([row("mug-0", farbe="red"), row("mug-1")])],
+    ids=["CSV", "JSON_MIN"],
+)
+def test_an_export_whose_answers_have_another_name_is_refused(shop: Shop, text: str) -> None:
+    (shop.folder / "export").write_text(text)
+    with pytest.raises(InputError, match=r"has no column 'answer', .*only .*attribute, farbe. Keep the name 'answer'"):
+        read_export(shop.folder / "export", shop.schema)
+
+
+def test_one_row_whose_answer_has_another_name_is_named(shop: Shop) -> None:
+    found = shop.imported(row("mug-0", farbe="red"), row("mug-1", answer="blue"), row("mug-2"))
+    assert shop.values() == {"mug-1/colour": "blue"} and found.skipped == 1
+    assert [str(problem).rpartition(": ")[2] for problem in found.unread] == [
+        "it has no 'answer', only farbe. Answer the task again."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marks", "values"),
+    [
+        ({"ground_truth": "True"}, {"mug-0/colour": "blue"}),
+        ({"was_cancelled": "true"}, {"mug-0/colour": "red"}),
+        ({"ground_truth": "true", "was_cancelled": "false"}, {"mug-0/colour": "blue"}),
+    ],
+)
+def test_marks_that_were_written_as_text_count(shop: Shop, marks: dict[str, str], values: dict[str, str]) -> None:
+    shop.imported(task("mug-0", annotation("red"), annotation("blue", by=2, **marks)))
+    assert shop.values() == values
 
 
 def demo_schema() -> Schema:
@@ -365,6 +411,8 @@ def test_csv_holds_several_values_long_fields_and_values_that_look_like_json(sho
         ("3", "mug-2", "mug", "size", '{"4"', ""),
         ("4", "mug-3", "mug", "colour", '[["red"]]', ""),
         ("5", "mug-4", "mug", "colour", "", ""),
+        ("6", "mug-5", "mug", "colour", '{"selected": "left"}', ""),
+        ("",) * 6,
     ]
     (shop.folder / "export.csv").write_text("\ufeff" + in_csv(rows, separator))
     found = import_labels(shop.folder / "export.csv", shop.config, shop.output)
@@ -372,3 +420,4 @@ def test_csv_holds_several_values_long_fields_and_values_that_look_like_json(sho
         "mug-0/decor": "dots; hearts", "mug-1/size": "[3]", "mug-2/size": '{"4"', "mug-3/colour": "red",
     }  # fmt: skip
     assert found.skipped == 1
+    assert [problem.where.partition(" ")[2] for problem in found.unread] == ["(task 6, listing mug-5)"]
