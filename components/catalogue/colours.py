@@ -14,6 +14,8 @@ _ALIKE = 2  # levels of 255: a profile that changes no colour by more is that of
 # What may be white in a grey image: of whole numbers with 8, 12 or 16 bits, whatever they are stored in, or of floats.
 _WHITES, _FLOAT_WHITES = (255.0, 4095.0, 65535.0), (1.0, 255.0, 65535.0)
 _LEAST = 1 / 8  # of white, which some pixel of floats reaches
+_WHITE_IS_KNOWN = ("PNG", "JPEG2000")  # formats in which the greatest number is white; Pillow makes it 65535
+_OUTLIERS = 1 / 1000  # of the pixels, at each end of their range: broken pixels and marks for "no value"
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
@@ -62,8 +64,9 @@ def _plain(image: Image.Image) -> Image.Image:
 def _grey(image: Image.Image) -> Image.Image:
     """A grey image of floats, or of more than 8 bits, with 8 bits.
 
-    Such files do not say what is white. It is taken to be the first of the usual values that the image does not exceed
-    (and floats come near to). If there is none, the image's own least and greatest value are black and white.
+    PNG and JPEG 2000 say what is white. For other files it is taken to be the first of the usual values that the image
+    does not exceed (and floats come near to). If there is none, the image's own least and greatest value are black and
+    white. A few pixels far from all others do not count.
     """
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
@@ -73,15 +76,24 @@ def _grey(image: Image.Image) -> Image.Image:
     known = values[np.isfinite(values)]
     if not known.size:
         raise ValueError("no pixel has a value")
-    low, high = float(known.min()), float(known.max())
-    usual, least = (_FLOAT_WHITES, _LEAST) if image.mode == "F" else (_WHITES, 0.0)
-    black, white = 0.0, next((top for top in usual if least * top <= high <= 1.01 * top), None)
-    if white is None or low < -0.01 * white:
-        black, white = low, high if high > low else low + 1
+    black, white = (0.0, 65535.0) if image.format in _WHITE_IS_KNOWN else _ends(known, image.mode == "F")
     levels = np.nan_to_num((values - black) / (white - black), nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)
     if tags.get(_PHOTOMETRIC) == 0:  # 0 is white
         levels = 1 - levels
     return Image.fromarray((255 * levels).round().astype(np.uint8))
+
+
+def _ends(values: np.ndarray, floats: bool) -> tuple[float, float]:
+    """What is black and what is white."""
+    last = values.size - 1
+    few = min(1 + int(_OUTLIERS * last), last // 2)
+    ordered = np.partition(values, (few, last - few))
+    low, high = float(ordered[few]), float(ordered[last - few])
+    usual, least = (_FLOAT_WHITES, _LEAST) if floats else (_WHITES, 0.0)
+    white = next((top for top in usual if least * top <= high <= 1.01 * top), None)
+    if white is None or low < -0.01 * white:
+        return low, high if high > low else low + 1
+    return 0.0, white
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

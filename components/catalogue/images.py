@@ -59,7 +59,7 @@ class ImageReader:
         limits: allowed hosts, buckets and folders, and bounds.
     """
 
-    version = 3
+    version = 4
 
     def __init__(self, base: str | Path, limits: ImageLimits) -> None:
         self.base, self.limits = str(base), limits

@@ -10,7 +10,7 @@ from attrloop.components.catalogue.records import ALL_IMAGES, Listing
 from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Schema
 
 # Of what this module asks, teaches and reads: raise it with every change of that. What was made with it is made anew.
-VERSION = 2
+VERSION = 3
 MARK = "Answer:"
 # Characters of what users write beside the photographs. Shops allow titles of 150 to 200 and descriptions of 5,000; a
 # rationale is a sentence or two. What is longer came there by mistake, and would be paid for with every prompt.
@@ -26,6 +26,11 @@ _DASHED = re.compile(
     r"""(?:^|(?<=[.!?\n])|(?<=[.!?]\ ))(?P<markup>[*_`]+)?(?P<quote>(?!))?answers?[*_`]*[ \t]+[-–—=][ \t]+""",
     re.IGNORECASE | re.VERBOSE,
 )
+# Between the lines of an answer: a line that does not end the list, one that goes on with it, what is said of a value.
+_UNFINISHED = re.compile(r"[,;，；、]\s*$")
+_ITEM = re.compile(r"\s*(?:[-*•+][ \t]|\d+[.)][ \t]|[,;&]|(?:and|or|plus)\b)", re.IGNORECASE)
+_ASIDE = re.compile(r"[(,:;]")
+_DECODER = JSONDecoder(parse_int=str, parse_float=str)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ def completion(rationale: str, value: str) -> str:
 def answer_of(text: str, attribute: Attribute) -> str | None:
     """The canonical answer of a chain, which follows the last 'Answer:'; None when it is missing or off the list.
 
-    The mark may be set off as in Markdown, stand in a JSON object, or have a line of its own.
+    The mark may be set off as in Markdown, stand in a JSON object, or have a line of its own. Several values may stand
+    on several lines.
     """
     mark = _mark(text)
     if mark is None:
@@ -117,13 +123,23 @@ def answer_of(text: str, attribute: Attribute) -> str | None:
     rest = text[mark.end() :]
     if mark["quote"] and (said := _json(rest)) is not None:
         return attribute.canonical(said)
-    line, _, more = rest.partition("\n")
-    if not line.strip():
-        paragraph = more.strip().partition("\n\n")[0]
-        if attribute.many and (several := attribute.canonical(paragraph)):
-            return several
-        line = paragraph.partition("\n")[0]
-    return attribute.canonical(line) or attribute.canonical(line.strip().removesuffix(mark["markup"] or ""))
+    lines = [_unmarked(line, attribute, mark["markup"]) for line in rest.split("\n") if line.strip()]
+    end = 1
+    while attribute.many and end < len(lines) and _goes_on(lines[end - 1], lines[end], attribute):
+        end += 1
+    return attribute.canonical("\n".join(lines[:end]))
+
+
+def _unmarked(line: str, attribute: Attribute, markup: str | None) -> str:
+    """A line without the end of the markup in which the mark begins."""
+    return line if not markup or attribute.canonical(line) else line.strip().removesuffix(markup)
+
+
+def _goes_on(line: str, following: str, attribute: Attribute) -> bool:
+    """Whether the values of an answer go on in the following line. If that has another text, there is no answer."""
+    if _UNFINISHED.search(line) or _ITEM.match(following):
+        return True
+    return any(attribute.canonical(text) for text in (following, _ASIDE.split(following)[0]))
 
 
 def rationale_of(text: str) -> str:
@@ -138,9 +154,9 @@ def _mark(text: str) -> re.Match[str] | None:
 
 
 def _json(text: str) -> str | list[str] | None:
-    """The text, or the list of texts, with which a piece of JSON begins."""
+    """The text, or the list of texts, with which a piece of JSON begins; a number is text as written."""
     with suppress(ValueError, RecursionError):
-        value, _ = JSONDecoder().raw_decode(text.lstrip())
+        value, _ = _DECODER.raw_decode(text.lstrip())
         if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
             return value
     return None

@@ -43,6 +43,9 @@ CHAINS = (
     "It is open",
     "ANSWER: none",
     "Answer: wool",
+    "Answer:\n\n* heart\n\n* dotted",
+    "Answer: heart;\ndotted",
+    '{"answer": 1.10}',
 )
 SPELLINGS = (
     "lid",
@@ -102,11 +105,15 @@ def _photographs(folder: Path) -> object:
         "grey-transparent": Image.merge("LA", [gradient, gradient.rotate(180)]),
         "palette": gradient.convert("RGB").quantize(8),
         "grey16": gradient.convert("I").point(lambda value: value * 257).convert("I;16"),
+        "dark16": gradient.convert("I").point(lambda value: value * 16).convert("I;16"),
     }
     for name, image in samples.items():
         image.save(folder / f"{name}.png")
     samples["plain"].save(folder / "turned.png", exif=turned)
     samples["plain"].save(folder / "cmyk.tif")
+    floats = gradient.convert("F")
+    floats.putpixel((3, 3), 1e30)
+    floats.save(folder / "broken.tif")
     reader = ImageReader(folder, DataConfig(catalogue_schema="", listings=""))
     decoded = [reader.open(file.name) for file in sorted(folder.iterdir())]
     return [(image.size, image.mode, digest(image.tobytes())) for image in decoded]
@@ -114,13 +121,17 @@ def _photographs(folder: Path) -> object:
 
 # name -> the version now, and what each version does with the samples
 VERSIONS: dict[str, tuple[int, Callable[..., object], dict[int, str]]] = {
-    "catalogue/prompts.py VERSION": (prompts.VERSION, _prompts, {1: "b63d687b483a7619", 2: "bd1848ee382dea9d"}),
+    "catalogue/prompts.py VERSION": (
+        prompts.VERSION,
+        _prompts,
+        {1: "b63d687b483a7619", 2: "bd1848ee382dea9d", 3: "81efe7947d4d69d0"},
+    ),
     "catalogue/schema.py VERSION": (schema.VERSION, _values, {1: "5fb3e4e04e8b5d88", 2: "a29543d6cd84ab46"}),
     "annotate/request.py VERSION": (request.VERSION, _request, {1: "d69f527ce5e03a01"}),
     "catalogue/images.py ImageReader.version": (
         ImageReader.version,
         _photographs,
-        {2: "023161b5bb0b0df6", 3: "5941d6de7757b1ad"},
+        {2: "023161b5bb0b0df6", 3: "5941d6de7757b1ad", 4: "5a70f38f9186c65e"},
     ),
 }
 

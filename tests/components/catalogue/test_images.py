@@ -106,7 +106,8 @@ GREYS: dict[str, tuple[np.ndarray, str, dict[int, int]]] = {
     "16 bits in TIFF": ((GRADIENT * 65535).astype(np.uint16), "tif", {}),
     "16 bits, big-endian": ((GRADIENT * 65535).astype(">u2"), "tif", {}),
     "16 bits, 0 is white": ((GRADIENT[:, ::-1] * 65535).astype(np.uint16), "tif", _ZERO_IS_WHITE),
-    "12 of 16 bits": ((GRADIENT * 4095).astype(np.uint16), "png", {}),
+    "16 bits in JPEG 2000": ((GRADIENT * 65535).astype(np.uint16), "jp2", {}),
+    "12 of 16 bits": ((GRADIENT * 4095).astype(np.uint16), "tif", {}),
     "32 bits": ((GRADIENT * (2**31 - 1)).astype(np.int32), "tif", {}),
     "32 bits, signed": ((GRADIENT * 2e9 - 1e9).astype(np.int32), "tif", {}),
     "16 of 32 bits": ((GRADIENT * 65535).astype(np.int32), "tif", {}),
@@ -147,6 +148,29 @@ def test_pixels_that_are_not_numbers_change_no_other(images: ImageReader, tmp_pa
     Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "none.tif")
     with pytest.raises(InputError, match=r"none.tif: truncated or damaged image \(no pixel has a value\)"):
         images.open("none.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jp2"])
+@pytest.mark.parametrize("most", [250, 4_095, 30_000])
+def test_what_is_dark_in_a_format_that_knows_its_white_stays_dark(
+    images: ImageReader, tmp_path: Path, suffix: str, most: int
+) -> None:
+    Image.fromarray((GRADIENT * most).astype(np.uint16)).save(tmp_path / f"a.{suffix}")
+    assert np.asarray(images.open(f"a.{suffix}")).max() == pytest.approx(most / 257, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("form", "broken"),
+    [(np.float32, 1e30), (np.float32, 200), (np.float32, 1.1), (np.float32, -1e30), (np.int32, 2**31 - 1)],
+)
+def test_one_broken_pixel_changes_no_other(
+    images: ImageReader, tmp_path: Path, form: type[np.number[Any]], broken: float
+) -> None:
+    values = (GRADIENT * (255 if form is np.int32 else 1)).astype(form)
+    values[0, 0] = broken
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    seen = np.asarray(images.open("a.tif")).astype(int)[1:]
+    assert np.abs(seen - np.linspace(0, 255, 256)[None, :, None]).max() <= 2
 
 
 @pytest.mark.parametrize("level", [0, 40, 100, 255])

@@ -76,10 +76,50 @@ def test_what_a_chain_answers_and_why(text: str, answer: str | None, rationale: 
         ("I see one. Answer: wool\ncotton is softer", "wool"),
         ('{"answer": ["wool", "cotton"]}', "cotton; wool"),
         ("Answer: wool; silk", None),
+        ("Answer:\n\n* wool\n\n* cotton", "cotton; wool"),
+        ("Answer:\n\nwool\n\ncotton\n\nBoth are soft.", "cotton; wool"),
+        ("Answer: wool;\ncotton", "cotton; wool"),
+        ("Answer: wool,\r\n\r\ncotton.\r\n", "cotton; wool"),
+        ("Answer: wool\n- cotton", "cotton; wool"),
+        ("Answer: wool\ncotton", "cotton; wool"),
+        ("**Answer: wool**\n**cotton**", "cotton; wool"),
+        ("**Answer:\nwool\ncotton**", "cotton; wool"),
+        ("Answer: wool\n- silk", None),
+        ("Answer:\n- wool\n- silk", None),
+        ("Answer: wool;\nIt is soft.", None),
+        ("Answer: wool\n2. cotton", None),
+        ("Answer: wool\nand cotton", None),
+        ("Answer: wool\ncotton (inside)", None),
+        ("Answer: wool\ncotton; silk", None),
+        ("Answer: wool\nIt is soft.\ncotton", "wool"),
     ],
 )
 def test_what_a_chain_answers_where_several_values_are_allowed(text: str, answer: str | None) -> None:
     assert answer_of(text, listed(many=True)) == answer
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("5", "5"),
+        ("0.5", "0.5"),
+        ("-2.25", "-2.25"),
+        ("2.50", "2.50"),
+        ("1e3", "1e3"),
+        ('"5"', "5"),
+        ("[5]", "5"),
+        ("5.0", None),
+        ("2.5", None),
+        ("2.25", None),
+        ("1000", None),
+        ("true", None),
+        ("null", None),
+    ],
+)
+def test_a_number_of_json_is_the_value_that_is_written_so(said: str, answer: str | None) -> None:
+    numbers = Attribute(values=tuple(Value(name=value) for value in ("5", "0.5", "-2.25", "2.50", "1e3")))
+    assert answer_of(f'{{"answer": {said}}}', numbers) == answer
+    assert answer_of(f'{{"answer":\n{said},\n"sure": 1}}', numbers) == answer
 
 
 @pytest.mark.parametrize(
