@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label
 from attrloop.components.catalogue.schema import Attribute, Schema, load_schema
@@ -16,6 +18,19 @@ from attrloop.components.storage import inputs
 from attrloop.components.storage.files import write_atomic
 
 _Key = tuple[str, str]  # a listing and an attribute
+_Answer = tuple[str, Given, Asked]  # by its canonical value
+
+
+class Reviewed(Label):
+    """A label that a review gives.
+
+    Attributes:
+        vertical: of the listing, as it was asked about.
+        truth: whether it was marked as the ground truth.
+    """
+
+    vertical: str = Field(exclude=True)
+    truth: bool = Field(exclude=True)
 
 
 @dataclass
@@ -27,16 +42,14 @@ class Imported:
         skipped: tasks without an answer.
         disputed: `listing/attribute` with different answers, which give no label.
         changed: `listing/attribute` whose label had another value before.
-        unread: tasks and answers that cannot be read, and tasks of listings that are gone.
-        settled: what was marked as the ground truth.
+        unread: tasks and answers that cannot be read, and tasks of listings that are gone or of another vertical now.
     """
 
-    labels: list[Label] = field(default_factory=list)
+    labels: list[Reviewed] = field(default_factory=list)
     skipped: int = 0
     disputed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     unread: list[Problem] = field(default_factory=list)
-    settled: set[_Key] = field(default_factory=set)
 
 
 def import_labels(export: Path, config: RunConfig, output: Path) -> Imported:
@@ -71,13 +84,13 @@ def labels_of(tasks: list[Asked], schema: Schema) -> Imported:
     """The labels that answers give.
 
     A task that was imported into Label Studio twice counts as one. If some of its answers are marked as the ground
-    truth, only those count. Different answers give no label.
+    truth, only those count. Different answers give no label, also those of one person: both stand in Label Studio.
 
     Raises:
         InputError: unknown attributes and values that are not on the list, all at once.
     """
     imported, problems = Imported(), list[Problem]()
-    answers: dict[_Key, list[tuple[str, Given, Asked]]] = defaultdict(list)
+    answers: dict[tuple[str, str, str], list[_Answer]] = defaultdict(list)
     for task in tasks:
         vertical = schema.verticals.get(task.vertical)
         attribute = vertical.attributes.get(task.attribute) if vertical else None
@@ -88,22 +101,20 @@ def labels_of(tasks: list[Asked], schema: Schema) -> Imported:
             continue
         imported.skipped += not task.given
         for given in task.given:
-            value = attribute.canonical(list(given.values))
+            # One text may hold several values, as a labels file has them.
+            value = attribute.canonical(given.values[0] if len(given.values) == 1 else list(given.values))
             if value is None:
                 problems.append(_off_list(task, given, attribute))
             else:
-                answers[task.listing, task.attribute].append((value, given, task))
+                answers[task.listing, task.attribute, task.vertical].append((value, given, task))
     if problems:
         raise InputError(problems)
-    for key, found in answers.items():
-        truths = [entry for entry in found if entry[1].truth]
-        counted = truths or found
+    for (listing, name, _), found in answers.items():
+        counted = [entry for entry in found if entry[1].truth] or found
         if len({value for value, _, _ in counted}) > 1:
-            imported.disputed.append("/".join(key))
-            continue
-        imported.labels.append(_label(key, counted))
-        if truths:
-            imported.settled.add(key)
+            imported.disputed.append(f"{listing}/{name}")
+        else:
+            imported.labels.append(_label(counted))
     return imported
 
 
@@ -116,14 +127,17 @@ def _off_list(task: Asked, given: Given, attribute: Attribute) -> Problem:
     return Problem(task.where, what, f"Use one of: {names}; or add it to the schema")
 
 
-def _label(key: _Key, answers: list[tuple[str, Given, Asked]]) -> Label:
+def _label(answers: list[_Answer]) -> Reviewed:
     """The label of equal answers, by the person who answered last."""
     last = max((given for _, given, _ in answers), key=lambda given: given.at.timestamp() if given.at else 0)
-    drawn = any(task.part == "drawn" for _, _, task in answers)
-    return Label(
-        listing=key[0],
-        attribute=key[1],
-        value=answers[0][0],
+    drawn = any(asked.part == "drawn" for _, _, asked in answers)
+    value, given, task = answers[0]
+    return Reviewed(
+        listing=task.listing,
+        attribute=task.attribute,
+        vertical=task.vertical,
+        truth=given.truth,
+        value=value,
         source="human" if drawn else "review",
         reviewer=last.reviewer,
         reviewed_at=last.at,
@@ -138,29 +152,29 @@ def add(found: Imported, schema: Schema, config: RunConfig, output: Path) -> Imp
       different answer of someone else is a dispute: the label stays.
 
     Args:
-        found: what was reviewed; gets the disputes with earlier reviews, the changes, and the listings that are gone.
+        found: what was reviewed; gets the disputes with earlier reviews, the changes, and the listings that are gone or of
+            another vertical now.
         schema: the catalogue's.
         config: with the listings that were predicted, and labels.
         output: the JSONL file to write. Its labels win over the config's.
 
     Raises:
-        InputError: no reviewed listing is in the config's listings, one is of another vertical, or a labels file that
-            cannot be read.
+        InputError: no reviewed listing is in the config's listings, or a labels file that cannot be read.
     """
     if output.suffix == ".parquet":
         raise fail(str(output), "labels are written as JSON lines", "Give a file that ends in .jsonl")
     merged = _labels_in(config.data.labels) if config.data.labels else {}
     if output.exists() and inputs.absolute(output) != inputs.absolute(config.data.labels):
         merged |= _labels_in(output)
-    attributes = _attributes(found, schema, config)
+    _leave_out_gone(found, schema, config)
     for new in found.labels:
         key, name = (new.listing, new.attribute), f"{new.listing}/{new.attribute}"
         old = merged.get(key)
         if old is None:
             merged[key] = new
-        elif attributes[key].canonical(old.value) == new.value:
+        elif schema.attribute(new.vertical, new.attribute).canonical(old.value) == new.value:
             merged[key] = _confirmed(old, new)
-        elif key in found.settled or _corrects(old, new):
+        elif new.truth or _corrects(old, new):
             merged[key] = new.model_copy(update={"split": old.split, "cost": old.cost, "source": _source(old, new)})
             found.changed.append(name)
         elif not _outdated(old, new):
@@ -182,8 +196,8 @@ def _labels_in(path: str | Path) -> dict[_Key, Label]:
     return found
 
 
-def _attributes(found: Imported, schema: Schema, config: RunConfig) -> dict[_Key, Attribute]:
-    """The attribute of every label; labels of listings that are gone are taken out of `found` and named there."""
+def _leave_out_gone(found: Imported, schema: Schema, config: RunConfig) -> None:
+    """Takes labels of listings that are gone, or of another vertical now, out of `found`, and names them there."""
     wanted = {label.listing for label in found.labels}
     known = {row.id: row for row in listings(config.data.listings, schema) if row.id in wanted} if wanted else {}
     gone = sorted(wanted - set(known))
@@ -192,19 +206,17 @@ def _attributes(found: Imported, schema: Schema, config: RunConfig) -> dict[_Key
         where = f"{config.data.listings} (listing {gone[0]})"
         raise fail(where, f"{len(gone)} reviewed listings are not in {config.data.listings}", remedy)
     found.unread += [Problem(f"{config.data.listings} (listing {name})", "no such listing", remedy) for name in gone]
-    found.labels = [label for label in found.labels if label.listing in known]
-    attributes, problems = {}, []
+    kept = []
     for label in found.labels:
-        vertical = known[label.listing].vertical
-        own = schema.verticals[vertical].attributes.get(label.attribute)
-        if own is None or own.canonical(label.value) != label.value:
-            where, what = f"{config.data.listings} (listing {label.listing})", f"it is a {vertical} now"
-            problems.append(Problem(where, f"{what}, which has no {label.attribute} {label.value!r}", remedy))
+        if label.listing not in known:
+            continue
+        if (vertical := known[label.listing].vertical) == label.vertical:
+            kept.append(label)
         else:
-            attributes[label.listing, label.attribute] = own
-    if problems:
-        raise InputError(problems)
-    return attributes
+            where = f"{config.data.listings} (listing {label.listing})"
+            what = f"its {label.attribute} was asked about as of a {label.vertical}, and it is a {vertical} now"
+            found.unread.append(Problem(where, what, "Predict the listing again, and review that"))
+    found.labels = kept
 
 
 def _source(old: Label, new: Label) -> Literal["human", "review"]:

@@ -170,6 +170,15 @@ def test_different_answers_are_a_dispute_that_gives_no_label(shop: Shop, tasks: 
     assert shop.labels()["mug-0/colour"].rationale == "Green."
 
 
+def test_a_later_answer_of_one_person_counts_once_the_earlier_one_is_gone(shop: Shop) -> None:
+    early, late = annotation("red", at=MORNING), annotation("blue", at=NOON)
+    outcomes = []
+    for standing in ([early], [early, late], [late]):
+        found = shop.imported(task("mug-0", *standing))
+        outcomes.append((shop.values()["mug-0/colour"], len(found.disputed), len(found.changed)))
+    assert outcomes == [("red", 0, 0), ("red", 1, 0), ("blue", 0, 1)]
+
+
 def test_the_ground_truth_wins(shop: Shop) -> None:
     truth = annotation("blue", by=2, ground_truth=True)
     found = shop.imported(
@@ -299,16 +308,16 @@ def test_an_answer_that_does_not_fit_is_refused_and_nothing_is_written(shop: Sho
     assert not shop.output.exists()
 
 
-def test_a_listing_that_is_of_another_vertical_now_is_refused(shop: Shop) -> None:
-    entry = {"attributes": {"colour": {"values": ["red", "blue"]}}}
-    text = yaml.safe_load((shop.folder / "schema.yaml").read_text())
-    text["verticals"]["cup"] = {"attributes": {"colour": {"values": ["pink", "blue"]}}}
-    text["verticals"]["mug"] = entry
-    (shop.folder / "schema.yaml").write_text(yaml.safe_dump(text))
-    rows = (shop.folder / "listings.jsonl").read_text().replace('"vertical":"mug"', '"vertical":"cup"')
-    (shop.folder / "listings.jsonl").write_text(rows)
-    with pytest.raises(InputError, match=r"listing mug-0\): it is a cup now, which has no colour 'red'"):
-        shop.imported(task("mug-0", annotation("red")))
+def test_an_answer_about_another_vertical_than_the_listings_is_named_and_gives_no_label(shop: Shop) -> None:
+    schema = yaml.safe_load((shop.folder / "schema.yaml").read_text())
+    schema["verticals"]["cup"] = schema["verticals"]["mug"]
+    (shop.folder / "schema.yaml").write_text(yaml.safe_dump(schema))
+    asked_as_a_cup = task("mug-0", annotation("red", ground_truth=True), vertical="cup")
+    found = shop.imported(asked_as_a_cup, task("mug-0", annotation("green")), task("mug-1", annotation("blue")))
+    assert shop.output.read_text().count("\n") == 2 and '"vertical"' not in shop.output.read_text()
+    assert [(row.listing, row.value) for row in found.labels] == [("mug-0", "green"), ("mug-1", "blue")]
+    assert not found.disputed and len(found.unread) == 1
+    assert "(listing mug-0): its colour was asked about as of a cup, and it is a mug now" in str(found.unread[0])
 
 
 def test_two_labels_for_the_same_in_a_labels_file_are_named(shop: Shop) -> None:
@@ -412,12 +421,14 @@ def test_csv_holds_several_values_long_fields_and_values_that_look_like_json(sho
         ("4", "mug-3", "mug", "colour", '[["red"]]', ""),
         ("5", "mug-4", "mug", "colour", "", ""),
         ("6", "mug-5", "mug", "colour", '{"selected": "left"}', ""),
+        ("7", "mug-5", "mug", "decor", "hearts; dots", ""),
         ("",) * 6,
     ]
     (shop.folder / "export.csv").write_text("\ufeff" + in_csv(rows, separator))
     found = import_labels(shop.folder / "export.csv", shop.config, shop.output)
     assert shop.values() == {
         "mug-0/decor": "dots; hearts", "mug-1/size": "[3]", "mug-2/size": '{"4"', "mug-3/colour": "red",
+        "mug-5/decor": "dots; hearts",
     }  # fmt: skip
     assert found.skipped == 1
     assert [problem.where.partition(" ")[2] for problem in found.unread] == ["(task 6, listing mug-5)"]
