@@ -58,7 +58,7 @@ class Examination:
         return [problem for finding in self.findings for problem in finding.problems]
 
 
-def check(workspace: str) -> None:
+def check(workspace: str, promotes: bool = True) -> None:
     """Runs every check, prints a table and writes `preflight/report.json`.
 
     Each call checks again what may have changed outside. Only a few images are opened again when the catalogue is the
@@ -66,6 +66,7 @@ def check(workspace: str) -> None:
 
     Args:
         workspace: URI of the run's workspace.
+        promotes: whether the run ends with a promotion, which the ledger has to take.
 
     Raises:
         InputError: with all problems.
@@ -73,9 +74,8 @@ def check(workspace: str) -> None:
     started = time.monotonic()
     ws = Workspace.open(workspace)
     known = _finished(ws, layout.PREFLIGHT, made_from())
-    examination = examine(
-        ws.config, ws.store.root, annotated=_finished(ws, layout.ANNOTATE, annotated_from()), images=not known
-    )
+    annotated = _finished(ws, layout.ANNOTATE, annotated_from())
+    examination = examine(ws.config, ws.store.root, annotated=annotated, images=not known, promotes=promotes)
     PlainConsole().print(as_table(examination))
     report = {
         "findings": [
@@ -100,7 +100,13 @@ def check(workspace: str) -> None:
 
 
 def examine(
-    config: RunConfig, workspace: str = "", annotated: bool = False, images: bool = True, runs: str = "runs"
+    config: RunConfig,
+    workspace: str = "",
+    *,
+    annotated: bool = False,
+    images: bool = True,
+    promotes: bool = True,
+    runs: str = "runs",
 ) -> Examination:
     """Runs every check. Nothing stays written but what is known of the photographs of a workspace's run.
 
@@ -110,6 +116,7 @@ def examine(
             looked at.
         annotated: whether the labels are there already, so that the annotator is not needed.
         images: whether to open as many images as the config says, or only a few.
+        promotes: whether the run ends with a promotion.
         runs: path or URI of the folder that will hold the workspace when there is none yet.
     """
     store = open_store(workspace or f"{runs.rstrip('/')}/run")
@@ -130,7 +137,11 @@ def examine(
     with place.gathering(store.root):
         place.problems += store.check() or probe(store)
         # The promotions and, unless there is a server, what is tracked lie beside the workspace.
-        place.problems += [] if place.problems else probe(open_store(runs_folder(store.root)))
+        beside = runs_folder(store.root)
+        place.problems += [] if place.problems else probe(open_store(beside))
+        if promotes and not place.problems:
+            ledger = layout.promotions(config.tracking.model_name)
+            place.problems += probe(open_store(f"{beside}/{ledger}"), creates_only=True)
     findings += [check_engine(config), check_work(config, found), check_disk(store.home, found), place]
     return Examination(findings, found, catalogue.survey)
 

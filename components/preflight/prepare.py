@@ -12,7 +12,7 @@ def prepare(config: str, workspace: str, overrides: str = "", labels_only: bool 
         config: path or bucket URI of the run config.
         workspace: URI of the workspace.
         overrides: settings that replace the config's: a JSON object by dotted name; "" for none.
-        labels_only: nothing is trained: there are no iterations for which unlabelled listings must be left.
+        labels_only: nothing is trained or promoted: there are no iterations for which unlabelled listings must be left.
 
     Returns:
         the workspace's URI.
@@ -25,5 +25,5 @@ def prepare(config: str, workspace: str, overrides: str = "", labels_only: bool 
 
     changes = settings.read_json(overrides) | ({"loop.iterations": 0} if labels_only else {})
     opened = Workspace.create(workspace, settings.resolve(config, changes, settings.PARAMETER))
-    check(opened.store.root)
+    check(opened.store.root, promotes=not labels_only)
     return opened.store.root

@@ -2,13 +2,13 @@
 
 MLflow's aliases have no compare-and-set, so the ledger says who is champion and the alias only shows it.
 
-Each entry has the digest of the one before, and `head` beside them has that of the last. So an entry that is missing,
-was changed or stands in another place is found whenever the ledger is read. Entries of earlier versions have no such
-digest: they are read, and the first entry that has one protects the last of them.
+Each entry has the digest of the one before, and a file of its number in `heads/` has its own. So an entry that is
+missing, was changed or stands in another place is found whenever the ledger is read. Entries of earlier versions have
+no such digest: they are read, and the first entry that has one protects the last of them. No file is ever replaced, so
+a promoter needs the right to create files and no other.
 """
 
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,9 +17,10 @@ from attrloop.components.documents import read_json
 from attrloop.components.errors import InputError, fail
 from attrloop.components.gold.left_out import Omission
 from attrloop.components.results.comparison import Change
+from attrloop.components.run import layout
 from attrloop.components.storage.store import Store
 
-_HEAD = "head"  # names the last entry: seq and digest
+_HEADS = "heads"  # folder of the digests of the entries, by number; that of the last one is compared
 _REMEDY = (
     "Restore it from a backup. Where there is none, move this folder away and run attrloop rollback RUN --to VERSION, "
     "which begins a new ledger with that champion"
@@ -88,20 +89,12 @@ class Entry(BaseModel):
     previous: str | None = None
 
 
-class _Head(BaseModel):
-    """The last entry that a promoter has written: its number, and the digest of its file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    seq: int = Field(ge=1)
-    digest: str
-
-
 class Ledger:
     """The entries of one registered model, in `promotions/<model>/` of a store."""
 
     def __init__(self, store: Store, model: str) -> None:
         self.store, self.model = store, model
-        self.folder = f"promotions/{quote(model, safe=' ')}"
+        self.folder = layout.promotions(model)
         self._read: list[tuple[Entry, str]] = []  # with the digest of its file; an entry is read once
 
     def entries(self) -> list[Entry]:
@@ -110,7 +103,7 @@ class Ledger:
         Raises:
             InputError: an entry is missing, empty, was changed, or stands in another place.
         """
-        head = self._head()  # before the entries: another process may add one at any time
+        last, known = self._head()  # before the entries: another process may add one at any time
         paths = [path for path in self.store.list(self.folder) if path.endswith(".json")]
         for number, path in enumerate(paths, 1):
             if path != self._path(number):
@@ -119,10 +112,10 @@ class Ledger:
                 self._read.append(self._open(number))
         if len(paths) < len(self._read):
             raise self._fault(len(paths) + 1, "missing")
-        if head and head.seq > len(paths):
+        if last > len(paths):
             raise self._fault(len(paths) + 1, "missing")
-        if head and head.digest != self._read[head.seq - 1][1]:
-            raise self._fault(head.seq, "not what was written")
+        if last and known != self._read[last - 1][1]:
+            raise self._fault(last, f"not what was written: its digest is not that in {self._head_path(last)}")
         return [entry for entry, _ in self._read]
 
     def head(self) -> Entry | None:
@@ -146,15 +139,14 @@ class Ledger:
         data = chained.model_dump_json(indent=1, by_alias=True).encode()
         if not self.store.create(self._path(entry.seq), data):
             return False
-        head = self._head()
-        if head is None or head.seq < entry.seq:  # else another process has added one since
-            self.store.write(
-                f"{self.folder}/{_HEAD}", _Head(seq=entry.seq, digest=digest(data)).model_dump_json().encode()
-            )
+        self.store.create(self._head_path(entry.seq), digest(data).encode())
         return True
 
     def _path(self, number: int) -> str:
         return f"{self.folder}/{number:08d}.json"
+
+    def _head_path(self, number: int) -> str:
+        return f"{self.folder}/{_HEADS}/{number:08d}"
 
     def _open(self, number: int) -> tuple[Entry, str]:
         """An entry and the digest of its file; all before it were read."""
@@ -174,15 +166,11 @@ class Ledger:
             raise self._fault(number - 1, f"not the one that entry {number} was written after")
         return entry, digest(data)
 
-    def _head(self) -> _Head | None:
-        path = f"{self.folder}/{_HEAD}"
-        if not self.store.exists(path):
-            return None
-        try:
-            return _Head.model_validate(read_json(self.store.read(path), path))
-        except (InputError, ValidationError) as error:
-            remedy = "Remove this file: it is written again with the next entry"
-            raise fail(f"{self.store.root}/{path}", "damaged", remedy) from error
+    def _head(self) -> tuple[int, str]:
+        """The number of the last entry whose writer has left its digest, and that digest; 0 and "" for none."""
+        names = [path.rpartition("/")[2] for path in self.store.list(f"{self.folder}/{_HEADS}")]
+        last = max((int(name) for name in names if name.isdecimal()), default=0)
+        return last, self.store.read(self._head_path(last)).decode(errors="replace") if last else ""
 
     def _fault(self, number: int, what: str) -> InputError:
         return fail(f"{self.store.root}/{self._path(number)}", f"this entry of the ledger is {what}", _REMEDY)

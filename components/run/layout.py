@@ -4,6 +4,8 @@ A stage is a stage of the loop: `base`, `sft` (or `start`, for an adapter that w
 `iteration-2`, ...
 """
 
+from urllib.parse import quote
+
 CONFIG = "config.json"
 STATE = "state.json"  # the loop's latest state
 REPORT = "report.html"
@@ -49,6 +51,11 @@ REVIEW = "review"  # the predictions that a person should look at
 REVIEW_SUMMARY = f"{REVIEW}/{SUMMARY}"
 EVENTS = "events"  # what the steps do and did, one JSON object for each attempt of a step
 CHAMPIONS = "champions"  # workspaces in which champions of other runs answer this run's gold
+
+
+def promotions(model: str) -> str:
+    """The promotions ledger of a registered model; in the runs folder, for all runs."""
+    return f"promotions/{quote(model, safe=' ')}"
 
 
 def submitted(key: str) -> str:

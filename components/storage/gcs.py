@@ -82,9 +82,12 @@ class GcsBucket(Bucket):
         blob.metadata = {"created-by": mine}
         try:
             blob.upload_from_string(data, "application/octet-stream", if_generation_match=0)
-        except PreconditionFailed:
-            # The client tries again when an answer is lost, and may then meet the object that it made itself.
+        except (PreconditionFailed, Forbidden) as error:
+            # The client tries again when an answer is lost, and may then meet the object that it made itself. An
+            # account that may only create may be told that it must not replace what is there.
             found = self._bucket.get_blob(key)
+            if found is None and isinstance(error, Forbidden):
+                raise
             return found is not None and (found.metadata or {}).get("created-by") == mine
         return True
 

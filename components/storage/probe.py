@@ -10,30 +10,42 @@ from attrloop.components.storage.files import TEMPORARY
 from attrloop.components.storage.local import LocalStore, existing
 from attrloop.components.storage.store import Store
 
-_REMEDY = (
-    "Grant the right to create, replace and remove files below it and take any retention policy or lock off, "
-    "or choose another place"
-)
+_REMEDY = "Grant the right to {} files below it and take any retention policy or lock off, or choose another place"
 
 
-def probe(store: Store) -> list[Problem]:
+def probe(store: Store, creates_only: bool = False) -> list[Problem]:
     """Creates, replaces, reads and removes a small file; leaves nothing behind where that is allowed.
+
+    Args:
+        store: the place.
+        creates_only: files that are there are neither replaced nor removed in it, so that need not be allowed.
 
     Returns:
         The problem, if any, that would keep a run from its work. Some buckets, file systems and mounts can be written
         but allow no replacing or removing, or let two processes create the same file.
     """
     if not isinstance(store, LocalStore):
-        return _tried(store, store.root)
+        return _tried(store, store.root, creates_only)
     try:  # in the nearest folder that exists: the store's own is made when the run begins
         with TemporaryDirectory(prefix=TEMPORARY, dir=existing(store.home)) as folder:
-            return _tried(LocalStore(folder), store.root)
+            return _tried(LocalStore(folder), store.root, creates_only)
     except OSError as error:
-        return [Problem(store.root, f"files cannot be removed ({error.strerror})", _REMEDY)]
+        return [Problem(store.root, f"files cannot be removed ({error.strerror})", _remedy(creates_only))]
 
 
-def _tried(store: Store, root: str) -> list[Problem]:
+def _remedy(creates_only: bool) -> str:
+    return _REMEDY.format("create" if creates_only else "create, replace and remove")
+
+
+def _tried(store: Store, root: str, creates_only: bool) -> list[Problem]:
     folder = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
+    fault = _fault(store, folder, creates_only)
+    with suppress(AttrloopError, OSError):
+        store.remove(folder)
+    return [Problem(root, fault, _remedy(creates_only))] if fault else []
+
+
+def _fault(store: Store, folder: str, creates_only: bool) -> str:
     file = f"{folder}/file"
 
     def create_again() -> str:
@@ -50,8 +62,7 @@ def _tried(store: Store, root: str) -> list[Problem]:
     steps: dict[str, Callable[[], object]] = {
         "created": lambda: store.create(file, b"one") and "",
         "created by one process alone": create_again,
-        "replaced": replace,
-        "removed": remove,
+        **({} if creates_only else {"replaced": replace, "removed": remove}),
     }
     for what, step in steps.items():
         try:
@@ -59,7 +70,5 @@ def _tried(store: Store, root: str) -> list[Problem]:
         except (AttrloopError, OSError) as error:
             fault = error.problems[0].what if isinstance(error, InputError) else str(error)
         if fault:
-            with suppress(AttrloopError, OSError):
-                store.remove(folder)
-            return [Problem(root, f"files cannot be {what} here ({str(fault).rstrip('.')})", _REMEDY)]
-    return []
+            return f"files cannot be {what} here ({str(fault).rstrip('.')})"
+    return ""

@@ -103,6 +103,19 @@ def test_a_name_that_mlflow_refuses_for_an_experiment_is_refused_with_its_line(s
         load_config(shop.file())
 
 
+def test_a_ledger_that_takes_no_entry_is_a_problem_of_a_run_that_promotes(shop, tmp_path: Path) -> None:
+    shop.set("tracking", model_name="my model")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    assert not (problems := examine(shop.config(), str(runs / "run")).problems), problems
+    (runs / "promotions").touch()
+    (problem,) = examine(shop.config(), str(runs / "run")).problems
+    assert (
+        problem.where == str(runs / "promotions" / "my model") and "Grant the right to create files" in problem.remedy
+    )
+    assert not examine(shop.config(), str(runs / "run"), promotes=False).problems
+
+
 def test_a_runs_folder_that_refuses_removal_is_a_problem_though_the_workspace_does_not(
     shop, server, faulty: Gateway, bucket: str
 ) -> None:

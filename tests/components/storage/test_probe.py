@@ -54,6 +54,23 @@ def test_a_bucket_that_refuses_to_create_is_found(faulty: Gateway, bucket: str) 
     assert "files cannot be created here (" in said(f"{bucket}/runs/run")
 
 
+def test_an_account_that_may_only_create_can_use_a_place_where_nothing_is_replaced(
+    faulty: Gateway, bucket: str
+) -> None:
+    """It may be told that it must not replace a file, rather than that the file is there."""
+    removes = r"\?delete\b" if bucket.startswith("s3") else r"$^"
+
+    def refuse(method: str, path: str) -> int | None:
+        again = bucket.startswith("gs") and len(faulty.uploads()) == 2 and faulty.is_upload(method, path)
+        return 403 if again or method == "DELETE" or re.search(removes, path) else None
+
+    faulty.refuse = refuse
+    place = open_store(f"{bucket}/runs/promotions/m")
+    assert probe(place, creates_only=True) == [] and len(versions(bucket)) == 1, "what must not be removed stays"
+    (problem,) = probe(place)
+    assert "files cannot be removed" in problem.what
+
+
 def test_a_store_that_lets_two_processes_create_the_same_file_is_found(bucket: str) -> None:
     class Careless(BucketStore):
         """Takes no condition, as some stores that speak a known protocol."""
