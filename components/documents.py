@@ -111,7 +111,8 @@ def parse_json(text: str) -> Any:
     except _NumberError as error:
         raise Malformed(str(error), "Write a number that can be stored", value=_leniently(text)) from error
     if (suspicious(text) and (why := fault_of(value))) or (not text.isascii() and (why := fault_of(text))):
-        raise Malformed(why, "Write the text whole, in UTF-8", value=value)
+        remedy = _too_deep().remedy if why == _too_deep().what else "Write the text whole, in UTF-8"
+        raise Malformed(why, remedy, value=value)
     return value
 
 

@@ -7,18 +7,35 @@ from pydantic import BaseModel, ValidationError
 
 from attrloop.components.documents import Malformed
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.yaml_documents import read_yaml
+from attrloop.components.yaml_documents import Plain, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_NO_LIST = "not a list"
-_FAULTS = {"extra_forbidden": "unknown key", "tuple_type": _NO_LIST, "list_type": _NO_LIST}
+_NO_LIST, _NO_MAPPING, _NO_TEXT = "not a list", "not a mapping of keys to values", "not text"
+_FAULTS = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "tuple_type": _NO_LIST,
+    "list_type": _NO_LIST,
+    "dict_type": _NO_MAPPING,
+    "model_type": _NO_MAPPING,
+    "string_type": _NO_TEXT,
+    "string_too_short": "empty",
+    "bool_parsing": "neither true nor false",
+    "bool_type": "neither true nor false",
+}
 _REMEDIES = {
     "tuple_type": "Write a list: [a, b]",
     "list_type": "Write a list: [a, b]",
     "extra_forbidden": "Remove it or correct its spelling",
     "missing": "Add it",
     "too_short": "List more entries",
+    "dict_type": "Write key: value, each on a line of its own",
+    "model_type": "Write key: value, each on a line of its own",
+    "string_type": "Write a text",
+    "string_too_short": "Write a text",
+    "bool_parsing": "Write true or false",
+    "bool_type": "Write true or false",
 }
 
 
@@ -40,7 +57,29 @@ def validate_yaml(model: type[Model], text: str, name: str) -> Model:
     try:
         return model.model_validate(raw if raw is not None else {})
     except ValidationError as error:
-        raise InputError([problem_of(fault, tree, name) for fault in error.errors()]) from error
+        raise InputError([problem_of(fault, tree, name) for fault in faults_of(error)]) from error
+
+
+def faults_of(error: ValidationError) -> list[Any]:
+    """What pydantic found, without lists that are too short only because an entry has a fault of its own."""
+    faults = error.errors()
+    lists = {fault["loc"][:k] for fault in faults for k in range(len(fault["loc"]))}  # that have a fault inside
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in lists]
+
+
+def told(fault: Any) -> tuple[str, str]:
+    """What is wrong, and the remedy, of a fault that pydantic found, in plain words.
+
+    Args:
+        fault: one of `ValidationError.errors()`.
+    """
+    kind, about = fault["type"], fault.get("ctx", {})
+    if kind == "literal_error":
+        allowed = about["expected"].replace("'", "")
+        return "not one of the words that are allowed", f"Use {allowed}"
+    if kind == "too_short":
+        return f"has {about['actual_length']} of at least {about['min_length']} entries", _REMEDIES[kind]
+    return _FAULTS.get(kind, fault["msg"].removeprefix("Value error, ")), _REMEDIES.get(kind, "Correct this entry")
 
 
 def problem_of(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
@@ -52,10 +91,11 @@ def problem_of(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
         name: of the document in the problem: its file.
     """
     key = ".".join(str(part) for part in fault["loc"]) or "the document"
-    what = _FAULTS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-    remedy = _REMEDIES.get(fault["type"], "Correct this entry")
+    what, remedy = told(fault)
     if what == _NO_LIST and isinstance(fault["input"], str | int | float):
         remedy = f"Write [{str(fault['input']).strip('[] ')}]"
+    if fault["type"] == "string_too_short" and isinstance(fault["input"], Plain):
+        remedy = "Write a text; one that begins with one of # & > | ! needs quotes, such as '#fff'"
     return Problem(f"{name}:{_line_of(tree, fault['loc'])} ({key})", what, remedy)
 
 

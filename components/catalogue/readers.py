@@ -1,5 +1,6 @@
 """Readers of records whose errors name the file, line and id of every bad row."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -13,11 +14,14 @@ from attrloop.components.catalogue.schema import Schema
 from attrloop.components.documents import Malformed
 from attrloop.components.errors import InputError, Problem, fail
 from attrloop.components.storage import inputs
+from attrloop.components.validation import faults_of, told
 
 UNKNOWN_LISTING = "a label for an unknown listing"
 
 _ENOUGH = 1_000  # faults after which reading stops: a file of another kind has one in every row
-_EXCERPT = 80  # characters of an id
+_EXCERPT = 80  # characters of an id or a value
+_LIST = '"a.jpg", "b.jpg"'
+_OBJECT, _ROW = '{"brand": "Acme"}', '{"name": "value", ...}, one to a line'
 Row = TypeVar("Row", bound=Record)
 
 
@@ -66,10 +70,25 @@ def iter_rows(path: str | Path, record: type[Row], found: list[Problem]) -> Iter
         try:
             yield line, record.model_validate(raw)
         except ValidationError as error:
-            for fault in error.errors():
-                key = ".".join(map(str, fault["loc"])) or "the row"
-                what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-                found.append(Problem(f"{path}:{line}{_named(raw)}", f"{key}: {what}", "Correct this field"))
+            found += [_problem(f"{path}:{line}{_named(raw)}", fault) for fault in faults_of(error)]
+
+
+def _problem(where: str, fault: Any) -> Problem:
+    """The problem of a fault that pydantic found in a row."""
+    key, kind, said = ".".join(map(str, fault["loc"])), fault["type"], fault["input"]
+    what, remedy = told(fault)
+    one = isinstance(said, str | int | float) and len(shown := json.dumps(said, ensure_ascii=False)) <= _EXCERPT
+    if kind in ("dict_type", "model_type"):
+        what, remedy = "not an object", f"Write an object: {_OBJECT if key else _ROW}"
+    elif kind in ("tuple_type", "list_type"):
+        remedy = f"Write a list: [{shown if one else _LIST}]"
+    elif kind == "string_type" and one:
+        remedy = f'Write a text: "{shown}"'
+    elif kind.startswith(("datetime", "timezone")):
+        what, remedy = "not a date and time with a time zone", "Write it like 2026-11-26T03:10:05Z"
+    elif kind.startswith("float") or kind == "finite_number":
+        what, remedy = "not a number", "Write a number that is finite, such as 0.5"
+    return Problem(where, f"{key or 'the row'}: {what}", remedy)
 
 
 def _named(raw: Any) -> str:

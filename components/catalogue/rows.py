@@ -1,5 +1,6 @@
 """Reads the rows of JSONL and Parquet files one at a time. Errors name the file that cannot be read."""
 
+import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,5 +51,6 @@ def _row(text: str) -> Any:
     try:
         return parse_json(text)
     except Malformed as error:
-        remedy = error.remedy if error.value is not None else "Write one JSON object per line"
+        is_json = not isinstance(error.__cause__, json.JSONDecodeError)
+        remedy = error.remedy if is_json else "Write one JSON object per line"
         return Malformed(error.what, remedy, value=error.value)

@@ -8,6 +8,7 @@ attribute can have several values.
 """
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,6 +145,16 @@ class Attribute(BaseModel):
         return None
 
 
+def _tell_apart(names: Iterable[str]) -> None:
+    """Raises for a name that nobody sees, and for two that look the same."""
+    first: dict[str, str] = {}
+    for name in names:
+        if not seen(name):
+            raise ValueError(f"the name {name!a} is empty")
+        if (other := first.setdefault(seen(name), name)) != name:
+            raise ValueError(f"the names {ascii(other)} and {name!a} look the same: keep one of them")
+
+
 class Vertical(BaseModel):
     """A kind of product, such as mugs.
 
@@ -156,12 +167,22 @@ class Vertical(BaseModel):
     description: str = ""
     attributes: dict[str, Attribute] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _distinct(self) -> "Vertical":
+        _tell_apart(self.attributes)
+        return self
+
 
 class Schema(BaseModel):
     """All verticals of a catalogue by name, as in `schema.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     verticals: dict[str, Vertical] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Schema":
+        _tell_apart(self.verticals)
+        return self
 
     def attribute(self, vertical: str, attribute: str) -> Attribute:
         """An attribute of a vertical."""

@@ -57,6 +57,14 @@ def is_text(kind: Any) -> bool:
     return kind is str or get_origin(kind) is Literal or (bool(inner) and all(map(is_text, inner)))
 
 
+def _refuse_python_numbers(value: Any) -> None:
+    """Raises for what Python takes for a number and YAML does not."""
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("a text with _ is no number: write 1000, not 1_000")
+
+
 class Config(BaseModel):
     """What every section has in common: no unknown key, no change after construction, no secret, no endless number."""
 
@@ -71,7 +79,10 @@ class Config(BaseModel):
             raise ValueError(why)
         kind = cls.model_fields[info.field_name or ""].annotation
         is_section = isinstance(kind, type) and issubclass(kind, BaseModel) and not isinstance(value, Plain)
-        return value if is_section or is_text(kind) else typed(value)
+        found = value if is_section or is_text(kind) else typed(value)
+        if kind in (int, float):
+            _refuse_python_numbers(found)
+        return found
 
     @field_validator("*")
     @classmethod

@@ -65,6 +65,19 @@ def test_a_value_without_text_is_named_with_its_line() -> None:
     assert problem.startswith("schema.yaml:8 (verticals.a.attributes.b.values.2.name)")
 
 
+@pytest.mark.parametrize("value", ["''", "{name: }", "{nam: x}"])
+def test_a_bad_value_of_two_is_no_second_fault_of_the_list(value: str) -> None:
+    problems = said(f"verticals: {{a: {{attributes: {{b: {{values: [{value}, x]}}}}}}}}")
+    assert problems and not any("entries" in problem for problem in problems)
+
+
+def test_a_list_of_one_value_is_too_short() -> None:
+    (problem,) = said("verticals: {a: {attributes: {b: {values: [x]}}}}")
+    assert problem == (
+        "schema.yaml:1 (verticals.a.attributes.b.values): has 1 of at least 2 entries. List more entries."
+    )
+
+
 def test_keys_that_are_there_twice_are_refused_with_both_lines() -> None:
     problems = said("""verticals:
   mug:

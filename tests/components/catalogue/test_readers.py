@@ -91,7 +91,7 @@ def test_a_null_where_a_value_is_needed_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"id": ["m-1", "m-2"], "vertical": ["mug", None], "images": [["a.png"], ["b.png"]]}).write_parquet(
         tmp_path / "listings.parquet"
     )
-    with pytest.raises(InputError, match=r"listings\.parquet:2 \(m-2\): vertical: Field required"):
+    with pytest.raises(InputError, match=r"listings\.parquet:2 \(m-2\): vertical: missing. Add it"):
         read_rows(tmp_path / "listings.parquet", Listing)
 
 
@@ -177,15 +177,30 @@ def row(**fields: object) -> str:
             '{"id": "m-1", "metadata": {"size": "S", "size": "L"}}',
             "listings.jsonl:2 (m-1): the key 'size' is given twice",
         ),
-        ('{"id": "m-1", "metadata": ' + "[" * 5_000, "listings.jsonl:2: nested deeper than 100 levels"),
-        ('{"id": "m-1", "metadata": ' + "[" * 150 + "]" * 150 + "}", "listings.jsonl:2 (m-1): nested deeper than"),
+        (
+            '{"id": "m-1", "metadata": ' + "[" * 5_000,
+            "listings.jsonl:2: nested deeper than 100 levels. Write it flatter",
+        ),
+        (
+            '{"id": "m-1", "metadata": ' + "[" * 150 + "]" * 150 + "}",
+            "listings.jsonl:2 (m-1): nested deeper than 100 levels. Write it flatter",
+        ),
         ('{"id": ' + "9" * 5_000 + "}", "listings.jsonl:2 (inf): a number of 5,000 digits"),
         ('{"id": "m-1", "title": ' + "9" * 5_000 + "}", "listings.jsonl:2 (m-1): a number of 5,000 digits"),
         ('{"id": "m-1", "title": NaN}', "listings.jsonl:2 (m-1): NaN is not a number"),
         ('{"id": "m-1", "title": 1e999}', "listings.jsonl:2 (m-1): 1e999 is larger than any number"),
-        (row(id=int("9" * 300)), f"listings.jsonl:2 ({'9' * 80}): id: Input should be a valid string"),
-        ("[" + row() + "]", "listings.jsonl:2 (not an object): the row: Input should be a valid dictionary"),
+        (row(id=int("9" * 300)), f"listings.jsonl:2 ({'9' * 80}): id: not text. Write a text"),
+        ("[" + row() + "]", "listings.jsonl:2 (not an object): the row: not an object. Write an object: {"),
         ('{"id": "m-1"', "listings.jsonl:2: not valid JSON ("),
+        (row(images="a.jpg"), 'listings.jsonl:2 (m-1): images: not a list. Write a list: ["a.jpg"].'),
+        (row(images={"a": 1}), 'listings.jsonl:2 (m-1): images: not a list. Write a list: ["a.jpg", "b.jpg"].'),
+        (row(images=[]), "listings.jsonl:2 (m-1): images: has 0 of at least 1 entries. List more entries."),
+        (row(images=[None]), "listings.jsonl:2 (m-1): images.0: not text. Write a text."),
+        (row(metadata={"brand": 5}), 'listings.jsonl:2 (m-1): metadata.brand: not text. Write a text: "5".'),
+        (row(metadata={"new": True}), 'listings.jsonl:2 (m-1): metadata.new: not text. Write a text: "true".'),
+        (row(metadata=["x"]), "listings.jsonl:2 (m-1): metadata: not an object. Write an object: {"),
+        (row(id=""), "listings.jsonl:2 (no id): id: empty. Write a text."),
+        (row(brand="Acme"), "listings.jsonl:2 (m-1): brand: unknown key. Remove it or correct its spelling."),
         (b'{"id": "m-1\0"}', "listings.jsonl:2: not valid JSON (Invalid control character"),
         (row(title="x" * 10_000_000), "listings.jsonl:2: longer than 10,000,000 bytes"),
         (row(title="\u00e9" * 1_700_000), "listings.jsonl:2: longer than 10,000,000 bytes"),
@@ -224,12 +239,32 @@ def test_a_file_with_a_fault_in_every_row_is_not_read_to_its_end(tmp_path: Path)
     assert 1_000 <= len(found) < 1_010
 
 
+@pytest.mark.parametrize(
+    ("field", "fault"),
+    [
+        ({"split": "val"}, "split: not one of the words that are allowed. Use train, validation or test."),
+        ({"source": "model"}, "source: not one of the words that are allowed. Use api, human or review."),
+        ({"reviewed_at": "soon"}, "reviewed_at: not a date and time with a time zone. Write it like 2026-11-26T03:10"),
+        ({"reviewed_at": "2026-01-01T00:00:00"}, "reviewed_at: not a date and time with a time zone. Write it like"),
+        ({"cost": "much"}, "cost: not a number. Write a number that is finite, such as 0.5."),
+        ({"value": ["dotted"]}, "value: not text. Write a text."),
+    ],
+)
+def test_a_label_that_says_something_else_is_told_in_plain_words(
+    tmp_path: Path, field: dict[str, object], fault: str
+) -> None:
+    (tmp_path / "labels.jsonl").write_text(json.dumps({"listing": "m-1", "attribute": "a", "value": "b"} | field))
+    with pytest.raises(InputError) as caught:
+        read_rows(tmp_path / "labels.jsonl", Label)
+    assert str(caught.value.problems[0]).startswith(f"{tmp_path}/labels.jsonl:1 (m-1): {fault}")
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_the_cost_of_a_label_is_a_number(tmp_path: Path, value: float) -> None:
     pl.DataFrame({"listing": ["m-1"], "attribute": ["a"], "value": ["b"], "cost": [value]}).write_parquet(
         tmp_path / "labels.parquet"
     )
-    with pytest.raises(InputError, match=r"labels\.parquet:1 \(m-1\): cost: Input should be a finite number"):
+    with pytest.raises(InputError, match=r"labels\.parquet:1 \(m-1\): cost: not a number. Write a number"):
         read_rows(tmp_path / "labels.parquet", Label)
 
 

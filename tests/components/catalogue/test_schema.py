@@ -193,6 +193,25 @@ def test_values_that_nobody_can_tell_apart_are_refused(values: list[str], fault:
         listed(*values)
 
 
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (["mug", "mug "], r"the names 'mug' and 'mug ' look the same: keep one of them"),
+        (["mug", "mug\u200b"], r"the names 'mug' and 'mug\\u200b' look the same"),
+        (["caf\u00e9", "cafe\u0301"], r"the names 'caf\\xe9' and 'cafe\\u0301' look the same"),
+        (["tea cup", "tea\u00a0cup"], "look the same"),
+        (["mug", ""], "the name '' is empty"),
+        ([" "], "the name ' ' is empty"),
+    ],
+)
+def test_names_that_nobody_can_tell_apart_are_refused(names: list[str], fault: str) -> None:
+    attribute = listed("red", "blue")
+    with pytest.raises(ValidationError, match=fault):
+        Vertical(attributes=dict.fromkeys(names, attribute))
+    with pytest.raises(ValidationError, match=fault):
+        Schema(verticals=dict.fromkeys(names, Vertical(attributes={"colour": attribute})))
+
+
 def test_a_synonym_is_its_value_and_only_that() -> None:
     attribute = Attribute(
         values=(Value(name="millimetre", synonyms=("mm", "Mm.")), Value(name="megametre", synonyms=("Mm",)))

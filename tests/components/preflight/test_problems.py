@@ -135,7 +135,7 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         lambda shop: Image.new("1", (5_000, 20)).save(shop.folder / "mug-1.png"),
         "image mug-1.png: 5000 x 20 pixels are a strip",
     ),
-    "an empty schema": (schema_of(""), "schema.yaml:1 (verticals): Field required. Add it"),
+    "an empty schema": (schema_of(""), "schema.yaml:1 (verticals): missing. Add it"),
     "a schema without verticals": (schema_of("verticals: {}\n"), "schema.yaml:1 (verticals): "),
     "a schema that is no YAML": (schema_of("verticals: [\n"), "schema.yaml:2: not valid YAML"),
     "a missing image": (lambda shop: (shop.folder / "mug-1.png").unlink(), "listing mug-1, image "),

@@ -28,7 +28,7 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
         tmp_path,
         """seed: 010
 sft: {learning_rate: 5e-5, epochs: 1e1, gradient_checkpointing: yes}
-annotate: {max_calls: 1e3, max_cost: +5, timeout_s: 1_000, concurrency: 0x10, price_in: .5}
+annotate: {max_calls: 1e3, max_cost: +5, timeout_s: 1000, concurrency: 0x10, price_in: .5}
 prompt: {title: on, metadata: false}
 """,
     )
@@ -60,8 +60,12 @@ def test_texts_are_texts(tmp_path: Path) -> None:
         (f"annotate: {{max_calls: {2**60}}}\n", "run.yaml:3 (annotate.max_calls): larger than any number"),
         ("annotate: {max_cost: 1e999}\n", "run.yaml:3 (annotate.max_cost): Input should be a finite number"),
         ("annotate: {max_cost: .inf}\n", "run.yaml:3 (annotate.max_cost): Input should be a valid number"),
+        ("annotate: {max_cost: true}\n", "run.yaml:3 (annotate.max_cost): true and false are no numbers"),
+        ("sample: {chains: false}\n", "run.yaml:3 (sample.chains): true and false are no numbers"),
+        ("annotate: {max_cost: 1_0}\n", "run.yaml:3 (annotate.max_cost): a text with _ is no number: write 1000"),
+        ("annotate: {max_calls: '1_000'}\n", "run.yaml:3 (annotate.max_calls): a text with _ is no number"),
         ("annotate: {max_cost: nan}\n", "run.yaml:3 (annotate.max_cost): Input should be a finite number"),
-        ("annotate:\n", "run.yaml:3 (annotate): Input should be "),
+        ("annotate:\n", "run.yaml:3 (annotate): not a mapping of keys to values"),
         (
             "annotate: {max_cost: 1}\nannotate: {model: m}\n",
             "run.yaml:4 (annotate): the key 'annotate' is given twice, on lines 3 and 4",
