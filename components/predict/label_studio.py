@@ -15,7 +15,7 @@ from attrloop.components.predict.exports import Asked, Given, read_tasks
 from attrloop.components.predict.stream import listings
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
-from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.files import check_output, explained_output, write_atomic
 
 _Key = tuple[str, str]  # a listing and an attribute
 _Answer = tuple[str, Given, Asked]  # by its canonical value
@@ -62,10 +62,22 @@ def import_labels(export: Path, config: RunConfig, output: Path) -> Imported:
             it holds already stay.
 
     Raises:
-        InputError: as `read_export` and `add`.
+        InputError: as `check_labels_output`, `read_export` and `add`.
     """
+    check_labels_output(output)
     schema = load_schema(config.data.catalogue_schema)
     return add(read_export(export, schema), schema, config, output)
+
+
+def check_labels_output(output: Path) -> None:
+    """Checks, before any work, whether labels can be written to a file.
+
+    Raises:
+        InputError: its name does not end in `.jsonl`, and as `files.check_output`.
+    """
+    check_output(output)
+    if output.suffix != ".jsonl":
+        raise fail(str(output), "labels are written as JSON lines", "Give a file that ends in .jsonl")
 
 
 def read_export(export: Path, schema: Schema) -> Imported:
@@ -152,17 +164,16 @@ def add(found: Imported, schema: Schema, config: RunConfig, output: Path) -> Imp
       different answer of someone else is a dispute: the label stays.
 
     Args:
-        found: what was reviewed; gets the disputes with earlier reviews, the changes, and the listings that are gone or of
-            another vertical now.
+        found: what was reviewed; gets the disputes with earlier reviews, the changes, and the listings that are gone
+            or of another vertical now.
         schema: the catalogue's.
         config: with the listings that were predicted, and labels.
         output: the JSONL file to write. Its labels win over the config's.
 
     Raises:
-        InputError: no reviewed listing is in the config's listings, or a labels file that cannot be read.
+        InputError: no reviewed listing is in the config's listings, a labels file that cannot be read, or an output
+            that cannot be written.
     """
-    if output.suffix == ".parquet":
-        raise fail(str(output), "labels are written as JSON lines", "Give a file that ends in .jsonl")
     merged = _labels_in(config.data.labels) if config.data.labels else {}
     if output.exists() and inputs.absolute(output) != inputs.absolute(config.data.labels):
         merged |= _labels_in(output)
@@ -179,7 +190,9 @@ def add(found: Imported, schema: Schema, config: RunConfig, output: Path) -> Imp
             found.changed.append(name)
         elif not _outdated(old, new):
             found.disputed.append(name)
-    write_atomic(output, "".join(f"{label.model_dump_json(exclude_none=True)}\n" for label in merged.values()).encode())
+    rows = "".join(f"{label.model_dump_json(exclude_none=True)}\n" for label in merged.values())
+    with explained_output(output):
+        write_atomic(output, rows.encode())
     return found
 
 

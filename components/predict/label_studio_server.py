@@ -16,7 +16,7 @@ from attrloop.components.documents import read_json
 from attrloop.components.errors import AttrloopError, Problem, fail
 from attrloop.components.predict.exports import Asked, tasks_of
 from attrloop.components.predict.interface import ANSWER
-from attrloop.components.predict.label_studio import Imported, add, labels_of
+from attrloop.components.predict.label_studio import Imported, add, check_labels_output, labels_of
 from attrloop.components.predict.labelling import PROJECTS, Project
 from attrloop.components.run.config import RunConfig
 from attrloop.components.secrets import reveals, secret
@@ -93,6 +93,7 @@ def pull(name: str, config: RunConfig, output: Path) -> Imported:
         InputError: a missing or wrong setting, no such project, or as `import_labels`.
         AttrloopError: the server cannot be reached, or refuses.
     """
+    check_labels_output(output)
     schema = load_schema(config.data.catalogue_schema)
     titles = [_title(name, kind) for kind in PROJECTS.values()]
     problems, tasks, exported = list[Problem](), list[Asked](), 0

@@ -22,7 +22,7 @@ from attrloop.components.predict.interface import ANSWER, REASON, labelling_page
 from attrloop.components.predict.votes import QueuedPrediction
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
-from attrloop.components.storage.files import write_atomic
+from attrloop.components.storage.files import explained_output, write_atomic
 
 PROJECTS = {False: "one-value", True: "several-values"}
 _SIDE = 768  # pixels: the longest side of an image that is put into the task itself
@@ -74,10 +74,14 @@ def write_projects(made: dict[str, Project], folder: Path) -> None:
     Args:
         made: by name.
         folder: a local folder.
+
+    Raises:
+        InputError: it cannot be written.
     """
     for name, project in made.items():
-        write_atomic(folder / name / "config.xml", project.page.encode())
-        write_atomic(folder / name / "tasks.json", json.dumps(project.tasks, indent=1, ensure_ascii=False).encode())
+        with explained_output(folder, folder=True):
+            write_atomic(folder / name / "config.xml", project.page.encode())
+            write_atomic(folder / name / "tasks.json", json.dumps(project.tasks, indent=1, ensure_ascii=False).encode())
 
 
 def _shown(ws: Workspace, reference: str, image_root: str) -> str:

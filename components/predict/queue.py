@@ -199,7 +199,11 @@ def summary(ws: Workspace) -> dict[str, Any]:
 
 
 def export(ws: Workspace, queue: pl.DataFrame, folder: Path, image_root: str = "") -> list[str]:
-    """Writes a queue as Label Studio projects below a local folder; returns their names."""
+    """Writes a queue as Label Studio projects below a local folder; returns their names.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     made = projects_of(ws, queue, image_root)
     write_projects(made, folder)
     return list(made)

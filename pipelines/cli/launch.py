@@ -14,6 +14,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.config import RunConfig
 from attrloop.components.run.manifest import intact
 from attrloop.components.run.overrides import override, resolve
+from attrloop.components.storage.files import check_output
 from attrloop.components.storage.opening import open_store
 from attrloop.pipelines.definitions.compile import Name
 from attrloop.pipelines.local.locks import exclusive
@@ -43,8 +44,14 @@ class Launch:
         return resolve(self.config, self.overrides)
 
     def folder(self, name: str) -> Path:
-        """The run's folder, by default of this name."""
-        return (self.workspace or self.runs / name).absolute()
+        """The run's folder, by default of this name.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        place = self.workspace or self.runs / name
+        check_output(place, folder=True)
+        return place.absolute()
 
 
 def launch(job: Launch) -> None:
@@ -65,6 +72,7 @@ def launch_demo(runs: Path, overrides: Mapping[str, Any], fresh: bool) -> None:
     from attrloop.pipelines.demo.products import write_catalogue
     from attrloop.pipelines.demo.stand_in import serving
 
+    check_output(runs, folder=True)
     seed = override(demo_config(runs, ""), overrides).seed
     catalogue = runs.absolute() / f"demo-catalogue-{seed}"
     with exclusive(catalogue, print):
@@ -138,7 +146,7 @@ def _started(job: Launch, kind: str, config: RunConfig, adapter: str) -> tuple[s
     """The adapter by a name that does not change its meaning, and the folder of a run that starts from it."""
     from attrloop.components.fetch_adapter.origin import pinned
 
-    name = pinned(config, str((job.workspace or job.runs / "run").absolute()), adapter)
+    name = pinned(config, str(job.folder("run")), adapter)
     return name, job.folder(f"{config.name}-{kind}-{digest(config.run_name, name)[:8]}")
 
 

@@ -15,11 +15,13 @@ def export_review(workspace: str, output: Path, per_attribute: int, image_root: 
     """Writes the review queue of a prediction as Label Studio projects and prints their folders.
 
     Raises:
-        InputError: not the folder of a finished prediction.
+        InputError: not the folder of a finished prediction, or an output that cannot be written.
     """
     from attrloop.components.predict.queue import export, select
     from attrloop.components.run.workspace import Workspace
+    from attrloop.components.storage.files import check_output
 
+    check_output(output, folder=True)
     ws = Workspace.open(of_a_run(workspace))
     for project in export(ws, select(ws, per_attribute), output, image_root):
         print(output / project)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from attrloop.components.errors import fail
+from attrloop.components.storage.files import check_output, explained_output, replacing
 from attrloop.pipelines.definitions.cluster import LOCAL, Cluster
 
 Name = Literal["loop", "annotate", "continue", "predict"]
@@ -38,8 +39,7 @@ def compile_to(path: Path, name: Name = "loop", max_iterations: int = MAX_ITERAT
     }
     if path.suffix not in (".yaml", ".yml"):
         raise fail(str(path), "a pipeline is written as YAML", "Give a name that ends in .yaml")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Compiler().compile(builders[name](cluster), str(path))
-    except OSError as error:
-        raise fail(str(path), f"cannot be written ({error.strerror})", "Name another file") from error
+    check_output(path)
+    pipeline = builders[name](cluster)
+    with explained_output(path), replacing(path) as temporary:
+        Compiler().compile(pipeline, str(temporary))

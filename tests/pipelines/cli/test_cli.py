@@ -15,6 +15,7 @@ from attrloop.pipelines.cli.doctor import PYTHONS
 from attrloop.pipelines.cli.main import app
 
 ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "examples" / "own-catalogue" / "config.yaml"
 NO_IMAGES = {f"ATTRLOOP_{image}_IMAGE": "" for image in ("WORKER", "TRAINER", "SAMPLER")}
 HEAVY = ("torch", "transformers", "trl", "peft", "mlflow")
 # Calls the command line in this very process and then says which heavy modules it brought in.
@@ -77,14 +78,62 @@ def test_a_pipeline_without_images_is_written_with_a_warning(tmp_path: Path) -> 
         assert named == [len(images) < 2] * 4, done.stderr
 
 
+WRITING = {
+    "compile": ["compile", "--max-iterations", "0", "-o"],
+    "review import": ["review", "import", "absent.json", str(EXAMPLE), "-o"],
+    "review pull": ["review", "pull", str(EXAMPLE), "-o"],
+    "review export": ["review", "export", ".", "-o"],
+    "demo": ["demo", "--runs"],
+    **{
+        f"{command} {option}": [command, str(EXAMPLE), option]
+        for command in ("run", "annotate", "continue", "predict")
+        for option in ("--runs", "--workspace")
+    },
+}
+
+
+@pytest.mark.parametrize("arguments", WRITING.values(), ids=list(WRITING))
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("loop.json", "loop.json: a pipeline is written as YAML"), ("folder.yaml", "cannot be written (Is a directory)")],
+    [
+        ("s3://bucket/{name}", r"s3://bucket/{name}\S*: output is written on this machine, not to a URI"),
+        ("https://{user}@host/{name}", r"https://host/{name}\S*: output is written on this machine"),
+        ("file/new/{name}", "{folder}/file is not a folder"),
+        ("new/{long}{name}", "a name is too long"),
+    ],
+    ids=["a bucket", "a web server", "below a file", "a long name"],
 )
-def test_compile_explains_what_it_cannot_write(tmp_path: Path, output: str, said: str) -> None:
-    (tmp_path / "folder.yaml").mkdir()
-    done = call("compile", "--max-iterations", "0", "-o", output, folder=tmp_path)
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], output: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    name = {"compile": "o.yaml", "review": "o.jsonl"}.get(arguments[0], "o")
+    given = output.format(name=name, user="ann:secret", long="x" * 300)
+    with pytest.raises(InputError, match=said.format(name=name, folder=tmp_path)) as refused:
+        app([*arguments, given], standalone_mode=False)
+    assert "secret" not in str(refused.value) and [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["compile", "review import"])
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("output.txt", "output.txt: .* written as "),
+        ("folder.SUFFIX", "is a folder"),
+        ("/proc/none/o.SUFFIX", "written"),
+    ],
+)
+def test_a_file_that_is_none_or_of_another_kind_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, output: str, said: str
+) -> None:
+    suffix = "yaml" if command == "compile" else "jsonl"
+    (tmp_path / f"folder.{suffix}").mkdir()
+    (tmp_path / "absent.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        app([*WRITING[command], output.replace("SUFFIX", suffix)], standalone_mode=False)
+    assert {file.name for file in tmp_path.iterdir()} == {f"folder.{suffix}", "absent.json"}
 
 
 TWICE = ["submit", "--set", "seed=1", "--set", "seed=2"]
