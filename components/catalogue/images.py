@@ -25,6 +25,19 @@ _LONGEST = 100
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # What is read. Pillow knows many more formats: some run other programs (EPS), most have decoders that few people test.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000")
+# The beginnings of other files that stand for images by mistake, in lower case.
+_OTHERS = {
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "an XML or SVG file",
+    b"<svg": "an SVG file",
+    b"%pdf": "a PDF document",
+    b"%!ps": "a PostScript file",
+    b"8bps": "a Photoshop file",
+    b"pk\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
 
 
 class ImageLimits(Protocol):
@@ -162,7 +175,8 @@ class ImageReader:
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             size = f"{image.width} x {image.height} pixels"
             if image.width * image.height > self.limits.max_image_pixels:
-                raise fail(where, f"{size} (decompression bomb?)", "Shrink it or raise data.max_image_pixels")
+                what = f"{size}, more than {self.limits.max_image_pixels:,} in all (decompression bomb?)"
+                raise fail(where, what, "Shrink it or raise data.max_image_pixels")
             if max(image.size) > _LONGEST * min(image.size):
                 raise fail(where, f"{size} are a strip; models take none", "Crop it or leave it out")
             if side:
@@ -172,10 +186,11 @@ class ImageReader:
         except InputError:
             raise
         except Image.DecompressionBombError as error:
-            raise fail(where, "far too many pixels (decompression bomb?)", "Shrink the image") from error
+            most = min(self.limits.max_image_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0))
+            what, remedy = f"more than {most:,} pixels (decompression bomb?)", "Shrink it; see data.max_image_pixels"
+            raise fail(where, what, remedy) from error
         except UnidentifiedImageError as error:
-            what = f"not an image of a format that is read ({', '.join(FORMATS)})"
-            raise fail(where, what, "Replace it by a JPEG, PNG or WebP file") from error
+            raise fail(where, _what_it_is(data), "Replace it by a JPEG, PNG or WebP file") from error
         except Exception as error:  # decoders raise all kinds of errors on damaged files
             told = f"{error}" or type(error).__name__
             raise fail(where, f"truncated or damaged image ({told})", "Replace the file") from error
@@ -220,3 +235,22 @@ class ImageReader:
 
 def _is_url(path: str) -> bool:
     return bool(scheme(path)) and not in_bucket(path)
+
+
+def _what_it_is(data: bytes) -> str:
+    """What a file is that Pillow opens as no image."""
+    if not data.strip(b"\0"):
+        return "an empty file" if not data else "nothing but zeros"
+    for kind in FORMATS:
+        factory, accept = Image.OPEN[kind]
+        if accept and accept(data[:16]) is True:
+            try:
+                factory(io.BytesIO(data), "")
+            except Exception as error:  # decoders raise all kinds of errors on damaged files
+                if "pixel mode" in str(error):
+                    return f"a {kind} file whose pixels are of a kind that is not read, such as floats of 16 or 64 bits"
+                return f"a damaged {kind} file ({error})"
+    start = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    other = next((f"{kind}, " for mark, kind in _OTHERS.items() if start.startswith(mark)), "")
+    other = "an HEIC photograph, " if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1") else other
+    return f"{other}not an image of a format that is read ({', '.join(FORMATS)})"

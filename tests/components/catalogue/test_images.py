@@ -304,6 +304,70 @@ def test_formats_that_are_not_read_are_bad_images(images: ImageReader, tmp_path:
                 images.open(name)
 
 
+def float_tiff(form: type[np.number[Any]]) -> bytes:
+    """A TIFF file of floats, by the specification, which Pillow does not write."""
+    pixels = np.zeros((8, 8), form)
+    about = {
+        256: 8,
+        257: 8,
+        258: 8 * pixels.itemsize,
+        259: 1,
+        262: 1,
+        273: 8,
+        277: 1,
+        278: 8,
+        279: pixels.nbytes,
+        339: 3,
+    }
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in about.items())
+    return (
+        struct.pack("<4sI", b"II*\0", 8 + pixels.nbytes) + pixels.tobytes() + struct.pack("<H", 10) + tags + b"\0" * 4
+    )
+
+
+def wrong_checksum(png: bytes) -> bytes:
+    return png[:30] + bytes([png[30] ^ 1]) + png[31:]
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda png: b"", "an empty file"),
+        (lambda png: b"\0" * 5_000, "nothing but zeros"),
+        (lambda png: b"\n<!DOCTYPE html><html>", "a web page, not an image of a format that is read (JPEG,"),
+        (lambda png: b"<HTML><body>404", "a web page, not an image"),
+        (lambda png: b"%PDF-1.7", "a PDF document, not an image"),
+        (lambda png: b"\0\0\0\x24ftypheic\0\0\0\0", "an HEIC photograph, not an image"),
+        (lambda png: b"hello", "not an image of a format that is read (JPEG,"),
+        (wrong_checksum, "a damaged PNG file (broken PNG file (bad header checksum in b'IHDR'))"),
+        (lambda png: float_tiff(np.float16), "a TIFF file whose pixels are of a kind that is not read, such as floats"),
+        (lambda png: float_tiff(np.float64), "a TIFF file whose pixels are of a kind that is not read, such as floats"),
+    ],
+)
+def test_what_is_no_image_is_told_for_what_it_is(
+    images: ImageReader, tmp_path: Path, made: Callable[[bytes], bytes], told: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.jpg").write_bytes(made((tmp_path / "a.png").read_bytes()))
+    with pytest.raises(InputError) as caught:
+        images.open("a.jpg")
+    (problem,) = caught.value.problems
+    assert problem.what.startswith(told) and problem.remedy == "Replace it by a JPEG, PNG or WebP file"
+
+
+@pytest.mark.parametrize(
+    ("side", "told"), [(8_000, "8000 x 8000 pixels, more than 50,000,000 in all"), (20_000, "more than 50,000,000")]
+)
+def test_an_image_of_too_many_pixels_names_the_limit_and_the_setting(
+    images: ImageReader, tmp_path: Path, side: int, told: str
+) -> None:
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    with pytest.raises(InputError) as caught:
+        images.open("a.png")
+    (problem,) = caught.value.problems
+    assert problem.what.startswith(told) and "data.max_image_pixels" in problem.remedy
+
+
 def pictures(folder: Path) -> list[Path]:
     """A picture of every format, some with a profile or several frames."""
     noise = Image.effect_noise((48, 40), 80)
