@@ -147,7 +147,7 @@ def make_report(ws: Workspace, plan: Plan, filling: Filling, labeller: Labeller,
     annotator's retries) count this process alone.
     """
     config, labels = ws.config.annotate, plan.given + filling.labels
-    short = shortfalls(config, ws.schema, plan, tally(labels, ws.listings))
+    short = shortfalls(config, ws.schema, plan, tally(labels, ws.listings, plan.mixed))
     return {
         "model": config.model,
         "calls": labeller.calls,

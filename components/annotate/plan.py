@@ -20,7 +20,7 @@ from attrloop.components.run import layout
 from attrloop.components.run.config import AnnotateConfig, RunConfig
 from attrloop.components.run.made_from import READABLE, MadeFrom
 
-VERSION = 2  # of how listings are chosen
+VERSION = 3  # of how listings are chosen
 
 MORE_LABELS = (
     "Add listings, give labels of your own (a split that they name is kept), let the annotator label more, or lower "
@@ -50,7 +50,8 @@ class Plan:
         sizes: how many listings there are, by (vertical, split).
         surplus: how many listings with labels give none, because the counts are reached.
         reviewed: gold listings whose labels from a review queue are left out: these are the least certain ones.
-        mixed: gold listings with labels that are left out because they share photographs with another split.
+        mixed: gold listings with labels that share photographs with another split. Their labels are kept and fill no
+            place, because comparisons leave them out (see `gold.left_out`).
     """
 
     given: list[Label]
@@ -118,22 +119,19 @@ def make_plan(
         splits: of all listings.
     """
     found: dict[str, list[Label]] = defaultdict(list)
-    reviewed, mixed = set[str](), set[str]()
+    reviewed = set[str]()
     for label in labels:
-        gold = splits.of[label.listing] in GOLD_SPLITS
-        if label.listing in splits.mixed:
-            mixed.add(label.listing)
-        elif gold and label.source == "review":
+        if splits.of[label.listing] in GOLD_SPLITS and label.source == "review":
             reviewed.add(label.listing)
         else:
             found[label.listing].append(label)
     wanted, have, given = counts(config.annotate), Counter[Cell](), list[Label]()
     for listing, own in _in_order(found):
-        split, stated = splits.of[listing], any(label.split for label in own)
+        split, stated, mixed = splits.of[listing], any(label.split for label in own), listing in splits.mixed
         for label in own:
             cell = Cell(listings[listing].vertical, label.attribute, split)
-            if stated or have[cell] < wanted[split]:
-                have[cell] += 1
+            if mixed or stated or have[cell] < wanted[split]:
+                have[cell] += not mixed
                 given.append(label.model_copy(update={"split": split}))
     cells = cells_of(schema)
     missing = {cell: wanted[cell.split] - have[cell] for cell in cells if have[cell] < wanted[cell.split]}
@@ -146,7 +144,7 @@ def make_plan(
         Counter((listing.vertical, splits.of[listing.id]) for listing in listings.values()),
         surplus=len(found) - len({label.listing for label in given}),
         reviewed=tuple(sorted(reviewed)),
-        mixed=tuple(sorted(mixed)),
+        mixed=tuple(sorted(found.keys() & splits.mixed.keys())),
     )
 
 
@@ -208,8 +206,17 @@ def shortfalls(config: AnnotateConfig, schema: Schema, plan: Plan, labels: Mappi
     ]
 
 
-def tally(labels: list[Label], listings: Mapping[str, Listing]) -> Counter[Cell]:
-    """How many labels there are, by cell. Every label has a split."""
+def tally(labels: list[Label], listings: Mapping[str, Listing], mixed: Collection[str] = ()) -> Counter[Cell]:
+    """How many labels fill a place, by cell. Every label has a split.
+
+    Args:
+        labels: the labels.
+        listings: by id.
+        mixed: see `Plan`.
+    """
+    without = set(mixed)
     return Counter(
-        Cell(listings[label.listing].vertical, label.attribute, label.split) for label in labels if label.split
+        Cell(listings[label.listing].vertical, label.attribute, label.split)
+        for label in labels
+        if label.split and label.listing not in without
     )

@@ -8,6 +8,8 @@ from scipy.sparse.csgraph import connected_components
 
 from attrloop.components.gold.fingerprint import as_array, near
 
+MANY = 50  # more listings than a product has variants
+
 
 def identified(photographs: pl.DataFrame) -> pl.DataFrame:
     """Tells which photographs are one: copies in another size, format or quality.
@@ -29,12 +31,13 @@ def grouped(photographs: pl.DataFrame) -> dict[str, str]:
     """The key of the group of every listing that shares a photograph with another: the least of the shared ones.
 
     Listings without are left out: each is a group of its own. So no split changes when a listing gets another
-    photograph of its own.
+    photograph of its own. A photograph that more than `MANY` listings show joins nobody: it is a placeholder or a size
+    chart, and shows no product.
 
     Args:
         photographs: columns listing and key (see `identified`), each pair once.
     """
-    shared = photographs.filter(pl.len().over("key") > 1).sort("key")
+    shared = photographs.filter(pl.len().over("key").is_between(2, MANY)).sort("key")
     listing, key = (shared[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in ("listing", "key"))
     keys = shared["key"].unique(maintain_order=True)
     # One graph of keys and listings, an edge for each photograph of a listing. The keys come first.

@@ -17,6 +17,7 @@ from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import fail
 from attrloop.components.gold import splits
+from attrloop.components.gold.groups import MANY
 from attrloop.components.gold.sampled import listings_to_sample
 from attrloop.components.run import layout
 from attrloop.components.run.manifest import has, intact
@@ -100,10 +101,12 @@ def photographs_of(ws: Workspace, listings: Iterable[str]) -> pl.DataFrame:
 
     Returns:
         Columns listing and photograph, as in a record. A listing has a row for the digest of each photograph, and one
-        for each key that the photograph's copies have in common; or one with null where no photograph is known.
+        for each key that the photograph's copies have in common; or one with null where no photograph is known. A
+        photograph that more than `groups.MANY` listings show says nothing of them, and is left out.
     """
     ids = pl.DataFrame({"listing": sorted(set(listings))}, schema={"listing": pl.String})
-    rows = splits.photographs_of(ws).join(ids, on="listing", how="semi")
+    rows = splits.photographs_of(ws).filter(pl.col("listing").n_unique().over("key") <= MANY)
+    rows = rows.join(ids, on="listing", how="semi")
     known = pl.concat([rows.select("listing", photograph=name) for name in ("photograph", "key")]).unique()
     return ids.join(known, on="listing", how="left")
 

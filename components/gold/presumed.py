@@ -36,4 +36,5 @@ def splits_among(ws: Workspace, listings: Iterable[Listing], stated: Mapping[str
     Raises:
         AttrloopError: as `survey`.
     """
-    return survey(ws.config, ws.store.root, {listing.id: listing for listing in listings}, stated or {}).remember()
+    some = {listing.id: listing for listing in listings}
+    return survey(ws.config, ws.store.root, some, stated or {}, whole=False).remember()

@@ -27,6 +27,7 @@ class Survey:
         stated: splits that the labels file names, by listing.
         register: where splits are remembered.
         looked: what is known of its photographs, as `photographs.look` returns it, with the listing of each.
+        whole: whether these are all listings of the catalogue; else the remembered ones are taken for a part of it too.
         splits: as decided last.
     """
 
@@ -34,27 +35,42 @@ class Survey:
     stated: Mapping[str, Split]
     register: Register
     looked: pl.DataFrame
+    whole: bool = True
     splits: Splits = field(init=False)
 
     def __post_init__(self) -> None:
+        """Decides."""
+        self._decide()
+
+    def _decide(self) -> None:
         """Decides by what the register holds now, and finds the rows that it lacks."""
         before = self.register.listings.rows()
         seen = self.register.photographs.rows()
         now = self.looked.select("photograph", "fingerprint", entry=pl.lit(seen["entry"].max() or 0, pl.Int32) + 1)
         keys = identified(pl.concat([seen.select(now.columns), now]))
         own = self.looked.select("listing", "photograph").unique()
-        pairs = before.select("listing", photograph="photographs").explode("photograph").drop_nulls().unique()
+        pairs = before.unique("listing", keep="last").select("listing", photograph="photographs")
+        pairs = pairs.explode("photograph").drop_nulls().unique()
         self._photographs = own.join(keys, on="photograph").sort("listing", "photograph")
-        every = pl.concat([own, pairs]).unique().join(keys, on="photograph")
-        groups = grouped(every.select("listing", "key").unique())
+        gone = pairs.join(own, on="listing", how="anti").join(keys, on="photograph").select("listing", "key")
+        present = self._photographs.select("listing", "key")
+        groups = grouped(pl.concat([present, gone]).unique())
         remembered = remembered_splits(before)
-        self.splits = decide(self.listings, self.stated, remembered, groups)
+        self.splits = decide(
+            self.listings,
+            self.stated,
+            remembered,
+            groups,
+            present=grouped(present.unique()) if self.whole else groups,
+            whole=self.whole,
+        )
         changed = [listing for listing, split in self.splits.of.items() if remembered.get(listing) != split]
-        seen_anew = own.join(pairs, on=["listing", "photograph"], how="anti")["listing"]
-        ids = pl.DataFrame({"listing": [*changed, *seen_anew]}, schema={"listing": pl.String}).unique("listing")
+        came = own.join(pairs, on=["listing", "photograph"], how="anti")
+        went = pairs.join(own, on="listing", how="semi").join(own, on=["listing", "photograph"], how="anti")
+        new = pl.Series("listing", [*changed, *came["listing"], *went["listing"]], pl.String)
         photographs = own.sort("photograph").group_by("listing").agg(photographs="photograph")
         of = pl.DataFrame({"listing": self.splits.of.keys(), "split": self.splits.of.values()}, schema=_SPLITS)
-        self._new = of.join(ids, on="listing", how="semi").join(photographs, on="listing", how="left")
+        self._new = of.filter(pl.col("listing").is_in(new.implode())).join(photographs, on="listing", how="left")
 
     def remember(self) -> Splits:
         """Remembers the splits. If another run was faster, they are decided again, by what it has remembered.
@@ -63,7 +79,7 @@ class Survey:
             AttrloopError: the register cannot be written.
         """
         while self._new.height and not self.register.listings.add(self._new):
-            self.__post_init__()
+            self._decide()
         return self.splits
 
     @property
@@ -78,7 +94,13 @@ class Survey:
 
 
 def survey(
-    config: RunConfig, workspace: str, listings: Mapping[str, Listing], stated: Mapping[str, Split], most: int = -1
+    config: RunConfig,
+    workspace: str,
+    listings: Mapping[str, Listing],
+    stated: Mapping[str, Split],
+    most: int = -1,
+    *,
+    whole: bool = True,
 ) -> Survey:
     """Looks at the photographs of listings, and decides the listings' splits. Nothing is remembered yet.
 
@@ -88,6 +110,7 @@ def survey(
         listings: by id.
         stated: splits that the labels file names, by listing.
         most: photographs that are looked at, at most; what is seen of them is then not kept. -1 for all, which is kept.
+        whole: see `Survey`.
 
     Raises:
         AttrloopError: the register is damaged, cannot be read or cannot be written; or a bucket cannot be read.
@@ -106,4 +129,4 @@ def survey(
 
     reader = ImageReader(inputs.parent(config.data.listings), config.data)
     looked = look(reader, images["image"], register.photographs.rows(), keep if most < 0 else None)
-    return Survey(list(listings), stated, register, images.join(looked, on="image"))
+    return Survey(list(listings), stated, register, images.join(looked, on="image"), whole)

@@ -1,13 +1,13 @@
 """Checks whether there are enough listings and labels: to train, to choose by, and to learn from without labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from attrloop.components.annotate.plan import MORE_LABELS, Cell, Plan, Shortfall, shortfalls, tally
 from attrloop.components.catalogue.records import SPLITS
 from attrloop.components.catalogue.schema import Schema
 from attrloop.components.errors import Problem
 from attrloop.components.preflight.data import Catalogue
-from attrloop.components.preflight.finding import Finding
+from attrloop.components.preflight.finding import Finding, some
 from attrloop.components.run.config import RunConfig
 
 _SHORT = 6  # shortfalls that are listed
@@ -23,7 +23,7 @@ def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
     if catalogue.schema is None or plan is None or catalogue.splits is None:
         finding.detail, finding.note = "not checked: fix the problems above first", True
         return finding
-    labels = tally(plan.given, catalogue.listings)
+    labels = tally(plan.given, catalogue.listings, plan.mixed)
     labels.update(Cell(ask.listing.vertical, name, ask.split) for ask in catalogue.asks for name in ask.attributes)
     finding.problems += _untrained(config, catalogue.schema, plan, labels)
     if config.loop.iterations and not any(cell.split == "validation" for cell in labels):
@@ -70,17 +70,13 @@ def _left_out(plan: Plan) -> Iterator[str]:
     if plan.reviewed:
         yield (
             "gold listings whose labels from a review are left out, because these are no fair sample: "
-            f"{len(plan.reviewed):,} ({_first(plan.reviewed)})"
+            f"{len(plan.reviewed):,} ({some(plan.reviewed)})"
         )
     if plan.mixed:
         yield (
-            "gold listings with labels that are left out, because they share photographs with another split: "
-            f"{len(plan.mixed):,} ({_first(plan.mixed)})"
+            "gold listings with labels that comparisons leave out, because they share photographs with another split: "
+            f"{len(plan.mixed):,} ({some(plan.mixed)})"
         )
-
-
-def _first(listings: Sequence[str]) -> str:
-    return ", ".join(listings[:3]) + (", ..." if len(listings) > 3 else "")
 
 
 def _told(short: list[Shortfall]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """What a check finds."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from attrloop.components.errors import AttrloopError, InputError, Problem
 
@@ -45,3 +46,9 @@ class Finding:
         except OSError as error:
             remedy = "Free some space" if error.errno == errno.ENOSPC else "Check the path and its permissions"
             self.problems.append(Problem(str(error.filename or where), error.strerror or str(error), remedy))
+
+
+def some(listings: Iterable[str]) -> str:
+    """The first few of some names."""
+    names = list(islice(listings, 4))
+    return ", ".join([*names[:3], *["..."] * (len(names) > 3)])

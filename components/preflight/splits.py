@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from attrloop.components.catalogue.records import SPLITS, Listing, Split
+from attrloop.components.gold.groups import MANY
 from attrloop.components.gold.register import register_of
 from attrloop.components.gold.survey import Survey, survey
-from attrloop.components.preflight.finding import Finding
+from attrloop.components.preflight.finding import Finding, some
 from attrloop.components.run.config import RunConfig
-
-# More listings than a product has variants share a photograph that shows no product.
-_MANY = 50
 
 
 def check_splits(
@@ -40,7 +38,7 @@ def check_splits(
         found = survey(config, workspace, listings, stated, photographs)
         sizes = Counter(found.splits.of.values())
         counts = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
-        told = [*_repeats(found, listings), *_contradicted(found)]
+        told = [*_repeats(found), *_placeholders(found), *_contradicted(found)]
         finding.detail = "; ".join([counts, *told])
         finding.note = len(told) > 1
     return found, finding
@@ -50,45 +48,38 @@ def _contradicted(found: Survey) -> Iterator[str]:
     if contradicted := found.splits.contradicted:
         yield (
             f"{len(contradicted):,} listings are gold by their labels, but earlier runs had them in a split that is "
-            f"learnt from ({_first(list(contradicted))}): what those runs made is not judged by them. For another "
+            f"learnt from ({some(contradicted)}): what those runs made is not judged by them. For another "
             "catalogue with the same ids, set data.splits to a folder of its own"
         )
 
 
-def _repeats(found: Survey, listings: Mapping[str, Listing]) -> Iterator[str]:
-    """How many listings share photographs, and what deserves a look."""
+def _repeats(found: Survey) -> Iterator[str]:
+    """How many listings share photographs."""
     members = Counter(found.splits.group.values())
     groups = {key: count for key, count in members.items() if count > 1}
     if not groups:
-        yield "no two listings share a photograph"
+        yield "no two listings are of one group"
         return
     largest = max(groups, key=lambda key: (groups[key], key))
     names = [listing for listing, key in found.splits.group.items() if key == largest]
     yield (
         f"{sum(groups.values()):,} listings share photographs, in {len(groups):,} groups that have one split each; "
-        f"the largest has {len(names):,} ({_first(names)})"
+        f"the largest has {len(names):,} ({some(names)})"
     )
     if found.splits.mixed:
         yield (
             f"{len(found.splits.mixed):,} gold listings share a photograph with a listing that is learnt from, and are "
-            f"left out of comparisons ({_first(list(found.splits.mixed))})"
+            f"left out of comparisons ({some(found.splits.mixed)})"
         )
-    for key, count in _common(found):
-        listing = found.photographs.filter(pl.col("key") == key)["listing"][0]
-        name = found.looked.filter(pl.col("listing") == listing).join(
-            found.photographs.filter(pl.col("key") == key).select("photograph"), on="photograph", how="semi"
-        )["image"][0]
+
+
+def _placeholders(found: Survey) -> Iterator[str]:
+    """The photographs that very many listings show."""
+    counts = found.photographs.group_by("key").agg(count=pl.col("listing").n_unique()).filter(pl.col("count") > MANY)
+    for key, count in counts.sort("count", "key", descending=[True, False]).head(3).rows():
+        shown = found.photographs.filter(pl.col("key") == key)
+        name = found.looked.join(shown, on=["listing", "photograph"], how="semi")["image"][0]
         yield (
-            f"{count:,} listings show {name}: if it shows no product (a placeholder, a size chart), take it out of the "
-            "listings, because listings that share a photograph all have one split"
+            f"{count:,} listings show {name}: so many that it is taken for a placeholder or a size chart, and makes no "
+            "group of them. Take it out of the listings if it shows no product"
         )
-
-
-def _common(found: Survey) -> list[tuple[int, int]]:
-    """The photographs that very many listings share, and how many."""
-    counts = found.photographs.group_by("key").agg(count=pl.col("listing").n_unique()).filter(pl.col("count") > _MANY)
-    return counts.sort("count", "key", descending=[True, False]).head(3).rows()
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

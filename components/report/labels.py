@@ -34,7 +34,7 @@ def shortfalls(results: Results) -> dict[str, Any]:
         ),
         (
             len(told.get("given_mixed", [])),
-            "Gold listings that are left out, because they share photographs with another split",
+            "Gold listings that comparisons leave out, because they share photographs with another split",
         ),
     )
     return {

@@ -15,11 +15,14 @@ import pytest
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.errors import InputError
 from attrloop.components.gold import split
+from attrloop.components.gold.decide import decide
+from attrloop.components.gold.left_out import judged_by, left_out
 from attrloop.components.gold.sampled import unlabelled_train
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.opening import open_store
 from tests.components.annotate.shop import USAGE, answer, chat, labels_of, report_of
 from tests.emulator import upload
+from tests.splits import write_splits
 
 
 def replies(uri: str) -> list[Path]:
@@ -259,6 +262,17 @@ def test_labels_given_by_the_user_come_first_and_keep_their_split(shop, endpoint
     assert report_of(uri)["labels"]["train"] == {"mug": 4, "lamp": 2}, "mug-1 was asked for its colours"
     splits = splits_of(uri)
     assert not splits["train"] & (splits["validation"] | splits["test"]) and not splits["validation"] & splits["test"]
+
+
+def test_gold_that_shares_a_photograph_with_another_split_is_left_out_of_comparisons_and_named(shop, endpoint):
+    given = shop.labels({"listing": "mug-0", "attribute": "main pattern", "value": "solid", "split": "test"})
+    ws = Workspace.create(str(shop.folder / "run"), shop.config(labels=given))
+    write_splits(ws, decide(ws.listings, {"mug-0": "test", "mug-1": "train"}).of, mixed={"mug-0": "mug-1"})
+    annotate(ws.store.root)
+    assert [(row.listing, row.reason, row.other) for row in left_out(ws)] == [("mug-0", "mixed", "mug-1")]
+    judged = {label.listing for label in judged_by(ws, "test") if label.listing.startswith("mug")}
+    assert len(judged) == 1 and "mug-0" not in judged, "another fills the place"
+    assert report_of(ws.store.root)["given_mixed"] == ["mug-0"]
 
 
 def test_given_labels_beyond_the_counts_are_left_out_and_told(shop, endpoint):

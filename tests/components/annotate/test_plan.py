@@ -33,7 +33,11 @@ def catalogue(count: int, source: str = "") -> dict[str, Listing]:
 def config(train: int = 10, validation: int = 5, test: int = 5, **annotate: Any) -> RunConfig:
     counts = {"train_per_vertical": train, "validation_per_vertical": validation, "test_per_vertical": test}
     return RunConfig.model_validate(
-        {"data": {"catalogue_schema": "s", "listings": "l"}, "model": {"base": "b"}, "annotate": counts | annotate}
+        {
+            "data": {"catalogue_schema": "s", "listings": "l"},
+            "model": {"base": "b"},
+            "annotate": counts | annotate,
+        }
     )
 
 
@@ -160,7 +164,8 @@ def test_gold_that_shares_a_photograph_with_another_split_fills_no_place() -> No
     splits = decide(listings, {})
     mixed = Splits(splits.of, splits.group, {tests[0]: "x", tests[1]: "y"})
     plan, asks = plan_of(listings, labels_of(tests[:1], "lid"), mixed, test=3)
-    assert plan.mixed == (tests[0],) and not plan.given
+    assert plan.mixed == (tests[0],) and [label.listing for label in plan.given] == tests[:1], "left out later"
+    assert not tally(plan.given, listings, plan.mixed)
     assert [ask.listing.id for ask in asks if ask.listing.vertical == "mug" and ask.split == "test"] == tests[2:5]
 
 

@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 
 from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.gold.learnt import Learnt, write_learnt
+from attrloop.components.gold.left_out import learnt_from
 from attrloop.components.gold.splits import make_splits, photographs_of, splits_of
 from attrloop.components.gold.survey import survey
 from tests.components.gold.shop import Shop
@@ -69,6 +71,51 @@ def test_a_variant_of_a_listing_that_is_sold_out_gets_its_split(tmp_path):
         shop.listings.clear()
         shop.add("again", pictures=[shop.picture(2 * number + 1, "webp")])
         assert make_splits(shop.run(tmp_path / f"runs-{number}", "later")).of["again"] == was
+
+
+def test_a_photograph_that_very_many_show_joins_nobody(shop, tmp_path):
+    for count in (50, 51):
+        shop.add(f"new-{count}", *(f"new-{k}" for k in range(count - 1)), pictures=[shop.picture(5)])
+        splits = make_splits(shop.run(tmp_path / f"runs-{count}"))
+        assert len({splits.group[listing] for listing in shop.listings}) == (21 if count == 50 else 71), count
+        del shop.listings[f"new-{count}"]
+    assert {"train", "validation", "test"} == {splits.of[f"new-{k}"] for k in range(50)}
+
+
+def test_gold_that_shows_the_placeholder_of_an_ancestors_listings_judges(shop, tmp_path):
+    shop.add(*(f"learnt-{k}" for k in range(60)), "gold", pictures=[shop.picture(5)])
+    shop.labels = [{"listing": "gold", "attribute": "lid", "value": "yes", "split": "test"}]
+    ws = shop.run(tmp_path / "runs")
+    write_learnt(ws, tmp_path / "learnt.parquet", {"trained": {f"learnt-{k}" for k in range(60)}, "chosen": set()})
+    assert not learnt_from(ws, "test", ["gold"], Learnt.read(tmp_path / "learnt.parquet"))
+    assert not splits_of(ws).mixed
+
+
+def test_a_placeholder_that_is_taken_out_joins_nobody_any_more(shop, tmp_path):
+    for k in range(30):
+        shop.add(f"new-{k}", pictures=[shop.picture(5), shop.picture(600 + k)])
+    before = make_splits(shop.run(tmp_path / "runs"))
+    assert len({before.of[f"new-{k}"] for k in range(30)}) == 1
+    for k in range(30):
+        shop.listings[f"new-{k}"] = [shop.picture(600 + k)]
+    shop.add(*(f"later-{k}" for k in range(20)), pictures=[shop.picture(5)])
+    after = make_splits(shop.run(tmp_path / "runs", "second"))
+    assert len({after.group[f"new-{k}"] for k in range(30)}) == 30
+    assert before.of.items() <= after.of.items()
+    del shop.listings["new-0"]  # sold out: what it showed last counts, not the placeholder
+    shop.add("again", pictures=[shop.picture(600)])
+    third = make_splits(shop.run(tmp_path / "runs", "third"))
+    assert third.group["again"] != third.group["later-0"] and third.of["again"] == before.of["new-0"]
+
+
+def test_gold_is_mixed_no_more_when_the_listing_between_is_gone(shop, tmp_path):
+    for number, (listing, split) in enumerate({"taught": "train", "judged": "test"}.items()):
+        shop.add(listing, pictures=[shop.picture(number)])
+        shop.labels.append({"listing": listing, "attribute": "lid", "value": "yes", "split": split})
+    shop.add("bridge", pictures=[shop.picture(0), shop.picture(1)])
+    assert dict(make_splits(shop.run(tmp_path / "runs")).mixed) == {"judged": "taught"}
+    del shop.listings["bridge"]
+    assert not make_splits(shop.run(tmp_path / "runs", "second")).mixed
 
 
 def test_only_new_and_replaced_photographs_are_read_again(shop, tmp_path, read):

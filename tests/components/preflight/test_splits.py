@@ -35,7 +35,7 @@ def test_the_splits_are_counted(shop):
     finding = splits(shop)
     assert finding.state == "ok"
     sizes = [int(part.split()[0]) for part in finding.detail.partition(";")[0].split(", ")]
-    assert sum(sizes) == 20 and finding.detail.endswith("no two listings share a photograph")
+    assert sum(sizes) == 20 and finding.detail.endswith("no two listings are of one group")
 
 
 def test_listings_that_share_photographs_are_counted_and_the_largest_group_is_named(shop):
@@ -56,7 +56,8 @@ def test_a_photograph_that_very_many_show_is_named(shop):
         show(shop, f"mug-new-{number}", "none.png")
     finding = splits(shop)
     assert finding.state == "note"
-    assert "60 listings show none.png: if it shows no product" in finding.detail
+    assert "60 listings show none.png: so many that it is taken for a placeholder" in finding.detail
+    assert "no two listings are of one group" in finding.detail
 
 
 def test_gold_that_shares_a_photograph_with_what_is_learnt_from_is_named(shop):

@@ -263,7 +263,9 @@ def test_labels_that_are_fewer_than_asked_for_are_told_with_what_to_do(make: Cal
     ]
     assert "2 of 6 counts are not reached" in page_of(run) and "too few listings. Add listings.</p>" in page_of(run)
     assert "are not used, because the counts are reached: 3." in page_of(run) and "from a review" not in page_of(run)
-    assert "Gold listings that are left out, because they share photographs with another split: 1." in page_of(run)
+    assert "Gold listings that comparisons leave out, because they share photographs with another split: 1." in page_of(
+        run
+    )
 
 
 def test_unlabelled_listings_of_the_gold_splits_are_told_apart(make: Callable[..., Any]):
