@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from attrloop.components.documents import Malformed
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.yaml_documents import Plain, read_yaml
+from attrloop.components.yaml_documents import ODD_SPACE, Plain, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -96,6 +96,8 @@ def problem_of(fault: Any, tree: yaml.Node | None, name: str) -> Problem:
         remedy = f"Write [{str(fault['input']).strip('[] ')}]"
     if fault["type"] == "string_too_short" and isinstance(fault["input"], Plain):
         remedy = "Write a text; one that begins with one of # & > | ! needs quotes, such as '#fff'"
+    if what in (_NO_LIST, _NO_MAPPING) and isinstance(fault["input"], Plain) and ODD_SPACE.search(fault["input"]):
+        remedy = "Replace a space that is no plain one, such as U+00A0, by a plain space"
     return Problem(f"{name}:{_line_of(tree, fault['loc'])} ({key})", what, remedy)
 
 

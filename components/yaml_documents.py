@@ -19,6 +19,30 @@ _DIGITS = 400  # no float has more than 309 before its point; Python refuses who
 _INT = re.compile(rf"[-+]?[0-9]{{1,{_DIGITS}}}")
 _RADIX = re.compile(r"0(?:o[0-7]{1,99}|x[0-9a-fA-F]{1,99})")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+ODD_SPACE = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")  # looks like a space, and is none to YAML
+_PLAIN_SPACES = "Replace it by plain spaces"
+_COMMENT = "Close it; what follows # after a space is a comment, so a text with it needs quotes: '#fff'"
+# What PyYAML says, and the same in plain words with a remedy.
+_PLAINLY = (
+    ("constructor for the tag '!!merge'", "<< stands for the keys of another mapping", "Put it in quotes: '<<'"),
+    ("constructor for the tag '([^',]*)", r"a text that begins with \1, which names a type", "Put the text in quotes"),
+    (
+        "expected the node content, but found ','",
+        "a comma with nothing before it",
+        "Remove it, or put '' or a text there",
+    ),
+    ("found '<stream end>'", "a bracket that is not closed", _COMMENT),
+    (r"expected ',' or '([]}])'", r"a list or mapping in brackets without its \1", _COMMENT),
+    (r"character '\\t'", "a tab where spaces are needed", "Indent it with spaces"),
+    ("character '(.)' that cannot start", r"a text that begins with \1", "Put the text in quotes"),
+    (
+        "undefined alias '(.*)'",
+        r"*\1 stands for what &\1 names, and nothing is named so",
+        "Put a text that begins with * in quotes",
+    ),
+    ("mapping values are not allowed", "mapping values are not allowed here", "Put a text that holds ': ' in quotes"),
+    ("found '<scalar>'", "more text after the end of a text in quotes", "Put the whole text in quotes"),
+)
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -86,6 +110,12 @@ def _malformed(error: yaml.YAMLError, text: str) -> Malformed:
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
     if isinstance(error, yaml.reader.ReaderError):
         line, what = text.count("\n", 0, error.position) + 1, f"the character U+{error.character:04X} is not allowed"
+    written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
+    if re.search(rf"(?:^|[-:,{{\[ ]){ODD_SPACE.pattern}", written):
+        return Malformed("not valid YAML (a space that is no plain one, such as U+00A0)", _PLAIN_SPACES, line)
+    for found, plainly, remedy in _PLAINLY:
+        if match := re.search(found, what.replace("tag:yaml.org,2002:", "!!")):
+            return Malformed(f"not valid YAML ({match.expand(plainly)})", remedy, line)
     return Malformed(f"not valid YAML ({what})", "Correct the syntax", line)
 
 
@@ -122,6 +152,8 @@ class _Examination:
             raise Malformed(f"nested deeper than {DEPTH} levels", "Write it flatter", line)
         if isinstance(node, yaml.ScalarNode):
             node.value = _whole(node.value, line)
+            if not node.style and ODD_SPACE.match(node.value.removeprefix("-")):
+                raise Malformed("a space that is no plain one, such as U+00A0, begins the text", _PLAIN_SPACES, line)
         if id(node) in self._seen:
             if self._seen[id(node)] == (0, 0):
                 raise Malformed("an alias stands inside of what it stands for", "Write it out", line)

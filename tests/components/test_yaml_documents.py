@@ -128,19 +128,63 @@ TOWER = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}]\n" for k in range(1,
         ("verticals: &a [*a]", "schema.yaml:1: an alias stands inside of what it stands for"),
         ("[" * 5_000, "schema.yaml: nested deeper than 100 levels"),
         ("[" * 200 + "]" * 200, "schema.yaml:1: nested deeper than 100 levels"),
-        ("verticals:\n  - !!python/object:os.system x", "schema.yaml:2: not valid YAML (could not determine"),
-        ("verticals:\n  - !!int 010", "schema.yaml:2: not valid YAML (could not determine"),
+        (
+            "verticals:\n  - !!python/object:os.system x",
+            "schema.yaml:2: not valid YAML (a text that begins with !!python/object:os.system, which",
+        ),
+        (
+            "verticals:\n  - !!int 010",
+            "schema.yaml:2: not valid YAML (a text that begins with !!int, which names a type",
+        ),
         ('verticals:\n  "cut \\ud83d": 1', "schema.yaml:2: a text holds half a character (\\ud83d)"),
         ('verticals:\n  "a\\0b": 1', "schema.yaml:2: a text holds a NUL character"),
         ("verticals:\n  a\0b: 1", "schema.yaml:2: not valid YAML (the character U+0000 is not allowed)"),
         ("a: 1\n---\nb: 2\n", "schema.yaml:2: not valid YAML (but found another document)"),
         ("? [a, b]\n: c\n", "schema.yaml:1: not valid YAML (found unhashable key)"),
+        (
+            "a:\n  - !red\n",
+            "schema.yaml:2: not valid YAML (a text that begins with !red, which names a type). Put the text",
+        ),
+        ("a: [!red, b]\n", "schema.yaml:1: not valid YAML (a text that begins with !red, which names a type). Put the"),
+        ("a: [<<, b]\n", "schema.yaml:1: not valid YAML (<< stands for the keys of another mapping). Put it in quotes"),
+        ("a: {a, , b}\n", "schema.yaml:1: not valid YAML (a comma with nothing before it). Remove it"),
+        ("a: [, b]\n", "schema.yaml:1: not valid YAML (a comma with nothing before it). Remove it"),
+        ("a: [b, #fff, c]\n", "schema.yaml:2: not valid YAML (a bracket that is not closed). Close it; what follows #"),
+        ("a: [b\nc: d\n", "schema.yaml:2: not valid YAML ("),
+        ("a: [*b, c]\n", "schema.yaml:1: not valid YAML (*b stands for what &b names, and nothing is named so). Put"),
+        ("a: [@b]\n", "schema.yaml:1: not valid YAML (a text that begins with @). Put the text in quotes"),
+        ("a:\n\tb: c\n", "schema.yaml:2: not valid YAML (a tab where spaces are needed). Indent it with spaces"),
+        ('a:\n  - "red" apple\n', "schema.yaml:2: not valid YAML (more text after the end of a text in quotes). Put"),
+        (
+            "a:\n\xa0\xa0b: c\n",
+            "schema.yaml:2: a space that is no plain one, such as U+00A0, begins the text. Replace it",
+        ),
+        (
+            "a:\n  -\xa0red\n",
+            "schema.yaml:2: a space that is no plain one, such as U+00A0, begins the text. Replace it",
+        ),
+        (
+            "a:\xa0{b: [c]}\n",
+            "schema.yaml:1: not valid YAML (a space that is no plain one, such as U+00A0). Replace it",
+        ),
         ("a: b: c\n", "schema.yaml:1: not valid YAML (mapping values are not allowed here)"),
     ],
 )
 def test_what_breaks_or_grows_without_end_is_named(text: str, fault: str) -> None:
     (problem,) = said(text)
     assert problem.startswith(fault)
+
+
+def test_a_value_that_yaml_takes_for_a_comment_is_told() -> None:
+    (problem,) = said("verticals:\n  a:\n    attributes:\n      b:\n        values:\n          - #fff\n          - x\n")
+    assert problem.startswith("schema.yaml:6 (verticals.a.attributes.b.values.0.name): empty. Write a text; one that")
+    assert "'#fff'" in problem
+
+
+def test_a_space_that_is_none_to_yaml_is_told_and_one_inside_a_text_is_text() -> None:
+    (problem, *_) = said("verticals:\n  a:\xa0x\n")
+    assert "Replace a space that is no plain one, such as U+00A0, by a plain space" in problem
+    assert read_yaml("a: 10\xa0kg\nb: ' x\xa0'\n", "x")[0] == {"a": "10\xa0kg", "b": " x\xa0"}
 
 
 def test_an_emoji_in_two_halves_as_json_writes_it_is_whole() -> None:
