@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attrloop.components.catalogue.records import GOLD_SPLITS, GoldSplit, Label, Record
 from attrloop.components.gold.learnt import Learnt, Role, photographs_of, record_of
-from attrloop.components.gold.splits import settle, splits_of
+from attrloop.components.gold.splits import ensure_splits, splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import MadeFrom
@@ -91,7 +91,7 @@ def left_out(ws: Workspace) -> list[LeftOut]:
     They are those that the adapter which the run starts from, or one of its ancestors, has learnt from, and those that
     share a photograph with a listing that this run learns from.
     """
-    settle(ws)
+    ensure_splits(ws)
     artifact = begin(ws)
     if artifact.manifest is not None:
         return recorded(ws.store)

@@ -18,13 +18,14 @@ from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet, write_parquet
 
-VERSION = 1  # of how splits are decided
+VERSION = 2  # of how splits are decided
 _COLUMNS: dict[str, Any] = {
     "listing": pl.String,
     "split": pl.Enum(SPLITS),
     "rank": pl.Float64,
     "group": pl.String,
     "mixed": pl.String,
+    "was": pl.Enum(SPLITS),  # see `Splits.contradicted`
 }
 
 
@@ -46,7 +47,14 @@ def make_splits(ws: Workspace, found: Survey | None = None) -> Splits:
         return _read(ws)
     splits = found.remember()
     rows = [
-        (listing, split, rank(listing), splits.group[listing], splits.mixed.get(listing))
+        (
+            listing,
+            split,
+            rank(listing),
+            splits.group[listing],
+            splits.mixed.get(listing),
+            splits.contradicted.get(listing),
+        )
         for listing, split in splits.of.items()
     ]
     write_parquet(pl.DataFrame(rows, schema=_COLUMNS, orient="row"), artifact.folder / layout.SPLITS_FILE)
@@ -67,10 +75,23 @@ def begin(ws: Workspace, photographs: str) -> Artifact:
         ws: the run's workspace.
         photographs: digest of the catalogue's photographs.
     """
-    made_from = MadeFrom(
-        VERSION, config=("data.splits",), reads=("catalogue", "values"), extra={"photographs": photographs}
-    )
-    return Artifact.begin(ws, layout.SPLITS, made_from)
+    return Artifact.begin(ws, layout.SPLITS, _made_from(photographs))
+
+
+def _made_from(photographs: str) -> MadeFrom:
+    return MadeFrom(VERSION, config=("data.splits",), reads=("catalogue", "values"), extra={"photographs": photographs})
+
+
+def decided(ws: Workspace, found: Survey) -> Splits:
+    """The splits that a run's steps use: those of the workspace if they are of the catalogue as it is now.
+
+    Args:
+        ws: the run's workspace, or one that is not made yet.
+        found: the survey of the catalogue, which decides where the workspace has no splits.
+    """
+    manifest = read_manifest(ws.store, layout.SPLITS)
+    finished = manifest is not None and manifest.made_from == _made_from(found.digest).digests(ws)
+    return _read(ws) if finished else found.splits
 
 
 def _stated(ws: Workspace) -> dict[str, Split]:
@@ -85,11 +106,11 @@ def splits_of(ws: Workspace) -> Splits:
         InputError: the labels of a listing name different splits.
         AttrloopError: as `survey`.
     """
-    settle(ws)
+    ensure_splits(ws)
     return _read(ws)
 
 
-def settle(ws: Workspace) -> None:
+def ensure_splits(ws: Workspace) -> None:
     """Decides the splits where preflight has not.
 
     Raises:
@@ -101,16 +122,18 @@ def settle(ws: Workspace) -> None:
 
 def photographs_of(ws: Workspace) -> pl.DataFrame:
     """The photographs of a run's listings: columns listing, photograph and key, as `Survey.photographs`."""
-    settle(ws)
+    ensure_splits(ws)
     return read_parquet(intact(ws.store, f"{layout.SPLITS}/{layout.PHOTOGRAPHS_FILE}"))
 
 
 def _read(ws: Workspace) -> Splits:
     rows = read_parquet(intact(ws.store, f"{layout.SPLITS}/{layout.SPLITS_FILE}"))
-    listing = rows["listing"].to_list()
-    mixed = rows.filter(pl.col("mixed").is_not_null())
+    rows = rows if "was" in rows.columns else rows.with_columns(was=pl.lit(None, pl.String))  # of an earlier version
+    listing = rows["listing"]
+    mixed, contradicted = rows.drop_nulls("mixed"), rows.drop_nulls("was")
     return Splits(
-        dict(zip(listing, rows["split"].cast(pl.String).to_list(), strict=True)),
-        dict(zip(listing, rows["group"].to_list(), strict=True)),
-        dict(zip(mixed["listing"].to_list(), mixed["mixed"].to_list(), strict=True)),
+        dict(zip(listing, rows["split"].cast(pl.String), strict=True)),
+        dict(zip(listing, rows["group"], strict=True)),
+        dict(zip(mixed["listing"], mixed["mixed"], strict=True)),
+        dict(zip(contradicted["listing"], contradicted["was"].cast(pl.String), strict=True)),
     )

@@ -29,6 +29,8 @@ class Survey:
         looked: what is known of its photographs, as `photographs.look` returns it, with the listing of each.
         whole: whether these are all listings of the catalogue; else the remembered ones are taken for a part of it too.
         splits: as decided last.
+        met: listings that an earlier run has met, with photographs then and now.
+        strangers: how many of them show none of the photographs that they showed last.
     """
 
     listings: Sequence[str]
@@ -37,6 +39,8 @@ class Survey:
     looked: pl.DataFrame
     whole: bool = True
     splits: Splits = field(init=False)
+    met: int = field(init=False)
+    strangers: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Decides."""
@@ -52,8 +56,11 @@ class Survey:
         pairs = before.unique("listing", keep="last").select("listing", photograph="photographs")
         pairs = pairs.explode("photograph").drop_nulls().unique()
         self._photographs = own.join(keys, on="photograph").sort("listing", "photograph")
-        gone = pairs.join(own, on="listing", how="anti").join(keys, on="photograph").select("listing", "key")
-        present = self._photographs.select("listing", "key")
+        earlier = pairs.join(keys, on="photograph").select("listing", "key")
+        present = self._photographs.select("listing", "key").unique()
+        self.met = present.join(earlier, on="listing", how="semi")["listing"].n_unique()
+        self.strangers = self.met - present.join(earlier, on=["listing", "key"], how="semi")["listing"].n_unique()
+        gone = earlier.join(own, on="listing", how="anti")
         groups = grouped(pl.concat([present, gone]).unique())
         remembered = remembered_splits(before)
         self.splits = decide(
@@ -61,7 +68,7 @@ class Survey:
             self.stated,
             remembered,
             groups,
-            present=grouped(present.unique()) if self.whole else groups,
+            present=grouped(present) if self.whole else groups,
             whole=self.whole,
         )
         changed = [listing for listing, split in self.splits.of.items() if remembered.get(listing) != split]

@@ -8,9 +8,12 @@ import polars as pl
 from attrloop.components.catalogue.records import SPLITS, Listing, Split
 from attrloop.components.gold.groups import MANY
 from attrloop.components.gold.register import register_of
+from attrloop.components.gold.splits import decided
 from attrloop.components.gold.survey import Survey, survey
 from attrloop.components.preflight.finding import Finding, some
 from attrloop.components.run.config import RunConfig
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.opening import open_store
 
 
 def check_splits(
@@ -36,20 +39,33 @@ def check_splits(
     with finding.gathering(register.store.root):
         finding.problems += register.check()
         found = survey(config, workspace, listings, stated, photographs)
+        found.splits = decided(Workspace(open_store(workspace), config), found)
         sizes = Counter(found.splits.of.values())
         counts = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
-        told = [*_repeats(found), *_placeholders(found), *_contradicted(found)]
+        told = [*_repeats(found), *_placeholders(found), *_moved(found)]
         finding.detail = "; ".join([counts, *told])
         finding.note = len(told) > 1
     return found, finding
 
 
-def _contradicted(found: Survey) -> Iterator[str]:
-    if contradicted := found.splits.contradicted:
+def _moved(found: Survey) -> Iterator[str]:
+    """Listings that are not what earlier runs had them for."""
+    splits = found.splits
+    later = [key for key, was in splits.contradicted.items() if SPLITS.index(splits.of[key]) > SPLITS.index(was)]
+    if later:
         yield (
-            f"{len(contradicted):,} listings are gold by their labels, but earlier runs had them in a split that is "
-            f"learnt from ({some(contradicted)}): what those runs made is not judged by them. For another "
-            "catalogue with the same ids, set data.splits to a folder of its own"
+            f"{len(later):,} listings are gold by their labels, but earlier runs had them in a split that is "
+            f"learnt from ({some(later)}): what those runs made is not judged by them"
+        )
+    if earlier := [key for key in splits.contradicted if key not in set(later)]:
+        yield (
+            f"{len(earlier):,} listings were gold in earlier runs, but their labels give them to learn from or to "
+            f"choose by ({some(earlier)}): so they are in later runs too"
+        )
+    if found.strangers * 2 > found.met:
+        yield (
+            f"{found.strangers:,} of {found.met:,} listings with ids of earlier runs show none of the photographs that "
+            "they showed then: if this is another catalogue with the same ids, set data.splits to a folder of its own"
         )
 
 

@@ -9,7 +9,7 @@ from attrloop.components.engines.chains import readable, sample_listings
 from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
 from attrloop.components.gold.sampled import listings_to_sample
-from attrloop.components.gold.splits import settle
+from attrloop.components.gold.splits import ensure_splits
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, BASE_MODEL, READABLE, MadeFrom, trained
@@ -40,7 +40,7 @@ def share_out(workspace: str, stage: str, adapter: str, workers: int) -> list[st
         AttrloopError: nothing to sample.
     """
     ws = Workspace.open(workspace)
-    settle(ws)
+    ensure_splits(ws)
     artifact = begin(ws, stage, adapter)
     return _shards(ws, artifact, listings_to_sample(ws)).divide(workers)
 
@@ -64,7 +64,7 @@ def sample(workspace: str, stage: str, adapter: str, share: str = "1/1") -> str:
         AttrloopError: nothing to sample, or more listings with unreadable images than `data.max_bad_images`.
     """
     started, ws = time.monotonic(), Workspace.open(workspace)
-    settle(ws)
+    ensure_splits(ws)
     artifact = begin(ws, stage, adapter)
     if artifact.manifest is not None:
         reused(artifact.path)

@@ -92,6 +92,50 @@ def test_gold_that_an_earlier_run_may_have_learnt_from_is_told(shop):
     assert "earlier runs" not in splits(shop, str(shop.folder.parent / "runs" / "second")).detail
 
 
+def state(shop, **splits: str) -> None:
+    """States splits of listings by a label of each."""
+    rows = [
+        {"listing": listing.replace("_", "-"), "attribute": "pattern", "value": "solid", "split": split}
+        if listing.startswith("mug")
+        else {"listing": listing.replace("_", "-"), "attribute": "shape", "value": "round", "split": split}
+        for listing, split in splits.items()
+    ]
+    shop.write("labels.jsonl", rows)
+
+
+def test_gold_that_is_now_learnt_from_is_told_also_when_the_run_goes_on(shop):
+    gold = sorted(listing for listing, split in splits_of(started(shop)).of.items() if split == "test")[0]
+    state(shop, **{gold.replace("-", "_"): "train"})
+    told = f"1 listings were gold in earlier runs, but their labels give them to learn from or to choose by ({gold})"
+    second = str(shop.folder.parent / "runs" / "second")
+    assert splits(shop, second).note and told in splits(shop, second).detail
+    started(shop, "second")
+    assert told in splits(shop, second).detail, "the register has the new split now"
+
+
+def test_a_run_that_goes_on_is_planned_by_its_own_splits_whatever_another_run_states(shop):
+    first = started(shop)
+    before, config = splits_of(first).of, first.config
+    moved = sorted(listing for listing, split in before.items() if split == "train")[0]
+    labels = shop.folder / "others.jsonl"
+    row = {"listing": moved, "attribute": "pattern" if moved.startswith("mug") else "shape", "split": "test"}
+    labels.write_text(json.dumps(row | {"value": "solid" if moved.startswith("mug") else "round"}) + "\n")
+    shop.set("data", labels=str(labels))
+    assert splits_of(started(shop, "second")).of[moved] == "test"
+    found = examine(config, first.store.root).survey
+    assert found.splits.of == before == splits_of(first).of
+
+
+def test_another_catalogue_with_the_same_ids_is_told(shop):
+    started(shop)
+    for number, row in enumerate(shop.rows("listings.jsonl")):
+        photograph(500 + number).save(shop.folder / row["images"][0])
+        if number == 9:
+            assert "another catalogue" not in splits(shop).detail, "half are replaced"
+    finding = splits(shop)
+    assert finding.note and "20 of 20 listings with ids of earlier runs show none" in finding.detail
+
+
 def test_what_preflight_refuses_is_not_remembered(shop):
     shop.set("annotate", key_env="NOT_SET_KEY")
     with pytest.raises(InputError):

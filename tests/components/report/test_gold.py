@@ -7,7 +7,7 @@ import pytest
 
 from attrloop.components.console import PlainConsole
 from attrloop.components.gold.left_out import left_out
-from attrloop.components.gold.splits import settle
+from attrloop.components.gold.splits import ensure_splits
 from attrloop.components.report.gold import shared_photographs
 from attrloop.components.report.report import report
 from attrloop.components.results.reader import Results
@@ -62,6 +62,6 @@ def test_the_groups_of_listings_that_share_photographs_are_counted(tmp_path: Pat
     assert shared_photographs(Results.of(run.uri, run.state)) == "", "an earlier version made no splits"
     for copy in ("0-1", "0-2", "1-1"):
         shutil.copy(tmp_path / f"{copy[0]}-0.png", tmp_path / f"{copy}.png")
-    settle(run.ws)
+    ensure_splits(run.ws)
     found = shared_photographs(Results.of(run.uri, run.state))
     assert found == "5 listings share photographs, in 2 groups; the largest has 3"
