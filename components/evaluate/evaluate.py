@@ -8,12 +8,12 @@ from math import exp
 from typing import TYPE_CHECKING
 
 from attrloop.components.catalogue.prompts import Prompt, answer_of, shown, views_of
-from attrloop.components.catalogue.records import Label, Prediction, to_frame
+from attrloop.components.catalogue.records import GoldSplit, Label, Prediction, to_frame
 from attrloop.components.catalogue.schema import abstains
 from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import fail
 from attrloop.components.evaluate.score import score
-from attrloop.components.gold.left_out import NEW_GOLD, judged_by, omissions
+from attrloop.components.gold.left_out import judged_by, no_gold, omissions
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -50,7 +50,7 @@ class Seen:
     tokens: int
 
 
-def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Evaluation]:
+def evaluate(workspace: str, stages: dict[str, str], split: GoldSplit) -> dict[str, Evaluation]:
     """Evaluates stages on a gold split. What was evaluated from the same inputs is reused.
 
     Args:
@@ -72,20 +72,17 @@ def evaluate(workspace: str, stages: dict[str, str], split: str) -> dict[str, Ev
     return {name: _evaluate(models, split, labels, name, adapter) for name, adapter in stages.items()}
 
 
-def gold_of(ws: Workspace, split: str) -> list[Label]:
+def gold_of(ws: Workspace, split: GoldSplit) -> list[Label]:
     """The gold labels of a split that stages are evaluated on.
 
     Raises:
         InputError: there are none.
     """
-    labels, where = judged_by(ws, split), f"{ws.store.root}/{layout.LABELS}"
-    if labels:
-        return labels
-    omission = omissions(ws).get(split)
-    if omission:
-        what = f"there is no gold of split {split!r} to evaluate on: {omission.text}"
-        raise fail(where, what, NEW_GOLD)
-    raise fail(where, f"no labels of split {split!r}", f"Set annotate.{split}_per_vertical above 0")
+    labels = judged_by(ws, split)
+    if not labels:
+        what, remedy = no_gold(ws, split)
+        raise fail(f"{ws.store.root}/{layout.LABELS}", f"there is no gold of split {split!r}: {what}", remedy)
+    return labels
 
 
 class Models:

@@ -28,7 +28,7 @@ REASONS: dict[Reason, str] = {  # in the order of their weight: a listing has on
     "photograph": "sharing a photograph with a listing already learnt from",
     "mixed": "sharing a photograph with a listing of another split",
 }
-NEW_GOLD = "Label listings that they have not learnt from, or train a new adapter with `attrloop run`"
+NEW_GOLD = "Label new listings, or train a new adapter with `attrloop run`"
 # Test judges what validation has chosen: it must be new to both. Validation may choose more than once.
 _ROLES: dict[str, tuple[Role, ...]] = {"test": ("trained", "chosen"), "validation": ("trained",)}
 VERSION = 1  # of what is left out
@@ -162,6 +162,19 @@ def judged_by(ws: Workspace, split: str) -> list[Label]:
     """The gold labels of a split that a run's stages are judged by: all but those left out."""
     out = {row.listing for row in left_out(ws) if row.split == split}
     return [label for label in ws.labels(split) if label.listing not in out]
+
+
+def no_gold(ws: Workspace, split: GoldSplit) -> tuple[str, str]:
+    """Why a run has no gold of a split to judge by, and what to do."""
+    if omission := omissions(ws).get(split):
+        return f"{omission.text} (all in {layout.LEFT_OUT_FILE})", NEW_GOLD
+    if not getattr(ws.config.annotate, setting := f"{split}_per_vertical"):
+        return f"no labels of split {split!r}", f"Set annotate.{setting} above 0"
+    count = sum(of == split for of in splits_of(ws).of.values())
+    if not count:
+        return f"no listing is of split {split!r}", f"Add listings, or give labels with split: {split}"
+    what = f"none of the {count:,} listings of split {split!r} has a label that may be gold"
+    return what, f"Give labels with split: {split}, or let the annotator label more (annotate.max_calls)"
 
 
 def omissions(ws: Workspace) -> dict[str, Omission]:

@@ -30,6 +30,11 @@ def check_amount(config: RunConfig, catalogue: Catalogue) -> Finding:
         what = "no listing gets a validation label, so the loop can choose nothing"
         remedy = "Add listings, give labels with split: validation, or raise annotate.validation_per_vertical"
         finding.problems.append(Problem(where, what, remedy))
+    if config.annotate.test_per_vertical and not any(cell.split == "test" for cell in labels):
+        what = "no listing gets a test label, so nothing can be promoted"
+        given = "Raise annotate.max_calls" if not config.annotate.max_calls else "Add listings"
+        remedy = f"{given}, give labels with split: test, or set annotate.test_per_vertical to 0 to do without"
+        finding.problems.append(Problem(where, what, remedy))
     left = len(catalogue.unlabelled)
     if config.loop.iterations and not left:
         what = "no listing of split train is left without a label"

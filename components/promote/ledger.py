@@ -39,7 +39,7 @@ class Verdict(BaseModel):
         verticals: change of each vertical's accuracy.
         left_out: test gold that was not compared on, because one of the two or an ancestor has learnt from it.
         unknown: ancestors of the two whose history is unknown, because earlier versions registered them: gold may be
-            compared on that they have learnt from.
+            compared on that they have learnt from. None where nothing was compared.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

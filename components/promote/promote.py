@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.gold.left_out import judged_by
 from attrloop.components.promote.challenge import Challenge
 from attrloop.components.promote.champion import alias, champion, exists
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
@@ -239,8 +240,8 @@ def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
     Raises:
         InputError: nothing is registered, or a stage that is compared was not evaluated on test.
     """
-    # Where all test gold is left out, nothing was evaluated on it.
-    stages = {state.best.stage, state.reference.stage} if ws.store.list(layout.evaluation("test")) else ()
+    # Where there is no test gold, nothing was evaluated on it.
+    stages = {state.best.stage, state.reference.stage} if judged_by(ws, "test") else ()
     evaluated = {f"test/{name}": layout.evaluation("test", name) for name in stages}
     made_from = MadeFrom(
         VERSION,

@@ -139,6 +139,13 @@ def test_a_split_without_labels_is_refused(ws: Workspace):
     stage = Artifact(ws.store, "annotate", {"other": "labels"})
     (stage.folder / "labels.jsonl").write_text("")
     stage.finish("labels", {}, ["labels.jsonl"])
+    told = (
+        r"no gold of split 'test': none of the \d+ listings of split 'test' has a label.*Give labels with split: test"
+    )
+    with pytest.raises(InputError, match=told):
+        evaluate(ws.store.root, {"base": ""}, "test")
+    annotate = ws.config.annotate.model_copy(update={"test_per_vertical": 0})
+    Workspace.create(ws.store.root, ws.config.model_copy(update={"annotate": annotate}))
     with pytest.raises(InputError, match=r"no labels of split 'test'. Set annotate.test_per_vertical above 0"):
         evaluate(ws.store.root, {"base": ""}, "test")
 

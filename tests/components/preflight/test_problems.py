@@ -316,7 +316,7 @@ def test_without_anything_to_annotate_neither_key_nor_endpoint_is_needed(shop, s
     shop.write("labels.jsonl", rows)
     shop.set("annotate", key_env="NOT_SET_KEY")
     assert found(shop) == "" and not server.asked
-    shop.write("labels.jsonl", rows[:3] + rows[4:7])
+    shop.write("labels.jsonl", rows[:4] + rows[4:7])
     shop.set("annotate", max_calls=0)
     assert found(shop) == "" and not server.asked
 
@@ -333,6 +333,19 @@ def test_counts_that_are_not_reached_are_a_note_with_numbers_and_a_remedy(shop):
         "Add listings, give labels of your own (a split that they name is kept), let the annotator label more, or "
         "lower annotate.*_per_vertical",
     )
+
+
+def test_a_run_that_no_test_label_is_possible_for_is_refused_unless_it_asks_for_none(shop):
+    rows = [
+        {"listing": f"{v}-{k}", "attribute": a, "value": x, "split": split}
+        for v, a, x in (("mug", "pattern", "solid"), ("lamp", "shape", "round"))
+        for k, split in enumerate(("train", "validation"))
+    ]
+    shop.write("labels.jsonl", rows)
+    shop.set("annotate", max_calls=0)
+    assert "no listing gets a test label, so nothing can be promoted. Raise annotate.max_calls, give" in found(shop)
+    shop.set("annotate", test_per_vertical=0)
+    assert found(shop) == ""
 
 
 def test_a_title_that_is_cut_in_prompts_is_a_note_that_names_the_listing(shop):

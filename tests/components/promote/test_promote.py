@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,12 @@ from threading import Barrier
 
 import polars as pl
 import pytest
+from kfp import dsl
 from mlflow import MlflowClient
 
 from attrloop.components.catalogue.records import Prediction, to_frame
 from attrloop.components.errors import AttrloopError, InputError
+from attrloop.components.evaluate_test.evaluate_all import evaluate_all
 from attrloop.components.promote import promote as module
 from attrloop.components.promote.challenge import evaluate_champion
 from attrloop.components.promote.champion import alias
@@ -18,11 +21,14 @@ from attrloop.components.promote.gate import judge
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
 from attrloop.components.promote.promote import promote, rollback, settle, show
 from attrloop.components.register_adapter.register import register
+from attrloop.components.results.reader import Results
+from attrloop.components.run import layout
+from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import PromoteConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.server import connect
-from tests.tracked import VERTICALS, Run, answers, evaluate, make_run
+from tests.tracked import VERTICALS, Run, answers, evaluate, give_history, make_run
 
 NAME = "attribute-adapter"
 
@@ -301,6 +307,27 @@ def test_rolling_back_to_nothing_is_explained(runs: Path) -> None:
         rollback(run.uri)
     with pytest.raises(AttrloopError, match="no version 9"):
         rollback(run.uri, to="9")
+
+
+@pytest.mark.parametrize("why", ["none", "left out"])
+def test_a_run_without_test_gold_is_registered_and_refused_and_shows_no_results_of_other_gold(
+    runs: Path, why: str
+) -> None:
+    run = make_run(runs)
+    gold = [label for label in run.ws.labels("test") if why == "left out"]
+    rows = [*run.ws.labels("validation"), *gold]
+    labels = Artifact(run.ws.store, layout.ANNOTATE, {"labels": why})
+    (labels.folder / layout.LABELS_FILE).write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    labels.finish("labels", {}, [layout.LABELS_FILE])
+    if gold:
+        give_history(run.ws, {"trained": [label.listing for label in gold], "chosen": []})
+    evaluate_all(run.uri, run.state, dsl.Metrics(), dsl.ClassificationMetrics())
+    assert register(run.uri, run.state) == "1" and promote(run.uri, run.state) == "refused"
+    assert Results.of(run.uri, run.state).splits == ["validation"]
+    assert "test_macro_accuracy" not in MlflowClient(uri_of(runs)).get_model_version(NAME, "1").tags
+    left_out = r"45 of 45 gold listings are left out \(.*\(all in left-out/listings.jsonl\). Label new listings"
+    none = r"none of the \d+ listings of split 'test' has a label that may be gold. Give labels with split: test"
+    assert re.match(f"there is no gold to compare by: {left_out if gold else none}", result(run)["reason"])
 
 
 def test_what_is_missing_is_named(runs: Path) -> None:
