@@ -28,8 +28,8 @@ _DASHED = re.compile(
 )
 # Between the lines of an answer: a line that does not end the list, one that goes on with it, what is said of a value.
 _UNFINISHED = re.compile(r"[,;，；、]\s*$")
-_ITEM = re.compile(r"\s*(?:[-*•+][ \t]|\d+[.)][ \t]|[,;&]|(?:and|or|plus)\b)", re.IGNORECASE)
-_ASIDE = re.compile(r"[(,:;]")
+_ITEM = re.compile(r"\s*(?:[-*][ \t]|\w{1,2}[.)][ \t]|[^\w\s\"'“‘`#<*-]|(?:and|or|plus|also)\b)", re.IGNORECASE)
+_ASIDE = re.compile(r"[(,:;]|\s(?:and|or|plus|[&+/|])\s")
 _DECODER = JSONDecoder(parse_int=str, parse_float=str)
 
 
