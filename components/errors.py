@@ -8,10 +8,17 @@ from dataclasses import dataclass
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and line break
 
+_LONGEST_PLACE, _LONGEST = 600, 5_000  # characters of a place, and of what is wrong with it
+
 
 def printable(text: str) -> str:
     """Text from outside as a terminal can show it: control characters and half characters as their codes."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _short(text: str, most: int) -> str:
+    """A text without its middle if it is longer than `most` characters: a name from outside can be of any length."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ class Problem:
 
     def __str__(self) -> str:
         """The problem as a person reads it."""
-        return printable(f"{self.where}: {self.what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}")
+        where, what = _short(self.where, _LONGEST_PLACE), _short(self.what, _LONGEST)
+        return printable(f"{where}: {what}. {self.remedy}{'' if self.remedy.endswith('?') else '.'}")
 
 
 class AttrloopError(Exception):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -105,6 +106,7 @@ class ImageReader:
 
     def _path(self, reference: str) -> str:
         """Where an image is. Raises for a host, bucket or folder that is not allowed."""
+        _check_spelling(reference)
         path = inputs.join(self.base, reference)
         if in_bucket(path):
             bucket = locate(path)[:2]
@@ -127,10 +129,10 @@ class ImageReader:
             if name in ("", ".", "..") or os.path.islink(real):
                 real = os.path.realpath(path)
         except ValueError as error:
-            raise fail(ascii(path), f"no path of a file ({error})", "Correct the path") from error
+            raise fail(ascii(public(path)), f"no path of a file ({error})", "Correct the path") from error
         if not real.startswith(self._folders):
-            what = f"lies outside the listings' folder, in {os.path.dirname(real)}"
-            raise fail(path, what, "Add that folder to data.allowed_folders if you trust it")
+            what = f"lies outside the listings' folder, in {public(os.path.dirname(real))}"
+            raise fail(public(path), what, "Add that folder to data.allowed_folders if you trust it")
 
     @cached_property
     def _folders(self) -> tuple[str, ...]:
@@ -148,15 +150,16 @@ class ImageReader:
         bound, path = self.limits.max_image_bytes, self._path(reference)
         if _is_url(path):
             return urls.read(path, bound)
+        where = public(path)
         try:
             size = inputs.size(path)
             if size is None:
-                raise fail(path, "no such image file", "Correct the path or add the file")
+                raise fail(where, "no such image file", "Correct the path or add the file")
             if size > bound:
-                raise fail(path, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
+                raise fail(where, f"larger than {bound:,} bytes", "Shrink the image or raise data.max_image_bytes")
             return inputs.read(path)
         except OSError as error:
-            raise fail(path, f"cannot be read ({error.strerror})", "Correct its permissions or its disk") from error
+            raise fail(where, f"cannot be read ({error.strerror})", "Correct its permissions or its disk") from error
 
     def open(self, reference: str, side: int = 0) -> Image.Image:
         """The decoded image in RGB: upright, in sRGB, and on white where it is transparent; of an animation the first.
@@ -231,6 +234,19 @@ class ImageReader:
             found = error.problems[0]
             return Problem(f"{where}, image {found.where}", found.what, found.remedy)
         return None
+
+
+def _check_spelling(reference: str) -> None:
+    """Raises for what is meant as a URL but is none. A file of its name is not looked for."""
+    what, remedy = "", "Write https:// before the host"
+    if re.match(r"\s*data:", reference, re.IGNORECASE):
+        what, remedy = "data URIs are not read", "Save the image as a file and give its path"
+    elif re.match(r"\s*[/\\]{2}", reference):
+        what = "a URL without its scheme"
+    elif re.match(r"\s*https?:(?!//)", reference, re.IGNORECASE):
+        what = "not a URL: // is missing after the scheme"
+    if what:
+        raise fail(public(reference), what, remedy)
 
 
 def _is_url(path: str) -> bool:

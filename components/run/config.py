@@ -5,6 +5,7 @@ None of the defaults is the paper's: arXiv 2507.19679 does not publish its setti
 (arXiv 2411.04109), Iterative RPO (arXiv 2404.19733) and our own measurements.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -182,7 +183,7 @@ class AnnotateConfig(Config):
     provider: str = "openai"
     """Who labels: a name in annotate/annotators.py; `openai` is any OpenAI-compatible endpoint."""
     base_url: str = "https://api.openai.com/v1"
-    """Address of the annotator."""
+    """Address of the annotator, with its scheme; it usually ends in /v1."""
     model: str = "gpt-4.1-mini"
     """Name of the annotator at that endpoint."""
     key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,39}$")
@@ -219,6 +220,13 @@ class AnnotateConfig(Config):
     """Price of the annotator in US dollars per million completion tokens."""
     max_failed: Fraction = 0.1
     """Fraction of the listings whose answers may be unusable; above it the run stops."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+            raise ValueError("is no address of an endpoint: write it with https:// and without a query (? or #)")
+        return value
 
 
 class TrainConfig(Config):

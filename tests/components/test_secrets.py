@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from attrloop.components.errors import InputError
-from attrloop.components.run.config import AnnotateConfig, RunConfig, TrackingConfig, load_config
+from attrloop.components.run.config import RunConfig, TrackingConfig, load_config
 from attrloop.components.run.workspace import Workspace
-from attrloop.components.secrets import secret
+from attrloop.components.secrets import masked, public, secret
 
 
 @pytest.mark.parametrize(("held", "found"), [("sk-1 23~", "sk-1 23~"), ("\tsk-1\r\n", "sk-1"), ("\n", "")])
@@ -60,6 +60,11 @@ CONFIG = "data: {catalogue_schema: schema.yaml, listings: listings.jsonl}\nmodel
             'mine: {truth: "https://bob:hunter2@files.example/labels.jsonl"}',
             r"\(mine.truth\): holds a user or password",
         ),
+        (
+            'annotate: {base_url: "https://llm.example/v1?key=hunter2"}',
+            r"\(annotate.base_url\): is no address of an endpoint: write it with https:// and without a query",
+        ),
+        ('annotate: {base_url: "hunter2.example/v1"}', r"\(annotate.base_url\): is no address of an endpoint"),
         ("annotate: {key_env: sk-proj-hunter2}", r"\(annotate.key_env\)"),
     ],
 )
@@ -88,7 +93,7 @@ def test_a_record_with_a_secret_is_refused_without_showing_it() -> None:
     ],
 )
 def test_an_address_without_a_user_is_accepted(uri: str) -> None:
-    assert TrackingConfig(uri=uri).uri == uri and AnnotateConfig(base_url=uri).base_url == uri
+    assert TrackingConfig(uri=uri).uri == uri
 
 
 def test_a_workspace_whose_config_is_refused_says_so(tmp_path: Path) -> None:
@@ -97,3 +102,50 @@ def test_a_workspace_whose_config_is_refused_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json:1 \(tracking\.uri\): holds a user or password") as caught:
         Workspace.open(str(tmp_path))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "shown"),
+    [
+        ("https://bob:hunter2@cdn.example/a.jpg", "https://cdn.example/a.jpg"),
+        ("https://bob:12/hunter2@cdn.example/a.jpg", "https://cdn.example/a.jpg"),
+        ("https://cdn.example/a.jpg?sig=hunter2", "https://cdn.example/a.jpg?..."),
+        ("https://cdn.example/a.jpg;sig=hunter2", "https://cdn.example/a.jpg?..."),
+        ("https://cdn.example/a.jpg&sig=hunter2", "https://cdn.example/a.jpg?..."),
+        ("https://cdn.example/a.jpg%3Fsig=hunter2", "https://cdn.example/a.jpg?..."),
+        ("//bob:hunter2@cdn.example/a.jpg?sig=hunter2", "//cdn.example/a.jpg?..."),
+        ("https:/bob:hunter2@cdn.example/a.jpg?sig=hunter2", "https:/cdn.example/a.jpg?..."),
+        ("https:\\\\bob:hunter2@cdn.example\\a.jpg", "https:\\\\cdn.example\\a.jpg"),
+        ("bob:hunter2@cdn.example/a.jpg", "cdn.example/a.jpg"),
+        ("/shop/cdn.example/a.jpg?X-Amz-Signature=hunter2", "/shop/cdn.example/a.jpg?..."),
+        ("data:image/png;base64,hunter2", "data:image/png;base64,..."),
+        *((same, same) for same in ("/me@work/a@2x.jpg", "what?/#1/a&b.jpg", "http://localhost:9000/a@2x.jpg")),
+        *((same, same) for same in ("https://cdn.example:443/a@2x.jpg", "s3://bucket/a;b.jpg")),
+    ],
+)
+def test_what_grants_access_is_not_shown_in_a_url_of_any_spelling(reference: str, shown: str) -> None:
+    assert public(reference) == shown
+
+
+KEY = "sk-proj-hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        KEY,
+        KEY.upper(),
+        KEY[:20],
+        KEY.replace("s", "\\u0073").replace("h", "\\u0068"),
+        KEY.replace("h", "\\\\u0068"),
+        KEY.replace("-", "%2D"),
+    ],
+)
+def test_a_key_is_masked_however_it_is_written(written: str) -> None:
+    assert masked(f'{{"why": "Bearer {written}", "x', KEY) == '{"why": "Bearer ***", "x'
+    assert masked(f"a {written}. B", KEY) == "a ***. B"
+
+
+def test_a_text_without_the_key_stays_as_it_is() -> None:
+    assert masked("sk-proj- is how keys begin", KEY) == "sk-proj- is how keys begin"
+    assert masked("any text", "any") == "any text"

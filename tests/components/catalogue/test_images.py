@@ -447,6 +447,25 @@ def test_images_lie_in_the_listings_folder_or_one_that_is_allowed(tmp_path: Path
     assert all(ImageReader(folder, allowed).open(reference).size == (8, 8) for reference in outside)
 
 
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("//bob:hunter2@cdn.example/a.jpg?sig=hunter2", "//cdn.example/a.jpg?...: a URL without its scheme. Write"),
+        ("https:/bob:hunter2@cdn.example/a.jpg", "https:/cdn.example/a.jpg: not a URL: // is missing"),
+        ("cdn.example/a.jpg?X-Amz-Signature=hunter2", "cdn.example/a.jpg?...: no such image file"),
+        ("../a.jpg?sig=hunter2", "a.jpg?...: lies outside the listings' folder"),
+        ("data:image/png;base64," + "hunter2" * 60_000, "data:image/png;base64,...: data URIs are not read. Save"),
+        ("a/" * 200_000, "no such image file"),
+        ("a:/" * 200_000, "no such image file"),
+    ],
+)
+def test_a_mistyped_url_is_named_without_its_secrets_and_in_few_words(
+    images: ImageReader, reference: str, told: str
+) -> None:
+    problem = str(images.check(reference, "listing mug-0"))
+    assert told in problem and "hunter2" not in problem and len(problem) < 1_000
+
+
 def test_a_photograph_that_is_replaced_has_another_digest(images: ImageReader, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     before = images.digest("a.png")

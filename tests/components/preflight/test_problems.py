@@ -202,10 +202,6 @@ SPOILED: dict[str, tuple[Callable, str]] = {
         lambda shop: shop.set("annotate", base_url="http://127.0.0.1:9/v1"),
         "http://127.0.0.1:9/v1: the endpoint is out of reach",
     ),
-    "an address that is no URL": (
-        lambda shop: shop.set("annotate", base_url="nonsense"),
-        "nonsense: the endpoint is out of reach",
-    ),
     "a tracking server that is down": (
         lambda shop: shop.set("tracking", uri="http://127.0.0.1:9"),
         "tracking.uri http://127.0.0.1:9: the tracking server is out of reach",
