@@ -8,6 +8,7 @@ from attrloop.components.run.config import AnnotateConfig
 
 _CHAT_OVERHEAD = 200  # tokens of roles and separators, with room to spare
 _CHARACTERS = 20  # no tokenizer puts more characters of a text into its tokens, on average
+_PICTURE = 64  # tokens: fewer (SmolVLM's) no usual model takes for a photograph; a count of less has left pictures out
 _TIMES = 10  # a count of prompt tokens above so many upper estimates is nonsense
 _LONGEST = 200_000  # tokens: no model writes a longer reply, its thinking included
 
@@ -51,7 +52,7 @@ def charge(config: AnnotateConfig, request: Request, usage: Any, reply: str) -> 
 
     The endpoint's own count is taken if it can be right. Otherwise the upper estimate is charged, or the count if that
     is more: a count that is missing, zero, text, negative or endless, that contradicts itself, that is too small for
-    the texts, or that leaves out the tokens of the model's thinking.
+    the texts and pictures, or that leaves out a part, such as the tokens of the model's thinking.
 
     Args:
         config: prices, and how large pictures are.
@@ -59,28 +60,42 @@ def charge(config: AnnotateConfig, request: Request, usage: Any, reply: str) -> 
         usage: `usage` of the reply, of any shape.
         reply: the text of the reply.
     """
-    most = prompt_limit(request, len(request.pictures), config.image_side)
+    pictures = len(request.pictures)
+    most = prompt_limit(request, pictures, config.image_side)
     told = usage if isinstance(usage, dict) else {}
-    read = _count(told.get("prompt_tokens"), len(request.instructions + request.text), _TIMES * most)
-    written = _count(told.get("completion_tokens"), len(reply), _LONGEST)
-    believed = read is not None and written is not None
-    details = told.get("completion_tokens_details")
-    thought = _count(details.get("reasoning_tokens"), 0, _LONGEST) if isinstance(details, dict) else None
-    if thought is not None and written is not None and thought > written:
-        believed, written = False, written + thought
+    shown = len(request.instructions + request.text) / _CHARACTERS + _PICTURE * pictures
+    read, known = _side(told, "prompt", "input", least=shown, most=_TIMES * most)
+    written, sure = _side(told, "completion", "output", least=len(reply) / _CHARACTERS, most=_LONGEST)
+    believed = known and sure
     if believed and "total_tokens" in told:
-        total = _count(told["total_tokens"], 0, _TIMES * most + _LONGEST)
-        believed = total == (read or 0) + (written or 0)
-        written = max(written or 0, (total or 0) - (read or 0))
+        total = _count(told["total_tokens"], 0, _TIMES * most + _LONGEST) or 0
+        believed = total == read + written
+        written = max(written, total - read)
     if not believed:
-        read, written = max(read or 0, most), max(written or 0, request.max_tokens)
-    return Charge(read or 0, written or 0, price(config, read or 0, written or 0))
+        read, written = max(read, most), max(written, request.max_tokens)
+    return Charge(read, written, price(config, read, written))
 
 
-def _count(told: Any, characters: int, most: int) -> int | None:
-    """A count of tokens of a text of so many characters; None if it cannot be right."""
+def _side(told: dict[str, Any], name: str, also: str, *, least: float, most: int) -> tuple[int, bool]:
+    """The tokens of what was read or written, with parts that the count leaves out; and whether it can be right."""
+    count = _count(told.get(f"{name}_tokens"), max(1, least), most)
+    if count is None:
+        return 0, False
+    parts = [told.get("reasoning_tokens")] if name == "completion" else []
+    for details in (told.get(f"{name}_tokens_details"), told.get(f"{also}_tokens_details")):
+        if isinstance(details, dict):
+            parts += [part for key, part in details.items() if key.endswith("_tokens")]
+        else:
+            parts.append(details)
+    counts = [_count(part, 0, most) for part in parts if part is not None]
+    largest = max((part or 0 for part in counts), default=0)
+    return (count, None not in counts) if largest <= count else (count + largest, False)
+
+
+def _count(told: Any, least: float, most: int) -> int | None:
+    """A count of tokens; None if it cannot be right."""
     if isinstance(told, float) and told.is_integer():
         told = int(told)
     if not isinstance(told, int) or isinstance(told, bool):
         return None
-    return told if max(1, characters / _CHARACTERS) <= told <= most or (not characters and told == 0) else None
+    return told if least <= told <= most else None

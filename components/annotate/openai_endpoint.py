@@ -1,9 +1,9 @@
 """The annotator `openai`: any endpoint that speaks OpenAI's chat completions with structured output."""
 
 import base64
-import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,18 @@ from attrloop.components.annotate.annotator import Answer, Readiness, Unusable, 
 from attrloop.components.annotate.cache import CUT_OFF
 from attrloop.components.annotate.charge import charge, cost_limit
 from attrloop.components.annotate.request import Request
-from attrloop.components.errors import Problem, fail
+from attrloop.components.errors import Problem, fail, printable
 from attrloop.components.run.config import AnnotateConfig
-from attrloop.components.secrets import secret
-from attrloop.components.storage.bounded import TooLarge, bounds
+from attrloop.components.secrets import masked, public, secret
+from attrloop.components.storage import bounded
+from attrloop.components.storage.bounded import TooLarge
 
 _CHECK_TIMEOUT = 10.0  # seconds
 _LARGEST = 10_000_000  # bytes of a reply; the longest sensible ones have some thousands
 _GATEWAYS = (408, 502, 504, 524)  # statuses of a proxy that has given up; the model behind it may have answered
+# Why a model stopped, in the words of OpenAI, Anthropic, Mistral and Google.
+_FULL = ("length", "max_tokens", "model_length", "max_output_tokens")
+_FILTERED = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety")
 
 
 class _Dropped(openai.OpenAIError):
@@ -57,12 +61,8 @@ class OpenAIEndpoint:
         self.config, self.attempts, self._key = config, 0, _key(config)
         self._temperature: float | openai.Omit = 0.0
         self._now = threading.local()  # `.exchange`: that of the request which this thread has in flight
-        hooks = bounds(config.timeout_s, _LARGEST)
-        hooks["request"].append(self._begin)
-        hooks["response"].append(self._look)
-        # A compressed reply of some megabytes can be one of gigabytes.
-        headers = {"Accept-Encoding": "identity"}
-        self._http = httpx2.Client(timeout=config.timeout_s, headers=headers, event_hooks=hooks)
+        hooks = {"request": [self._begin], "response": [self._look]}
+        self._http = bounded.client(config.timeout_s, _LARGEST, event_hooks=hooks)
         self._client = openai.OpenAI(
             api_key=self._key,
             base_url=config.base_url,
@@ -85,9 +85,9 @@ class OpenAIEndpoint:
         request.extensions["trace"] = trace
 
     def _look(self, response: httpx2.Response) -> None:
-        if response.status_code >= 400 and response.status_code not in _GATEWAYS:
+        if response.status_code >= 300 and response.status_code not in _GATEWAYS:
             self._now.exchange.sent = False
-        if response.headers.get("Content-Encoding", "identity") != "identity":
+        if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
             raise _Dropped("the reply is compressed, though none was asked for")
 
     def close(self) -> None:
@@ -101,20 +101,21 @@ class OpenAIEndpoint:
             InputError: the key is refused, or the endpoint is out of reach or down.
         """
         config, where = self.config, self.config.base_url
-        hooks = bounds(_CHECK_TIMEOUT, _LARGEST)
-        headers = {"Authorization": f"Bearer {self._key}", "Accept-Encoding": "identity"}
+        headers = {"Authorization": f"Bearer {self._key}"}
         try:
-            with httpx2.Client(timeout=_CHECK_TIMEOUT, headers=headers, event_hooks=hooks) as client:
+            with bounded.client(_CHECK_TIMEOUT, _LARGEST, headers=headers) as client:
                 response = client.get(f"{where.rstrip('/')}/models")
         except TooLarge:
             return Readiness(f"{where} answers; its list of models is too long to be read", doubtful=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            what = f"the endpoint is out of reach ({error})"
+            late = isinstance(error, httpx2.TimeoutException)
+            cause = f"no whole answer within {_CHECK_TIMEOUT:g} s" if late else self._without_key(str(error))
+            what = f"the endpoint is out of reach ({cause})"
             raise fail(where, what, "Correct annotate.base_url or start the server") from error
         status = response.status_code
         if status in (401, 403):
             raise self._refused(status)
-        if status == 429 or status >= 500:
+        if status > 501:
             what = f"the endpoint is down or overloaded (GET /models answers HTTP {status})"
             raise fail(where, what, "Look at the server, or try again later")
         names = _models(response)
@@ -125,9 +126,8 @@ class OpenAIEndpoint:
             return Readiness(what, doubtful=True)
         if any(name == config.model or name.endswith(f"/{config.model}") for name in names):
             return Readiness(f"{where} answers")
-        return Readiness(
-            f"{where} answers, but does not list {config.model} (it lists {', '.join(names[:5])})", doubtful=True
-        )
+        listed = excerpt(printable(self._without_key(", ".join(names[:5]))))
+        return Readiness(f"{where} answers, but does not list {config.model} (it lists {listed})", doubtful=True)
 
     def ask(self, request: Request, again: Callable[[], bool]) -> Answer:
         """Sends one chat completion; the SDK retries it with back-off.
@@ -175,6 +175,10 @@ class OpenAIEndpoint:
             body = response.json()
             usage = body.get("usage")
             text, failed = _content(body["choices"][0], request.max_tokens)
+            if failed.startswith(CUT_OFF):
+                with suppress(ValueError):  # it ended at the very limit if it can be read
+                    request.read(text)
+                    failed = ""
         except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
             pass  # servers send wrong JSON of any shape
         text = text or response.text
@@ -190,6 +194,10 @@ class OpenAIEndpoint:
         later = "then run again: answers so far are kept"
         if status in (401, 403):
             raise self._refused(status, cost) from None
+        if error.response.is_redirect:
+            target = public(excerpt(self._without_key(error.response.headers.get("Location", "no address"))))
+            what = f"the address redirects to {target} (HTTP {status}), and redirects are not followed"
+            raise Unusable(Problem(where, what, "Correct annotate.base_url"), cost) from None
         if status == 404:
             what = f"no such address or model {self.config.model!r} (HTTP 404: {message})"
             remedy = "Correct annotate.base_url (it usually ends in /v1) or annotate.model"
@@ -212,27 +220,18 @@ class OpenAIEndpoint:
 
     def _out_of_reach(self, error: openai.APIConnectionError, cost: float) -> Unusable:
         timeout = isinstance(error, openai.APITimeoutError)
-        cause = f"no whole answer within {self.config.timeout_s:g} s" if timeout else str(error.__cause__ or error)
+        cause = (
+            f"no whole answer within {self.config.timeout_s:g} s"
+            if timeout
+            else self._without_key(str(error.__cause__ or error))
+        )
         what = f"the endpoint is out of reach after {self.config.retries} retries ({cause})"
         slow = ", raise annotate.timeout_s" if timeout else ""
         remedy = f"Correct annotate.base_url{slow} or start the server, then run again: answers so far are kept"
         return Unusable(Problem(self.config.base_url, what, remedy), cost)
 
     def _without_key(self, text: str) -> str:
-        """A server's text with the key replaced by `***`. Keys under 8 characters are placeholders and stay.
-
-        JSON can write a key in other characters, so it is looked for in the strings that the text decodes to.
-        """
-        if len(self._key) < 8:
-            return text
-        try:
-            decoded = json.loads(text)
-        except (ValueError, RecursionError):
-            return text.replace(self._key, "***")
-        # Decoded and written in one way, without escapes in the key: it is printable ASCII.
-        plain = json.dumps(decoded, ensure_ascii=False)
-        written = json.dumps(self._key)[1:-1]
-        return plain.replace(written, "***") if written in plain else text.replace(self._key, "***")
+        return masked(text, self._key)
 
 
 def _key(config: AnnotateConfig) -> str:
@@ -256,13 +255,15 @@ def _messages(request: Request) -> list[dict[str, Any]]:
 
 def _content(choice: Any, max_tokens: int) -> tuple[str, str]:
     """The text of a reply, and why it is unusable ("" when it is not)."""
-    message, finish = choice["message"], choice.get("finish_reason")
+    message, finish = choice["message"], str(choice.get("finish_reason")).lower()
     text, refusal = message.get("content"), message.get("refusal")
+    if isinstance(text, list):
+        text = "".join(part["text"] for part in text if part.get("type") == "text")
     text = text if isinstance(text, str) else ""
     told = refusal if isinstance(refusal, str) else ""
-    if finish == "length":
+    if finish in _FULL:
         return text, f"{CUT_OFF} after {max_tokens} tokens"
-    if finish == "content_filter":
+    if finish in _FILTERED:
         return text, "stopped by the content filter"
     return (text, "") if text and not refusal else (told or text, "refused or empty")
 

@@ -1,5 +1,6 @@
 """One request to an annotator: everything about a listing, to be answered with one value per attribute."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.records import Listing
-from attrloop.components.catalogue.schema import Attribute, Vertical
+from attrloop.components.catalogue.schema import SEPARATOR, Attribute, Vertical
 from attrloop.components.catalogue.spelling import fold
 from attrloop.components.digests import digest
 from attrloop.components.documents import parse_json
@@ -25,15 +26,22 @@ _ANSWER_TOKENS = (200, 150)  # most completion tokens: of a reply, and of each a
 
 
 def _lenient(attribute: Attribute) -> BeforeValidator:
-    """Takes 'Polka Dot' for 'polka_dot': endpoints without constrained decoding answer in their own spelling."""
+    """Takes 'Polka Dot' for 'polka_dot', 2 for '2' and 'red; blue' for both of them.
+
+    Endpoints without constrained decoding answer in their own spelling.
+    """
 
     def one(value: Any) -> Any:
-        found = attribute.canonical(value) if isinstance(value, str) else None
+        text = json.dumps(value) if isinstance(value, int | float) else value
+        found = attribute.canonical(text) if isinstance(text, str) else None
         return found if found in attribute.names else value
 
-    return BeforeValidator(
-        lambda raw: [one(part) for part in raw] if isinstance(raw, list) else [one(raw)] if attribute.many else one(raw)
-    )
+    def several(raw: Any) -> list[Any]:
+        if isinstance(raw, str) and (found := attribute.canonical(raw)):
+            return found.split(SEPARATOR)
+        return [one(part) for part in raw] if isinstance(raw, list) else [one(raw)]
+
+    return BeforeValidator(several if attribute.many else one)
 
 
 def answer_model(vertical: Vertical) -> type[BaseModel]:
@@ -119,7 +127,7 @@ class Request:
             ValueError: the reply is not JSON of the form asked for, or a value is not in its list.
         """
         try:
-            answers = self.reply.model_validate(parse_json(text)).model_dump(by_alias=True)
+            answers = self.reply.model_validate(parse_json(_json_of(text))).model_dump(by_alias=True)
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, fault['loc'])) or 'reply'}: {fault['msg']}" for fault in error.errors()[:3])
             raise ValueError("; ".join(faults)) from error
@@ -130,6 +138,15 @@ class Request:
                 raise ValueError(f"{answers[name]['value']!r} is not a value of {name}")
             found[name] = (" ".join(answers[name]["rationale"].split()), value)
         return found
+
+
+def _json_of(text: str) -> str:
+    """The JSON of a reply, without the model's thinking before it and the fence around it."""
+    if not text.lstrip().startswith("{"):
+        text = text.rpartition("</think>")[2]
+        _, fence, inner = text.partition("```")
+        text = inner[max(0, inner.find("{")) : inner.rfind("```")] if fence else text
+    return text
 
 
 def some_of(vertical: Vertical, attributes: Collection[str]) -> Vertical:

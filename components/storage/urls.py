@@ -27,8 +27,7 @@ import httpx2
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem, explained_disk, fail
 from attrloop.components.secrets import public
-from attrloop.components.storage import inputs
-from attrloop.components.storage.bounded import bounds
+from attrloop.components.storage import bounded, inputs
 from attrloop.components.storage.buckets import SCHEMES
 from attrloop.components.storage.files import TEMPORARY, write_atomic
 
@@ -153,12 +152,13 @@ def _ask_once(url: str, most: int) -> _Found:
                 return _keep(url, response, most)
             if response.status_code == 304 and known:
                 return _Found(known, brought=False)
-            problem = Problem(public(url), f"HTTP status {response.status_code}", "Check the URL")
+            problem = Problem(public(url), f"HTTP status {response.status_code}", _remedy(response))
             if response.status_code == 429 or response.status_code >= 500:
                 raise _Later(problem, _asked_for(response.headers.get("Retry-After", "")))
             raise InputError([problem])
     except httpx2.HTTPError as error:
-        why = str(error) or type(error).__name__
+        late = isinstance(error, httpx2.TimeoutException)
+        why = "the answer did not end in time" if late else str(error) or type(error).__name__
         raise _Later(Problem(public(url), f"cannot be fetched ({why})", "Check the URL and the network")) from None
 
 
@@ -168,9 +168,16 @@ def _client(process: int) -> httpx2.Client:
 
     No redirect is followed: it could leave the allowed hosts.
     """
-    hooks = bounds(_DEADLINE, sys.maxsize)  # the size is checked after decompression
-    headers = {"Accept-Encoding": "identity"}
-    return httpx2.Client(timeout=20, follow_redirects=False, headers=headers, event_hooks=hooks)
+    return bounded.client(_DEADLINE, sys.maxsize, timeout=20)  # the size is checked after decompression
+
+
+def _remedy(response: httpx2.Response) -> str:
+    if response.status_code == 429 or response.status_code >= 500:
+        return "Try again later"
+    if not response.has_redirect_location:
+        return "Check the URL"
+    host = response.url.join(response.headers["Location"]).host
+    return f"Redirects are not followed: give the final address, which is on {host}"
 
 
 def _asked_for(retry_after: str) -> float:

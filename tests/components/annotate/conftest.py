@@ -1,7 +1,6 @@
 """The endpoint over real HTTP, a key for it, and a shop to label."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,10 +32,7 @@ def endpoint() -> Iterator[Endpoint]:
                 self.send_header(name, value)
             self.end_headers()
             with suppress(OSError):  # a client that did not wait
-                for k in range(100 if state.drip else 0):
-                    self.wfile.write(text.encode()[k : k + 1])
-                    time.sleep(state.drip)
-                self.wfile.write(text.encode()[100 if state.drip else 0 :])
+                self.wfile.write(text.encode())
 
         def do_GET(self) -> None:
             status, text = state.models

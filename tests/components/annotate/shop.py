@@ -36,7 +36,6 @@ class Endpoint:
 
     Attributes:
         bodies: decoded bodies of the requests, in order of arrival.
-        drip: seconds after each of a hundred bytes of a reply; 0 to send it at once.
         models: status and body of GET /models.
     """
 
@@ -45,7 +44,6 @@ class Endpoint:
     keys: set[str | None] = field(default_factory=set)
     behave: Callable[[dict[str, Any], int], tuple[int, str, dict[str, str]] | None] = lambda body, number: None
     lock: threading.Lock = field(default_factory=threading.Lock)
-    drip: float = 0.0
     models: tuple[int, str] = (200, json.dumps({"data": [{"id": "m"}]}))
 
 
@@ -63,7 +61,7 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def chat(content: str | None, finish: str = "stop", refusal: object = None) -> str:
+def chat(content: object, finish: str = "stop", refusal: object = None) -> str:
     """The body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     choice = {"index": 0, "finish_reason": finish, "message": message}

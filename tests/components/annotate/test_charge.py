@@ -1,6 +1,7 @@
 """What a reply is charged with when the endpoint's count cannot be right."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from attrloop.components.catalogue.records import Listing
 from attrloop.components.catalogue.schema import load_schema
 from tests.components.annotate.shop import answer, chat, report_of
 
+RIGHT = {"prompt_tokens": 1500, "completion_tokens": 120}
 WRONG = {
     "nothing": None,
     "an empty object": {},
@@ -28,6 +30,11 @@ WRONG = {
     "too few to be read": {"prompt_tokens": 1, "completion_tokens": 120},
     "too few to be written": {"prompt_tokens": 1500, "completion_tokens": 1},
     "a total below the parts": {"prompt_tokens": 1500, "completion_tokens": 120, "total_tokens": 10},
+    "thinking of text": {"completion_tokens_details": {"reasoning_tokens": "4000"}} | RIGHT,
+    "thinking without end": {"completion_tokens_details": {"reasoning_tokens": 1e300}} | RIGHT,
+    "negative thinking": {"completion_tokens_details": {"reasoning_tokens": -4000}} | RIGHT,
+    "details as a list": {"completion_tokens_details": [{"reasoning_tokens": 60}]} | RIGHT,
+    "more pictures than all": {"prompt_tokens_details": {"image_tokens": 9000}} | RIGHT,
     "a total of text": {"prompt_tokens": 1500, "completion_tokens": 120, "total_tokens": "1620"},
 }
 REPLY = json.dumps({"shape": {"rationale": "The shade is round from every side.", "value": "round"}})
@@ -59,6 +66,8 @@ def test_a_count_that_cannot_be_right_is_charged_as_the_upper_estimate(asked, ki
             "total_tokens": 5620,
         },
         {"prompt_tokens": 1500, "completion_tokens": 120, "completion_tokens_details": {"reasoning_tokens": 4000}},
+        {"prompt_tokens": 1500, "completion_tokens": 120, "output_tokens_details": {"reasoning_tokens": 4000}},
+        {"prompt_tokens": 1500, "completion_tokens": 120, "reasoning_tokens": 4000},
     ],
 )
 def test_thinking_that_the_count_leaves_out_is_charged(asked, usage):
@@ -68,11 +77,27 @@ def test_thinking_that_the_count_leaves_out_is_charged(asked, usage):
     assert charged.cost >= max(cost_limit(config, request, 0), (1500 * 0.40 + 4120 * 1.60) / 1e6)
 
 
-@pytest.mark.parametrize("extra", [{}, {"total_tokens": 1620}, {"completion_tokens_details": {"reasoning_tokens": 60}}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"total_tokens": 1620},
+        {"completion_tokens_details": {"reasoning_tokens": 60, "audio_tokens": None}, "reasoning_tokens": 60},
+        {"prompt_tokens_details": {"cached_tokens": 1500, "image_tokens": 800}, "completion_tokens_details": None},
+    ],
+)
 def test_a_count_that_can_be_right_is_charged_as_it_is(asked, extra):
     config, request = asked
     charged = charge(config, request, {"prompt_tokens": 1500, "completion_tokens": 120.0} | extra, REPLY)
     assert charged == (1500, 120, pytest.approx((1500 * 0.40 + 120 * 1.60) / 1e6))
+
+
+def test_a_count_that_leaves_out_the_pictures_is_not_believed(asked):
+    config, request = asked
+    request = replace(request, pictures=(b"x",) * 3)
+    without = {"prompt_tokens": 160, "completion_tokens": 120}
+    assert charge(config, request, without, REPLY).cost >= cost_limit(config, request, 3)
+    assert charge(config, request, without | {"prompt_tokens": 160 + 3 * 85}, REPLY).prompt_tokens == 415
 
 
 def test_a_reply_that_costs_more_than_estimated_is_charged_in_full(asked):

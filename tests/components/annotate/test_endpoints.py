@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from attrloop.components.annotate import openai_endpoint
 from attrloop.components.annotate.annotate import annotate
 from attrloop.components.annotate.cache import Cache
+from attrloop.components.annotate.request import answer_model, make_request
+from attrloop.components.catalogue.records import Listing
+from attrloop.components.catalogue.schema import Attribute, Vertical
 from attrloop.components.errors import InputError
 from attrloop.components.preflight.services import check_annotator
+from attrloop.components.run.config import AnnotateConfig
 from attrloop.components.storage.opening import open_store
 from tests.components.annotate.shop import answer, chat, labels_of, report_of
+from tests.http_server import DRIPS, dripping, serving
 
 ERROR = json.dumps({"error": {"message": "no such thing", "type": "x"}})
 
@@ -36,7 +42,9 @@ RUBBISH = {
     "a refusal as a list": (chat(None, refusal=["policy"]), "refused or empty"),
     "nothing": (chat(None), "refused or empty"),
     "a truncated reply": (chat('{"shape": {"ratio', finish="length"), "cut off after 530 tokens"),
+    "a reply truncated by Google": (chat('{"shape": {"ratio', finish="MAX_TOKENS"), "cut off after 530 tokens"),
     "a filtered reply": (chat(None, finish="content_filter"), "content filter"),
+    "a reply filtered by Google": (chat(None, finish="SAFETY"), "content filter"),
     "a web page": ("<html>Welcome</html>", "Welcome"),
     "other JSON": (json.dumps({"hello": 1}), "hello"),
     "a JSON list": ("[]", "not a chat completion"),
@@ -237,14 +245,24 @@ def test_a_model_that_takes_no_temperature_is_asked_without(shop, endpoint):
     assert report_of(uri)["failed"] == 0 and ["temperature" in body for body in endpoint.bodies] == [True] + [False] * 8
 
 
-def test_a_reply_that_drips_ends_with_the_timeout_and_may_have_been_paid_for(shop, endpoint):
-    endpoint.drip = 0.1
-    uri, started = shop.workspace(timeout_s=0.5), time.monotonic()
-    with pytest.raises(InputError, match=r"no whole answer within 0.5 s.*raise annotate.timeout_s"):
-        annotate(uri)
-    assert time.monotonic() - started < 5
+@pytest.mark.parametrize("what", DRIPS)
+def test_a_reply_that_drips_ends_with_the_timeout_and_may_have_been_paid_for(shop, what):
+    with serving(dripping(what)) as url:
+        uri, started = shop.workspace(timeout_s=0.4, base_url=f"{url}/v1"), time.monotonic()
+        with pytest.raises(InputError, match=r"no whole answer within 0.4 s.*raise annotate.timeout_s"):
+            annotate(uri)
+        assert time.monotonic() - started < 2
     with closing(Cache(open_store(uri))) as cache:
         assert cache.spent >= 0.0005 and cache.calls == 1
+
+
+def test_a_list_of_models_that_drips_is_given_up(shop, monkeypatch):
+    monkeypatch.setattr(openai_endpoint, "_CHECK_TIMEOUT", 0.4)
+    with serving(dripping("headers")) as url:
+        started = time.monotonic()
+        finding = check_annotator(shop.config(base_url=url))
+        assert "out of reach (no whole answer within 0.4 s)" in str(finding.problems[0])
+        assert time.monotonic() - started < 2
 
 
 def test_a_reply_of_many_bytes_is_not_read_to_its_end(shop, endpoint):
@@ -260,6 +278,72 @@ def test_a_compressed_reply_is_not_unpacked(shop, endpoint):
     uri = shop.workspace(concurrency=1)
     annotate(uri)
     assert report_of(uri)["failures"][0]["why"].startswith("the reply is compressed")
+
+
+@pytest.mark.parametrize("encoding", ["Identity", "", " identity "])
+def test_a_reply_that_is_said_to_be_uncompressed_is_read(shop, endpoint, encoding):
+    headers = {"Content-Encoding": encoding}
+    endpoint.behave = lambda body, number: (200, chat(json.dumps(answer(body))), headers)
+    uri = shop.workspace()
+    annotate(uri)
+    assert report_of(uri)["failed"] == 0
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_an_endpoint_that_redirects_stops_the_run_at_once_and_costs_nothing(shop, endpoint, key, status):
+    target = f"http://bob:hunter2@other.example/v1?key={key}"
+    endpoint.behave = lambda body, number: (status, "", {"Location": target})
+    uri = shop.workspace()
+    told = rf"redirects to http://other\.example/v1\?\.\.\. \(HTTP {status}\).* Correct annotate.base_url"
+    with pytest.raises(InputError, match=told):
+        annotate(uri)
+    assert len(endpoint.bodies) == 1
+    with closing(Cache(open_store(uri))) as cache:
+        assert cache.spent == 0
+
+
+READABLE = {
+    "a fence": lambda text: chat(f"```json\n{text}\n```"),
+    "a fence without a name": lambda text: chat(f"Here it is:\n```\n{text}\n```\n"),
+    "thinking before it": lambda text: chat(f"<think>It is {{round}}, or so.</think>\n{text}"),
+    "thinking and a fence": lambda text: chat(f"Round.</think>```json{text}```"),
+    "parts": lambda text: chat([{"type": "text", "text": text[:9]}, {"type": "text", "text": text[9:]}]),
+    "a whole reply at the limit": lambda text: chat(text, finish="length"),
+}
+
+
+@pytest.mark.parametrize("kind", READABLE)
+def test_a_reply_that_can_be_read_is_not_thrown_away(shop, endpoint, kind):
+    endpoint.behave = lambda body, number: (200, READABLE[kind](json.dumps(answer(body))), {})
+    uri = shop.workspace()
+    annotate(uri)
+    assert (report_of(uri)["failed"], report_of(uri)["calls"]) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("many", "values", "replied", "meant"),
+    [
+        (False, ["1", "2"], 2, "2"),
+        (False, ["0.5", "1.5"], 0.5, "0.5"),
+        (False, ["true", "false"], True, "true"),
+        (True, ["1", "2", "3"], [3, "1"], "1; 3"),
+        (True, ["dotted", "heart", "plain"], "Heart; dotted", "dotted; heart"),
+        (True, ["dotted", "heart", "plain"], "heart", "heart"),
+        (False, ["1", "2"], 3, None),
+        (True, ["dotted", "heart", "plain"], "heart; oval", None),
+    ],
+)
+def test_a_value_is_read_as_it_is_meant(many, values, replied, meant):
+    vertical = Vertical(attributes={"a": Attribute(values=values, many=many)})
+    listing = Listing(id="1", vertical="mug", images=("a.jpg",))
+    config = AnnotateConfig()
+    request = make_request(listing, vertical, answer_model(vertical), config, [])
+    text = json.dumps({"a": {"rationale": "r", "value": replied}})
+    if meant is None:
+        with pytest.raises(ValueError, match="Input should be"):
+            request.read(text)
+    else:
+        assert request.read(text) == {"a": ("r", meant)}
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 529])
@@ -319,8 +403,19 @@ def test_a_key_that_a_rationale_repeats_is_masked_however_it_is_written(shop, en
     assert all(key.encode() not in path.read_bytes() for path in shop.folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(("status", "fault"), [(404, False), (405, False), (200, False), (503, True), (401, True)])
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [(404, False), (405, False), (200, False), (307, False), (429, False), (500, False), (503, True), (401, True)],
+)
 def test_a_missing_list_of_models_is_no_fault_but_a_server_that_is_down_is(shop, endpoint, status, fault):
     endpoint.models = (status, "{}")
     finding = check_annotator(shop.config())
-    assert bool(finding.problems) == fault and (fault or (finding.note and "shows later" in finding.detail))
+    assert bool(finding.problems) == fault
+    assert fault or (finding.note and f"(HTTP {status})" in finding.detail and "shows later" in finding.detail)
+
+
+def test_what_a_list_of_models_says_is_shown_briefly_and_without_the_key(shop, endpoint, key):
+    names = [f"echo {key}", "\x1b[31mred", *["long" * 2_000] * 9]
+    endpoint.models = (200, json.dumps({"data": [{"id": name} for name in names]}))
+    detail = check_annotator(shop.config()).detail
+    assert "it lists echo ***, \\x1b[31mred, long" in detail and key not in detail and len(detail) < 400
