@@ -14,11 +14,8 @@ from scipy.fft import dctn
 METHOD = 1  # changes with whatever changes a fingerprint
 SIDE = 128  # pixels: an image is decoded to no fewer for its fingerprint
 
-_GREY, _LOW, _TINY = (
-    64,
-    16,
-    5,
-)  # sides: of the picture that is transformed, of the frequencies kept, of the tiny picture
+# Sides: of the picture that is transformed, of the frequencies that are kept, of the tiny picture.
+_GREY, _LOW, _TINY = 64, 16, 5
 _HASH = _LOW * _LOW // 8  # bytes
 LENGTH = _HASH + _TINY * _TINY * 3  # bytes
 
@@ -30,6 +27,7 @@ _DETAIL = 16  # bits without which two hashes say nothing, such as those of a bl
 _COLOUR = 5  # of 255: largest difference of the tiny pictures
 
 _TABLES, _SHARED, _WINDOW = 24, 22, 64  # of the search: see `near`
+_CHUNK = 100_000  # fingerprints that are compared at once
 
 Prints = npt.NDArray[np.uint8]
 
@@ -84,9 +82,6 @@ def near(prints: Prints) -> npt.NDArray[np.int64]:
                 same = alike(prints[one[part]], prints[other[part]])
                 found.append(np.stack([one[part][same], other[part][same]], 1))
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
-
-
-_CHUNK = 100_000
 
 
 def _keys(prints: Prints, table: int) -> npt.NDArray[np.uint64]:

@@ -16,6 +16,7 @@ from attrloop.components.errors import AttrloopError, Problem, fail
 from attrloop.components.run.config import RunConfig
 from attrloop.components.storage import inputs
 from attrloop.components.storage.opening import open_store
+from attrloop.components.storage.probe import probe
 from attrloop.components.storage.store import Store
 
 LISTINGS: dict[str, Any] = {"listing": pl.String, "split": pl.String, "photographs": pl.List(pl.UInt64)}
@@ -107,9 +108,12 @@ class Register:
         return Entries(self.store, "photographs", PHOTOGRAPHS)
 
     def check(self) -> list[Problem]:
-        """What keeps a run from using the register, as far as can be told without writing."""
+        """What keeps a run from using the register, found out by writing and removing a small file there."""
         where, remedy = f"register of splits {self.store.root}", "Set data.splits to a folder that can be written"
-        return [Problem(where, problem.what, remedy) for problem in self.store.check()]
+        return [
+            Problem(where, problem.what, remedy)
+            for problem in self.store.check() or probe(self.store, creates_only=True)
+        ]
 
 
 def register_of(config: RunConfig, workspace: str) -> Register:

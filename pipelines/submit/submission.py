@@ -11,7 +11,7 @@ from attrloop.components.base_images import PLACEHOLDER
 from attrloop.components.digests import digest
 from attrloop.components.errors import InputError, Problem
 from attrloop.components.run import layout, overrides
-from attrloop.components.run.config import DataConfig, ModelConfig, RunConfig, load_config
+from attrloop.components.run.config import PATHS, DataConfig, ModelConfig, RunConfig, load_config
 from attrloop.components.storage.buckets import locate, supported
 from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.code import code_digest
@@ -230,13 +230,14 @@ def _in_bucket(place: str, folder: bool) -> bool:
 
 def _out_of_reach(config: RunConfig, changes: dict[str, Any]) -> Iterator[Problem]:
     """Files of this machine, which the cluster's steps cannot read; a model's folder may be one of their image."""
-    for name in ("data.catalogue_schema", "data.listings", "data.labels", "model.base"):
+    for name in (*PATHS, "model.base"):
         section, key = name.split(".")
-        path = getattr(getattr(config, section), key)
-        if path and "://" not in path and (section == "data" or os.path.exists(path)):
-            yield Problem(
-                f"--set {name}" if name in changes else name,
-                f"{path} is on this machine, where the steps cannot read it",
-                "Name what they can read (a bucket URI; for a model a hub id or a folder of their image), there or by "
-                f"--set {name}=...",
-            )
+        value = getattr(getattr(config, section), key)
+        for path in [value] if isinstance(value, str) else value:
+            if path and "://" not in path and (name != "model.base" or os.path.exists(path)):
+                yield Problem(
+                    f"--set {name}" if name in changes else name,
+                    f"{path} is on this machine, where the steps cannot read it",
+                    "Name what they can read (a bucket URI; for a model a hub id or a folder of their image), there or "
+                    f"by --set {name}=...",
+                )

@@ -8,7 +8,10 @@ import pytest
 
 from attrloop.components.errors import InputError
 from attrloop.components.gold.register import LISTINGS, Entries, remembered_splits
+from attrloop.components.predict.stream import check
 from attrloop.components.storage.opening import open_store
+from tests.components.gold.shop import Shop
+from tests.emulator import Gateway
 from tests.stores import Pod
 
 
@@ -43,6 +46,18 @@ def test_of_many_at_once_each_adds_its_rows_once(pod: Pod):
     found = Entries(pod(), "listings", LISTINGS).rows()
     assert sorted(found["listing"]) == [f"listing-{number}" for number in range(8)]
     assert sorted(found["entry"]) == list(range(1, 9))
+
+
+def test_a_register_that_takes_no_file_is_refused_before_anything_is_predicted(
+    faulty: Gateway, bucket: str, tmp_path: Path
+) -> None:
+    shop = Shop(tmp_path / "shop")
+    shop.add("mug")
+    ws = shop.run(tmp_path / "runs", data={"splits": f"{bucket}/splits"})
+    check(ws)
+    faulty.refuse = lambda method, path: 403 if faulty.is_upload(method, path) else None
+    with pytest.raises(InputError, match=r"register of splits .*/splits: files cannot be created here"):
+        check(ws)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attrloop.components.errors import InputError, Problem
-from attrloop.components.run.config import load_config
+from attrloop.components.run.config import PATHS, load_config
 from attrloop.pipelines.definitions.compile import Name, compile_to
 from attrloop.pipelines.submit.parameters import Compiled, parse, read_compiled
 from attrloop.pipelines.submit.submission import Wanted, plan
@@ -183,11 +183,11 @@ def test_files_of_this_machine_are_refused(wanted: Wanted, config: Path, tmp_pat
     there = {"data.catalogue_schema": "gs://bucket/schema.yaml", "data.listings": "gs://bucket/listings.jsonl"}
     sent = plan(replace(wanted, settings=there, data="2024-05"), tmp_path).arguments
     assert json.loads(sent["overrides"]) == there
-    for name, path in (("data.labels", "labels.jsonl"), ("model.base", str(tmp_path))):
-        assert [
-            problem.where
-            for problem in problems(replace(wanted, settings={**there, name: path}, data="2024-05"), tmp_path)
-        ] == [f"--set {name}"]
+    for name in (*PATHS, "model.base"):
+        paths = ["gs://bucket/images", str(tmp_path)] if name == "data.allowed_folders" else str(tmp_path)
+        settings = {**there, name: paths if isinstance(paths, str) else json.dumps(paths)}
+        found = problems(replace(wanted, settings=settings, data="2024-05"), tmp_path)
+        assert [(problem.where, problem.what.split()[0]) for problem in found] == [(f"--set {name}", str(tmp_path))]
 
 
 def test_the_key_tells_data_code_config_and_arguments_apart(wanted: Wanted, config: Path, tmp_path: Path) -> None:
