@@ -6,23 +6,42 @@ import polars as pl
 
 from attrloop.components.catalogue.records import Listing, Split
 from attrloop.components.gold.decide import Splits
+from attrloop.components.gold.register import register_of
 from attrloop.components.gold.split import drawn_split, rank
 from attrloop.components.gold.survey import survey
 from attrloop.components.run.workspace import Workspace
 
+_SPLITS = {"listing": pl.String, "split": pl.String}
 
-def presumed(listings: Iterable[str], remembered: Mapping[str, Split]) -> pl.DataFrame:
+
+def known_splits(ws: Workspace, stated: Mapping[str, Split]) -> pl.DataFrame:
+    """The splits that a labels file names, and those that earlier runs decided of other listings.
+
+    Returns:
+        Columns listing and split, a row for each listing: a register of a million has room in them, but not in a dict.
+
+    Raises:
+        AttrloopError: the register of splits cannot be read.
+    """
+    named = pl.DataFrame({"listing": stated.keys(), "split": stated.values()}, schema=_SPLITS)
+    remembered = register_of(ws.config, ws.store.root).listings.rows().select(*_SPLITS)
+    return pl.concat([remembered, named]).unique("listing", keep="last")
+
+
+def presumed(listings: Iterable[str], known: pl.DataFrame) -> pl.DataFrame:
     """The splits of listings if they share no photograph with others, which `splits_among` finds out.
 
     Args:
-        listings: their ids.
-        remembered: splits that earlier runs decided.
+        listings: their ids, each once.
+        known: splits that are known, as `known_splits` returns them.
 
     Returns:
         Columns listing, split and rank.
     """
-    rows = [(key, remembered.get(key) or drawn_split(key), rank(key)) for key in listings]
-    return pl.DataFrame(rows, schema={"listing": pl.String, "split": pl.String, "rank": pl.Float64}, orient="row")
+    rows = [(key, drawn_split(key), rank(key)) for key in listings]
+    drawn = pl.DataFrame(rows, schema={"listing": pl.String, "drawn": pl.String, "rank": pl.Float64}, orient="row")
+    found = drawn.join(known, on="listing", how="left")
+    return found.select("listing", pl.coalesce("split", "drawn"), "rank")
 
 
 def splits_among(ws: Workspace, listings: Iterable[Listing], stated: Mapping[str, Split] | None = None) -> Splits:

@@ -12,8 +12,7 @@ from attrloop.components.catalogue.readers import read_rows
 from attrloop.components.catalogue.records import Label, Split, polars_schema
 from attrloop.components.digests import digest
 from attrloop.components.gold.decide import Splits
-from attrloop.components.gold.presumed import presumed, splits_among
-from attrloop.components.gold.register import register_of, remembered_splits
+from attrloop.components.gold.presumed import known_splits, presumed, splits_among
 from attrloop.components.gold.stated import stated_splits
 from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
@@ -100,7 +99,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
 
     What the config's labels file answers already is left out. A label of an earlier review is no gold, so its listing
     can still be drawn. Shards are read a few at a time, so that few predictions are in memory, and only photographs of
-    listings that may be asked about are looked at: memory does not grow with the catalogue.
+    listings that may be asked about are looked at: memory grows with the register of splits, not with the catalogue.
 
     Raises:
         InputError: predictions that are not finished, or labels of a listing that name different splits.
@@ -108,8 +107,7 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     """
     labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
     stated = stated_splits(labels, ws.config.data.labels)
-    remembered = remembered_splits(register_of(ws.config, ws.store.root).listings.rows())
-    known = {**remembered, **stated}
+    known = known_splits(ws, stated)
     answered, ratio = _answered(labels), ws.config.review.drawn / (1 - ws.config.review.drawn)
     most = {
         name: _SPARE * ceil(ratio * per_attribute * len(entry.attributes))
