@@ -13,6 +13,7 @@ from attrloop.components.catalogue.records import Label, Split, polars_schema
 from attrloop.components.digests import digest
 from attrloop.components.gold.decide import Splits
 from attrloop.components.gold.presumed import known_splits, presumed, splits_among
+from attrloop.components.gold.split import TEST, VALIDATION
 from attrloop.components.gold.stated import stated_splits
 from attrloop.components.predict.labelling import Project, projects, write_projects
 from attrloop.components.predict.stream import listings
@@ -28,10 +29,11 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
 from attrloop.components.storage.parquet import read_parquet, write_parquet
 
-VERSION = 4  # of what is chosen and how it is shown
+VERSION = 5  # of what is chosen and how it is shown
 _TASK, _ITEM = ["vertical", "attribute"], ["listing", "attribute"]
 _AT_ONCE = 50  # shards
 _SPARE = 2  # as many listings are looked at as are needed: some share photographs and turn out to be of another split
+_FEW = 10  # more gold listings are expected among the candidates: so many that there are hardly ever too few
 
 
 @reports("review-queue")
@@ -95,7 +97,8 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
       split train, least confident first. They may be trained on, and are no fair sample.
     - `drawn`: all attributes of listings of the gold splits, in the order in which gold is taken (`gold.split.rank`)
       and however certain they are, so that gold stays a fair sample. They are the fraction `review.drawn` of the
-      queue's listings of a vertical, at least one.
+      queue's listings of a vertical, at least one. The candidates are all listings that no run has in split train, by
+      rank whatever their ids would draw: a listing that shares photographs is as likely to be gold as any other.
 
     What the config's labels file answers already is left out. A label of an earlier review is no gold, so its listing
     can still be drawn. Shards are read a few at a time, so that few predictions are in memory, and only photographs of
@@ -108,11 +111,10 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
     labels = [label for _, label in read_rows(ws.config.data.labels, Label)] if ws.config.data.labels else []
     stated = stated_splits(labels, ws.config.data.labels)
     known = known_splits(ws, stated)
+    learnt = known.filter(pl.col("split") == "train")
     answered, ratio = _answered(labels), ws.config.review.drawn / (1 - ws.config.review.drawn)
-    most = {
-        name: _SPARE * ceil(ratio * per_attribute * len(entry.attributes))
-        for name, entry in ws.schema.verticals.items()
-    }
+    needed = {name: ceil(ratio * per_attribute * len(entry.attributes)) for name, entry in ws.schema.verticals.items()}
+    most = {name: count and ceil((_SPARE * count + _FEW) / (VALIDATION + TEST)) for name, count in needed.items()}
     bounds = pl.DataFrame({"vertical": list(most), "most": list(most.values())})
     uncertain = drawn = pl.DataFrame(schema={**polars_schema(CataloguePrediction), "rank": pl.Float64})
     shards = finished_shards(ws.store, layout.CATALOGUE_PREDICTIONS)
@@ -122,14 +124,13 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
         train = found.filter(pl.col("split") == "train").join(answered, on=_ITEM, how="anti")
         uncertain = pl.concat([uncertain, train.select(uncertain.columns)]).sort(*_TASK, "confidence", "listing")
         uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < _SPARE * per_attribute)
-        gold = found.filter(pl.col("split") != "train")
-        gold = gold.join(answered.filter("fair"), on=_ITEM, how="anti")
-        drawn = _first(pl.concat([drawn, gold.select(drawn.columns)]), bounds)
+        fair = found.join(learnt, on="listing", how="anti").join(answered.filter("fair"), on=_ITEM, how="anti")
+        drawn = _first(pl.concat([drawn, fair.select(drawn.columns)]), bounds)
     splits = _decided(ws, {*uncertain["listing"], *drawn["listing"]}, stated)
     uncertain = uncertain.filter(pl.col("listing").is_in([key for key, split in splits.of.items() if split == "train"]))
     uncertain = uncertain.filter(pl.int_range(pl.len()).over(_TASK) < per_attribute)
-    fair = [key for key, split in splits.of.items() if split != "train" and key not in splits.mixed]
-    drawn = drawn.filter(pl.col("listing").is_in(fair))
+    gold = [key for key, split in splits.of.items() if split != "train" and key not in splits.mixed]
+    drawn = drawn.filter(pl.col("listing").is_in(gold))
     asked = uncertain.group_by("vertical").agg(most=pl.col("listing").n_unique())
     wanted = asked.with_columns(most=(pl.col("most") * ratio - 1e-9).ceil().cast(pl.Int64))
     parts = {"uncertain": uncertain, "drawn": _first(drawn, wanted)}

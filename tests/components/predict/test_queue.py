@@ -9,6 +9,7 @@ import pytest
 
 from attrloop.components.annotate.plan import make_plan
 from attrloop.components.catalogue.records import Label, Listing, to_frame
+from attrloop.components.gold.register import register_of, remembered_splits
 from attrloop.components.gold.split import drawn_split, rank
 from attrloop.components.gold.splits import splits_of
 from attrloop.components.predict.queue import select
@@ -141,6 +142,23 @@ def test_gold_that_shares_photographs_with_another_split_is_not_drawn(ws: Worksp
     shared = [row | ({"images": ["same.png"]} if row["id"] in (first, learnt) else {}) for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in shared))
     assert listings_of(select(ws, 2), "drawn", "lamp") == [second]
+
+
+def test_listings_with_a_twin_are_as_likely_to_be_drawn_as_others(ws: Workspace, tmp_path: Path) -> None:
+    lamps = [key for key in IDS if key.startswith("lamp")]
+    path = Path(ws.config.data.listings)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, twins in enumerate(zip(lamps[::2], lamps[1::2], strict=True)):
+        photograph(number, (48, 36)).save(path.with_name(f"{number}.png"))
+        rows = [row | ({"images": [f"{number}.png"]} if row["id"] in twins else {}) for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ws.config.data.model_copy(update={"splits": str(tmp_path / "new")})  # of which no run remembers anything
+    new = Workspace(ws.store, ws.config.model_copy(update={"data": data}))
+    drawn = listings_of(select(drawing(new, 0.9), 20), "drawn", "lamp")
+    decided = remembered_splits(register_of(new.config, new.store.root).listings.rows())
+    assert drawn == sorted((key for key in lamps if decided[key] != "train"), key=rank)
+    assert 0.2 < len(drawn) / len(lamps) < 0.4
+    assert sum(drawn_split(key) == "train" for key in drawn) > len(drawn) / 2, "as their ids alone would have it"
 
 
 def test_a_split_that_the_labels_state_is_kept_also_for_attributes_without_a_label(
