@@ -14,7 +14,7 @@ _ARGUMENT = re.compile(r"(?:[?#&;]|%3f)(?=[\w.~-]+=)", re.IGNORECASE)  # a local
 # User and password in a URL of any spelling. What looks like a port is a password, unless a host is before it.
 _LOGIN = re.compile(
     r"(\w:[/\\]{1,2}|^\s*[/\\]{2})(?![/\\])"
-    r"(?:[^/\\]*@|[^/\\:]*:(?!\d+[/\\])\S*@|(?!localhost:)[^/\\:.]*:\S*@)|^[^/\\:]+:[^/\\]*@|(?<=password=)[^&\s]+"
+    r"(?:[^/\\]*@|[^/\\:]*:(?!\d+[/\\])\S*@|(?!localhost:)[^/\\:.]*:\S*@)|(?:^|(?<=[/\\]))[^/\\:]+:[^/\\]*@|(?<=password=)[^&\s]+"
 )
 _PATH = 4096  # characters
 _TELLING = 12  # first characters of a key; fewer are the same in all keys of a provider

@@ -39,7 +39,7 @@ def _lenient(attribute: Attribute) -> BeforeValidator:
     def several(raw: Any) -> list[Any]:
         if isinstance(raw, str) and (found := attribute.canonical(raw)):
             return found.split(SEPARATOR)
-        return [one(part) for part in raw] if isinstance(raw, list) else [one(raw)]
+        return [name for part in raw for name in several(part)] if isinstance(raw, list) else [one(raw)]
 
     return BeforeValidator(several if attribute.many else one)
 

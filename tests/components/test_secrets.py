@@ -117,6 +117,7 @@ def test_a_workspace_whose_config_is_refused_says_so(tmp_path: Path) -> None:
         ("https:/bob:hunter2@cdn.example/a.jpg?sig=hunter2", "https:/cdn.example/a.jpg?..."),
         ("https:\\\\bob:hunter2@cdn.example\\a.jpg", "https:\\\\cdn.example\\a.jpg"),
         ("bob:hunter2@cdn.example/a.jpg", "cdn.example/a.jpg"),
+        ("/shop/bob:hunter2@cdn.example/a.jpg", "/shop/cdn.example/a.jpg"),
         ("/shop/cdn.example/a.jpg?X-Amz-Signature=hunter2", "/shop/cdn.example/a.jpg?..."),
         ("data:image/png;base64,hunter2", "data:image/png;base64,..."),
         *((same, same) for same in ("/me@work/a@2x.jpg", "what?/#1/a&b.jpg", "http://localhost:9000/a@2x.jpg")),

@@ -328,6 +328,7 @@ def test_a_reply_that_can_be_read_is_not_thrown_away(shop, endpoint, kind):
         (False, ["true", "false"], True, "true"),
         (True, ["1", "2", "3"], [3, "1"], "1; 3"),
         (True, ["dotted", "heart", "plain"], "Heart; dotted", "dotted; heart"),
+        (True, ["dotted", "heart", "plain"], ["heart; dotted", "heart"], "dotted; heart"),
         (True, ["dotted", "heart", "plain"], "heart", "heart"),
         (False, ["1", "2"], 3, None),
         (True, ["dotted", "heart", "plain"], "heart; oval", None),
