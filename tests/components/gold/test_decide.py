@@ -2,6 +2,7 @@
 
 import pytest
 
+from attrloop.components.catalogue.records import Split
 from attrloop.components.gold.decide import decide
 from attrloop.components.gold.split import drawn_split, rank
 
@@ -57,7 +58,8 @@ def test_stated_splits_of_a_group_that_differ_leave_the_gold_mixed():
 
 
 def test_gold_is_mixed_by_listings_of_this_catalogue_only_and_heals_when_they_go():
-    remembered, groups = {"gone": "train", "left": "test"}, dict.fromkeys(("gone", "left"), KEY)
+    remembered: dict[str, Split] = {"gone": "train", "left": "test"}
+    groups = dict.fromkeys(remembered, KEY)
     assert dict(decide(["gone", "left"], remembered=remembered, groups=groups).mixed) == {"left": "gone"}
     assert not decide(["left"], remembered=remembered, groups=groups).mixed
 
