@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from attrloop.components.catalogue.records import GOLD_SPLITS
 from attrloop.components.documents import read_json
 from attrloop.components.errors import InputError, fail
-from attrloop.components.gold.learnt import record_of
+from attrloop.components.gold.learnt import unknown_ancestors
 from attrloop.components.gold.left_out import LeftOut, Omission, omissions, recorded
 from attrloop.components.results.comparison import Flips, Gain, flips, paired_bootstrap
 from attrloop.components.results.evaluation import Evaluation
@@ -75,9 +75,7 @@ class Results:
         """Split -> stage -> evaluation; only splits and stages that were evaluated."""
         found = {
             split: {
-                stage: _evaluation(self.ws, split, stage)
-                for stage in self.stages
-                if has(self.ws.store, layout.metrics(split, stage))
+                stage: _evaluation(self.ws, split, stage) for stage in self.stages if _judged(self.ws, split, stage)
             }
             for split in reversed(GOLD_SPLITS)
         }
@@ -147,7 +145,7 @@ class Results:
         return [(before, after, flips(known[before], known[after])) for before, after in steps]
 
     def _predicted(self, name: str) -> bool:
-        return has(self.ws.store, layout.predictions(self.split, name))
+        return _judged(self.ws, self.split, name) and has(self.ws.store, layout.predictions(self.split, name))
 
     def read_json(self, path: str) -> dict[str, Any]:
         """A JSON file of an artifact; empty when it is not there (yet).
@@ -220,8 +218,7 @@ class Results:
     @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Ancestors of the best adapter whose history is unknown."""
-        record = record_of(self.ws.store, self.state.best.adapter)
-        return record.unknown if record else ()
+        return unknown_ancestors(self.ws.store, self.state.best.adapter)
 
     @cached_property
     def registration(self) -> dict[str, Any]:
@@ -264,9 +261,17 @@ def _kept_state(ws: Workspace) -> LoopState | None:
 def _evaluated(ws: Workspace, outcome: Outcome, state: LoopState) -> bool:
     """Whether the evaluations say the same of a stage."""
     known = {layout.adapter(other.stage) for other in state.outcomes} | {layout.adapter(layout.START)}
-    if outcome.adapter not in known or not has(ws.store, layout.metrics("validation", outcome.stage)):
+    if outcome.adapter not in known or not _judged(ws, "validation", outcome.stage):
         return False
     return _evaluation(ws, "validation", outcome.stage).macro_accuracy == outcome.macro
+
+
+def _judged(ws: Workspace, split: str, stage: str) -> bool:
+    """Whether a stage was evaluated on a split, with the labels that there are now."""
+    manifest, labels = (read_manifest(ws.store, path) for path in (layout.evaluation(split, stage), layout.ANNOTATE))
+    if manifest is None or labels is None:
+        return manifest is not None
+    return manifest.made_from.get("labels", labels.digest) == labels.digest
 
 
 def _evaluation(ws: Workspace, split: str, stage: str) -> Evaluation:
@@ -276,7 +281,7 @@ def _evaluation(ws: Workspace, split: str, stage: str) -> Evaluation:
 def _state_of(ws: Workspace) -> LoopState:
     """The state of a run that was stopped before it wrote one: the stages whose validation metrics exist."""
     found = set(map(layout.stage_of_evaluation, ws.store.list(layout.evaluation("validation"))))
-    names = {name for name in found if has(ws.store, layout.metrics("validation", name))}
+    names = {name for name in found if _judged(ws, "validation", name)}
     order = sorted(names, key=lambda name: [name != "base", *(int(part) for part in re.findall(r"\d+", name))])
     outcomes = []
     for name in order:
