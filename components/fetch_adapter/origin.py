@@ -5,13 +5,14 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attrloop.components.digests import digest, file_digest
-from attrloop.components.errors import AttrloopError, fail
+from attrloop.components.documents import read_json
+from attrloop.components.errors import AttrloopError, InputError, fail
 from attrloop.components.gold.learnt import Learnt, Role, learnt_by_files, record_of
 from attrloop.components.results.reader import Results
 from attrloop.components.run import layout
@@ -22,7 +23,7 @@ from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage import inputs
 from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.names import ADAPTER, CHAMPION, LEARNT_DIGEST
-from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, shown_uri
+from attrloop.components.tracking.server import connect, explained, fluent, resolve_uri, runs_folder, shown_uri
 
 log = logging.getLogger(__name__)
 REGISTRY = "models:/"
@@ -95,19 +96,21 @@ def opened(config: RunConfig, root: str, name: str) -> Iterator[Origin]:
         AttrloopError: there is no such version, attrloop did not register it, or the registry is down.
     """
     if name.startswith(REGISTRY):
-        with registered(resolve_uri(config, root), name) as origin:
+        with registered(resolve_uri(config, root), name, runs_folder(root)) as origin:
             yield origin
     else:
         yield _of_a_run(name)
 
 
 @contextmanager
-def registered(uri: str, model: str) -> Iterator[Origin]:
+def registered(uri: str, model: str, runs: str) -> Iterator[Origin]:
     """A registered adapter, downloaded for as long as the context lasts.
 
     Args:
         uri: URI of the tracking store.
         model: `models:/NAME/VERSION`.
+        runs: URI of the folder in which the run may lie that registered it: that tells what an adapter without a record
+            has learnt from.
 
     Raises:
         AttrloopError: attrloop did not register it, or its files or settings are not those that were registered.
@@ -126,7 +129,22 @@ def registered(uri: str, model: str) -> Iterator[Origin]:
         _compare(uri, model, adapter, settings)
         record = adapter.with_name(layout.LEARNT)
         learnt = Learnt.read(record) if record.exists() else None
-        yield Origin(model, adapter, settings, learnt, trained_as=_trained_as(uri, model))
+        known = {} if learnt else _known(runs, adapter_digest(adapter))
+        yield Origin(model, adapter, settings, learnt, known, trained_as=_trained_as(uri, model))
+
+
+def _known(runs: str, adapter: str) -> dict[Role, set[str]]:
+    """What the run that registered an adapter without a record tells of it, by the adapter's digest."""
+    store = open_store(runs)
+    for path in store.list(""):
+        run, found, _ = path.partition(f"/{layout.REGISTRATION}")
+        if not found:
+            continue
+        with suppress(InputError):  # a damaged run tells nothing
+            result = read_json(store.read(path), path)
+            if isinstance(result, dict) and result.get("adapter_digest") == adapter:
+                return learnt_by_files(open_store(f"{runs}/{run}"))
+    return {}
 
 
 def _trained_as(uri: str, model: str) -> str:

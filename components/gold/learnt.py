@@ -172,15 +172,17 @@ def write_record(file: Path, rows: Iterable[pl.LazyFrame], unknown: Iterable[str
 
 def unknown_ancestors(store: Store, adapter: str) -> tuple[str, ...]:
     """The ancestors of an adapter in a workspace whose history is unknown, itself among them; "" has none."""
-    record = record_of(store, adapter) if adapter else None
-    return record.unknown if record else (f"{store.root}/{adapter}",) if adapter else ()
+    if not adapter:
+        return ()
+    record, run = record_of(store, adapter), store.root.rpartition("/")[2]
+    return record.unknown if record else (f"{run}/{layout.trained_by(adapter).removesuffix('/dpo')}",)
 
 
 def unknown_history(names: Iterable[str]) -> str:
     """Says of ancestors without a record what follows, and what to do."""
     return (
-        f"it is not known what {' and '.join(names)} has learnt from, because an earlier version of attrloop made it: "
-        "some of that may be among the gold. Train a new adapter with `attrloop run` to be sure"
+        f"it is not known what {' and '.join(names)} learnt from (made by an earlier version of attrloop): some of "
+        "that may be among the gold. Train a new adapter with `attrloop run` to be sure"
     )
 
 

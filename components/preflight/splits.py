@@ -79,13 +79,13 @@ def _repeats(found: Survey) -> Iterator[str]:
     largest = max(groups, key=lambda key: (groups[key], key))
     names = [listing for listing, key in found.splits.group.items() if key == largest]
     yield (
-        f"{sum(groups.values()):,} listings share photographs, in {len(groups):,} groups that have one split each; "
-        f"the largest has {len(names):,} ({some(names)})"
+        f"listings that share photographs: {sum(groups.values()):,}; groups of them, each with one split: "
+        f"{len(groups):,}; the largest has {len(names):,} ({some(names)})"
     )
     if found.splits.mixed:
         yield (
-            f"{len(found.splits.mixed):,} gold listings share a photograph with a listing that is learnt from, and are "
-            f"left out of comparisons ({some(found.splits.mixed)})"
+            "gold listings that share a photograph with a listing that is learnt from, and are left out of "
+            f"comparisons: {len(found.splits.mixed):,} ({some(found.splits.mixed)})"
         )
 
 

@@ -185,7 +185,7 @@ class Challenge:
     def _guest(self, model: str, path: str) -> Workspace:
         """A workspace inside this run's, like that of a run that starts from the champion with the same labels."""
         ws = self.ws
-        with registered(self.uri, model) as origin:
+        with registered(self.uri, model, runs_folder(ws.store.root)) as origin:
             config = as_trained(ws.config, origin.settings)
             evaluation = config.evaluate.model_copy(update={"max_new_tokens": origin.settings["max_new_tokens"]})
             config = config.model_copy(update={"evaluate": evaluation})

@@ -227,7 +227,9 @@ def test_the_history_of_an_adapter_that_an_earlier_version_registered_is_unknown
     register(run.uri, run.state)
     ws = make_run(runs, "weekly", {"base": 0.3}).ws
     fetch(ws.store.root, f"models:/{NAME}/1")
-    assert learnt(ws).unknown == (f"models:/{NAME}/1",)
+    assert learnt(ws).unknown == (f"models:/{NAME}/1",), "its ancestors are not known"
+    chosen = {label.listing for label in run.ws.labels("validation")}
+    assert listings(learnt(ws), "chosen") == chosen, "but its run is there"
     train(ws, "iteration-1/dpo", "", 1, ADAPTER)
     assert learnt(ws, "iteration-1/dpo/adapter").unknown == (f"models:/{NAME}/1",), "so is that of its descendants"
 

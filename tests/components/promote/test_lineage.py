@@ -195,13 +195,21 @@ def test_a_run_whose_start_was_trained_on_all_validation_gold_has_nothing_to_cho
         shop.continued("weekly", {"3": "train", "0": "validation", "2": "test"})
 
 
-def test_a_champion_of_unknown_history_is_compared_with_and_the_verdict_says_so(shop) -> None:
+@pytest.mark.parametrize("there", [True, False], ids=["its run is there", "its run is gone"])
+def test_a_champion_of_unknown_history_is_compared_with_and_the_verdict_says_so(shop, there: bool) -> None:
     ws, state = shop.first("champion", {"0": "train", "1": "validation", "2": "test"})
     (Path(ws.store.root) / "sft" / "learnt.parquet").unlink()  # as an earlier version left it
     finish_again(ws.store, "sft")
     register(ws.store.root, state)
     MlflowClient(*[f"sqlite:///{shop.runs}/mlflow.db"] * 2).set_registered_model_alias(NAME, "champion", "1")
-    decided = decide(shop.first("other", {"5": "train", "4": "validation", "0": "test"}, seed=1))
-    assert decided["unknown"] == [f"models:/{NAME}/1"] and decided["left_out"] is None
-    assert f"it is not known what models:/{NAME}/1 has learnt from" in decided["reason"]
+    if not there:
+        Path(ws.store.root).rename(shop.runs.parent / "elsewhere")
+    decided = decide(shop.first("other", {"5": "train", "4": "validation", "0": "test", "3": "test"}, seed=1))
+    assert decided["unknown"] == [f"models:/{NAME}/1"]
+    if there:
+        assert decided["left_out"]["reasons"] == {"trained": 3}, "what the files of its run tell"
+        assert "(all in champions/1/left-out/listings.jsonl)" in decided["reason"]
+    else:
+        assert decided["left_out"] is None
+    assert f"it is not known what models:/{NAME}/1 learnt from (made by an earlier version" in decided["reason"]
     assert "Train a new adapter with `attrloop run`" in decided["reason"]

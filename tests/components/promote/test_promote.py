@@ -28,6 +28,7 @@ from attrloop.components.run.config import PromoteConfig
 from attrloop.components.run.state import LoopState
 from attrloop.components.storage.opening import open_store
 from attrloop.components.tracking.server import connect
+from tests.stores import finish_again
 from tests.tracked import VERTICALS, Run, answers, evaluate, give_history, make_run
 
 NAME = "attribute-adapter"
@@ -328,6 +329,15 @@ def test_a_run_without_test_gold_is_registered_and_refused_and_shows_no_results_
     left_out = r"45 of 45 gold listings are left out \(.*\(all in left-out/listings.jsonl\). Label new listings"
     none = r"none of the \d+ listings of split 'test' has a label that may be gold. Give labels with split: test"
     assert re.match(f"there is no gold to compare by: {left_out if gold else none}", result(run)["reason"])
+
+
+def test_verdict_and_report_name_the_same_ancestors_of_unknown_history(runs: Path) -> None:
+    run = make_run(runs)
+    (Path(run.uri) / "iteration-1" / "dpo" / layout.LEARNT).unlink()  # as an earlier version left it
+    finish_again(run.ws.store, "iteration-1/dpo")
+    register(run.uri, run.state)
+    promote(run.uri, run.state)
+    assert list(Results.of(run.uri, run.state).unknown) == result(run)["unknown"] == ["run/iteration-1"]
 
 
 def test_what_is_missing_is_named(runs: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_page_counts_and_names_what_is_left_out(continued: Run) -> None:
         "On test, 61 of 180 gold listings are left out (60 already trained on, 1 already used to choose): Café" in page
     )
     assert "On validation, 1 of 180 gold listings are left out (1 already trained on): Café mug-0." in page
-    assert "It is not known what models:/m/3 has learnt from" in page
+    assert "It is not known what models:/m/3 learnt from" in page
     assert page.count('<td class="left">already trained on</td>') == 49, "the first of them by name"
     assert f"12 more are in {continued.uri}/left-out/listings.jsonl" in page
 
