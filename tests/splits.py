@@ -5,10 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from attrloop.components.digests import digest
 from attrloop.components.gold.register import LISTINGS, register_of
 from attrloop.components.gold.split import draw, rank
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
+from attrloop.components.run.made_from import PHOTOGRAPHS
 from attrloop.components.run.workspace import Workspace
 
 _SPLITS: dict[str, Any] = {
@@ -30,7 +32,7 @@ def write_splits(ws: Workspace, splits: Mapping[str, str], mixed: Mapping[str, s
         mixed: gold listings that must not be judged, each with the listing that shares photographs with it.
     """
     rows = [(key, split, rank(key), key, (mixed or {}).get(key)) for key, split in splits.items()]
-    artifact = Artifact(ws.store, layout.SPLITS, {"splits": str(rows)})
+    artifact = Artifact(ws.store, layout.SPLITS, {PHOTOGRAPHS: digest(rows)})
     if artifact.manifest is not None:
         return
     numbers = {key: int(2**64 * draw("photograph", key)) for key in splits}

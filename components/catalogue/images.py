@@ -89,6 +89,14 @@ class ImageReader:
         inputs.fetch(objects, self.limits.max_image_bytes)
         urls.fetch(web, self.limits.max_image_bytes)
 
+    def look(self, references: Iterable[str]) -> None:
+        """Asks buckets about images, many at once, so that `stamp` and `fetch` need not.
+
+        Raises:
+            AttrloopError: a bucket that may not be read or cannot be reached.
+        """
+        inputs.look(self._remote(references)[0])
+
     def forget(self, references: Iterable[str]) -> None:
         """Drops images from the local cache that will not be needed soon, so memory and disk do not grow."""
         objects, web = self._remote(references)

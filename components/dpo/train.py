@@ -5,6 +5,7 @@ import time
 
 from attrloop.components.catalogue.records import Pair
 from attrloop.components.gold.learnt import learnt_by_iteration, write_learnt
+from attrloop.components.gold.sampled import sampled_ids
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, BASE_MODEL, MadeFrom, trained
@@ -64,5 +65,5 @@ def begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
         InputError: the pairs or the adapter are not finished.
     """
     sources = {"pairs": layout.pairs(stage), **trained(adapter)}
-    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "dpo"), reads=ASKED)
+    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "dpo"), reads=ASKED, listings=sampled_ids)
     return Artifact.begin(ws, layout.training(stage), made_from)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import exp
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from attrloop.components.engines.engine import Decoding
 from attrloop.components.errors import fail
 from attrloop.components.evaluate.score import score
 from attrloop.components.gold.left_out import judged_by, no_gold, omissions
+from attrloop.components.gold.sampled import labelled_ids
 from attrloop.components.results.evaluation import Evaluation
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -137,7 +139,13 @@ def begin(ws: Workspace, split: str, name: str, adapter: str) -> Artifact:
         InputError: the labels, what is left out of them, or the adapter are not finished.
     """
     sources = {"labels": layout.ANNOTATE, "left out": layout.LEFT_OUT, **trained(adapter)}
-    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "evaluate"), reads=ASKED)
+    made_from = MadeFrom(
+        VERSION,
+        sources,
+        config=(*BASE_MODEL, "prompt", "evaluate"),
+        reads=ASKED,
+        listings=partial(labelled_ids, split=split),
+    )
     return Artifact.begin(ws, layout.evaluation(split, name), made_from)
 
 

@@ -18,7 +18,7 @@ from attrloop.components.catalogue.records import Label
 from attrloop.components.errors import fail
 from attrloop.components.gold import splits
 from attrloop.components.gold.groups import MANY
-from attrloop.components.gold.sampled import listings_to_sample
+from attrloop.components.gold.sampled import sampled_ids
 from attrloop.components.run import layout
 from attrloop.components.run.manifest import has, intact
 from attrloop.components.run.workspace import Workspace
@@ -122,8 +122,7 @@ def learnt_by_labels(ws: Workspace) -> dict[Role, set[str]]:
 def learnt_by_iteration(ws: Workspace) -> dict[Role, set[str]]:
     """What an iteration learns from: besides labels, the unlabelled listings that it samples chains for."""
     found = learnt_by_labels(ws)
-    sampled = {listing.id for listing in listings_to_sample(ws)}
-    return {**found, "trained": found["trained"] | (sampled - found["chosen"])}
+    return {**found, "trained": found["trained"] | (sampled_ids(ws) - found["chosen"])}
 
 
 def learnt_by_files(store: Store) -> dict[Role, set[str]]:

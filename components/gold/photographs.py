@@ -1,9 +1,11 @@
 """What is known of the photographs of a catalogue: the digest of each one's content, and its fingerprint."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from urllib.parse import parse_qsl, urlsplit
 
 import polars as pl
 
@@ -18,11 +20,17 @@ from attrloop.components.storage.buckets import in_bucket, scheme
 
 _BATCH = 1_000  # photographs that are brought here at once
 _KEPT = 20_000  # photographs after which they are made durable: a killed step reads no more than these again
+_LOOKED_AT = 20_000  # photographs whose versions are asked for at once, and are then forgotten
 _WORKERS = max(4, os.cpu_count() or 1)
 
 
 _METHOD = f"{METHOD}.{ImageReader.version}:"  # how versions begin: with another method, photographs are read again
 _COLUMNS = {"image": pl.String, **PHOTOGRAPHS}
+_NOW = dict.fromkeys(("image", "name", "version"), pl.String)
+# What URLs are signed with: of Amazon, Google, CloudFront and Azure. The next signature is of the same photograph.
+_SIGNATURE = re.compile(
+    r"x-(amz|goog)-.*|signature|expires|policy|key-pair-id|token|(aws|google)accesskeyid|sig|s[eprtv]"
+)
 
 
 def look(
@@ -48,27 +56,28 @@ def look(
     """
     names = list(dict.fromkeys(images))
     known = known.select(*PHOTOGRAPHS).filter(pl.col("version").str.starts_with(_METHOD))
-    found: list[pl.DataFrame] = []
+    seen = known.unique(["name", "version"])
+    every = [pl.DataFrame(schema=_NOW)]
+    found = [pl.DataFrame(schema=_COLUMNS)]
     fresh: list[pl.DataFrame] = []
     with ThreadPoolExecutor(_WORKERS) as pool, progress("look at photographs", len(names), "photographs") as bar:
-        stamps = list(pool.map(lambda name: _stamp(reader, name), names))
-        now = pl.DataFrame(
-            {"image": names, "name": [_name(reader, name) for name in names], "version": stamps},
-            schema=dict.fromkeys(("image", "name", "version"), pl.String),
-        )
-        same = now.filter(pl.col("version") != _METHOD).join(known.unique(["name", "version"]), on=["name", "version"])
-        bar.advance(same.height)
-        for batch in now.join(same, on="image", how="anti").iter_slices(_BATCH):
-            fresh.append(_read(reader, batch, known, pool))
-            bar.advance(batch.height)
-            if keep and sum(map(len, fresh)) >= _KEPT:
-                _keep(fresh, known, keep)
-                found, fresh = [*found, *fresh], []
+        for start in range(0, len(names), _LOOKED_AT):
+            now = _versions(reader, names[start : start + _LOOKED_AT], pool)
+            same = now.filter(pl.col("version") != _METHOD).join(seen, on=["name", "version"])
+            every, found = [*every, now], [*found, same.select(*_COLUMNS)]
+            bar.advance(same.height)
+            for batch in now.join(same, on="image", how="anti").iter_slices(_BATCH):
+                fresh.append(_read(reader, batch, known, pool))
+                bar.advance(batch.height)
+                if keep and sum(map(len, fresh)) >= _KEPT:
+                    _keep(fresh, known, keep)
+                    found, fresh = [*found, *fresh], []
+            reader.forget(now["image"])
     if keep and fresh:
         _keep(fresh, known, keep)
-    rows = pl.concat([pl.DataFrame(schema=_COLUMNS), same.select(*_COLUMNS), *found, *fresh])
-    before = now.join(rows, on="image", how="anti").drop("version").join(known.unique("name", keep="last"), on="name")
-    return pl.concat([rows, before.select(*_COLUMNS)])
+    rows = pl.concat([*found, *fresh])
+    unread = pl.concat(every).join(rows, on="image", how="anti").drop("version")
+    return pl.concat([rows, unread.join(known.unique("name", keep="last"), on="name").select(*_COLUMNS)])
 
 
 def _keep(rows: list[pl.DataFrame], known: pl.DataFrame, keep: Callable[[pl.DataFrame], None]) -> None:
@@ -79,9 +88,21 @@ def _keep(rows: list[pl.DataFrame], known: pl.DataFrame, keep: Callable[[pl.Data
 
 
 def _name(reader: ImageReader, image: str) -> str:
-    """What a photograph is known by. A URL may hold a signature, which is nobody's business."""
+    """What a photograph is known by. A URL may hold a secret, so its digest is taken, and of a signature nothing."""
     path = inputs.join(reader.base, image)
-    return path if in_bucket(path) or not scheme(path) else digest(path)
+    if in_bucket(path) or not scheme(path):
+        return path
+    url = urlsplit(path)
+    query = [pair for pair in parse_qsl(url.query, True) if not _SIGNATURE.fullmatch(pair[0].lower())]
+    return digest([url.scheme, url.netloc, url.path, query])
+
+
+def _versions(reader: ImageReader, images: list[str], pool: ThreadPoolExecutor) -> pl.DataFrame:
+    """Columns `_NOW`: the versions that photographs have now."""
+    reader.look(images)
+    stamps = list(pool.map(lambda image: _stamp(reader, image), images))
+    names = [_name(reader, image) for image in images]
+    return pl.DataFrame({"image": images, "name": names, "version": stamps}, schema=_NOW)
 
 
 def _stamp(reader: ImageReader, image: str) -> str:

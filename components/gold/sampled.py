@@ -1,11 +1,24 @@
-"""The listings that an iteration samples chains for."""
+"""The listings that a step looks at: those with labels, and those that an iteration samples chains for."""
 
 import random
 
-from attrloop.components.catalogue.records import LOOP_SPLITS, SPLITS, Listing
+from attrloop.components.catalogue.readers import read_rows
+from attrloop.components.catalogue.records import LOOP_SPLITS, SPLITS, Label, Listing
 from attrloop.components.errors import AttrloopError
 from attrloop.components.gold.splits import splits_of
+from attrloop.components.run import layout
+from attrloop.components.run.manifest import intact
 from attrloop.components.run.workspace import Workspace
+
+
+def labelled_ids(ws: Workspace, split: str) -> set[str]:
+    """The ids of the listings of a split that have labels."""
+    return {label.listing for _, label in read_rows(intact(ws.store, layout.LABELS), Label) if label.split == split}
+
+
+def sampled_ids(ws: Workspace) -> set[str]:
+    """The ids of `listings_to_sample`."""
+    return {listing.id for listing in listings_to_sample(ws)}
 
 
 def listings_to_sample(ws: Workspace) -> list[Listing]:

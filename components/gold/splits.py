@@ -13,7 +13,7 @@ from attrloop.components.gold.stated import stated_splits
 from attrloop.components.gold.survey import Survey, survey
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
-from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.made_from import PHOTOGRAPHS, MadeFrom
 from attrloop.components.run.manifest import intact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet, write_parquet
@@ -79,7 +79,7 @@ def begin(ws: Workspace, photographs: str) -> Artifact:
 
 
 def _made_from(photographs: str) -> MadeFrom:
-    return MadeFrom(VERSION, config=("data.splits",), reads=("catalogue", "values"), extra={"photographs": photographs})
+    return MadeFrom(VERSION, config=("data.splits",), reads=("catalogue", "values"), extra={PHOTOGRAPHS: photographs})
 
 
 def decided(ws: Workspace, found: Survey) -> Splits:

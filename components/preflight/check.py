@@ -24,7 +24,7 @@ from attrloop.components.preflight.tracking import check_tracking
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.config import RunConfig
-from attrloop.components.run.made_from import MadeFrom
+from attrloop.components.run.made_from import MadeFrom, photographs_seen
 from attrloop.components.run.manifest import read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.files import write_atomic
@@ -157,9 +157,7 @@ def _endpoint(config: RunConfig, catalogue: Catalogue, annotated: bool) -> Findi
 
 def _same_photographs(store: Store, catalogue: Catalogue) -> bool:
     """Whether no photograph was replaced since the splits were made: labels belong to photographs."""
-    manifest = read_manifest(store, layout.SPLITS)
-    seen = catalogue.survey.digest if catalogue.survey else ""
-    return manifest is not None and manifest.made_from.get("photographs") == seen
+    return catalogue.survey is not None and photographs_seen(store) == catalogue.survey.digest
 
 
 def made_from() -> MadeFrom:

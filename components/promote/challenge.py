@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from attrloop.components.fetch_adapter.fetch import copy, made_from
 from attrloop.components.fetch_adapter.origin import as_trained, registered
 from attrloop.components.gold.learnt import unknown_ancestors
 from attrloop.components.gold.left_out import LeftOut, judged_by, left_out, recorded
+from attrloop.components.gold.sampled import labelled_ids
 from attrloop.components.promote.champion import champion, exists
 from attrloop.components.promote.ledger import Ledger
 from attrloop.components.run import layout
@@ -158,9 +160,10 @@ class Challenge:
         """
         made = MadeFrom(
             VERSION,
-            {"labels": layout.ANNOTATE, "splits": layout.SPLITS},
+            {"labels": layout.ANNOTATE},
             config=("model.base", "evaluate"),  # the rest of `model`, and `prompt`, are the champion's own
             reads=ASKED,
+            listings=partial(labelled_ids, split="test"),
             extra={"adapter": adapter, "evaluation": f"version {evaluation.VERSION}"},
         )
         return Artifact.begin(self.ws, layout.evaluation("test", layout.champion_stage(version)), made)

@@ -1,28 +1,36 @@
 """What an artifact is made from: everything that can change what is in it, and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import polars as pl
+
 from attrloop.components.catalogue import prompts, schema
 from attrloop.components.catalogue.images import ImageReader
+from attrloop.components.digests import digest
 from attrloop.components.errors import fail
 from attrloop.components.run import layout
-from attrloop.components.run.manifest import read_manifest
+from attrloop.components.run.manifest import Manifest, intact, read_manifest
 from attrloop.components.run.workspace import Workspace
+from attrloop.components.storage.parquet import read_parquet
+from attrloop.components.storage.store import Store
 
 Source = Literal["catalogue", "photographs", "prompts", "values"]
 
+PHOTOGRAPHS = "photographs"
+"""The name of the digest of all photographs, among what splits are made from."""
 
-def _photographs(ws: Workspace) -> str:
-    """How photographs are decoded, and what preflight has seen of them: one that is replaced under its name counts."""
-    seen = read_manifest(ws.store, layout.SPLITS)
-    return f"version {ImageReader.version}, {seen.made_from.get('photographs', '') if seen else ''}"
+
+def photographs_seen(store: Store) -> str:
+    """Digest of a catalogue's photographs when its splits were decided; "" where no splits are, as for predictions."""
+    manifest = read_manifest(store, layout.SPLITS)
+    return manifest.made_from[PHOTOGRAPHS] if manifest else ""
 
 
 _SOURCES: dict[Source, Callable[[Workspace], str]] = {
     "catalogue": lambda ws: ws.data_digest,  # schema, listings and given labels
-    "photographs": _photographs,
+    PHOTOGRAPHS: lambda ws: f"version {ImageReader.version}, {photographs_seen(ws.store)}",
     "prompts": lambda ws: f"version {prompts.VERSION}",  # what is asked, and how an answer is read
     "values": lambda ws: f"version {schema.VERSION}",  # which spellings are one value
 }
@@ -56,8 +64,11 @@ class MadeFrom:
         upstream: folders of finished artifacts, by what they are to this one.
         optional: the same for artifacts that need not be there.
         config: sections (`mine`) and fields (`model.base`) of the config.
-        reads: what else is read: the catalogue, its photographs, and how they are shown and answers are read.
+        reads: what else is read: the catalogue, its photographs, and how they are shown and answers are read. A
+            photograph that is replaced under its name counts.
         extra: anything else that decides, by name.
+        listings: finds the ids of the listings whose photographs are read: those of others then do not count. None for
+            all of the catalogue.
     """
 
     version: int
@@ -66,6 +77,7 @@ class MadeFrom:
     config: tuple[str, ...] = ()
     reads: tuple[Source, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
+    listings: Callable[[Workspace], Iterable[str]] | None = None
 
     def digests(self, ws: Workspace) -> dict[str, str]:
         """A digest, or the version, of each input by name, as a manifest keeps it.
@@ -74,13 +86,35 @@ class MadeFrom:
             InputError: an artifact that must be there is not finished; or a file of the catalogue is missing.
         """
         found = {"version": str(self.version), **self.extra}
-        found |= {name: _SOURCES[name](ws) for name in self.reads}
+        found |= {name: _upstream(ws.store, path).digest for name, path in self.upstream.items()}
+        for name, path in self.optional.items():
+            manifest = read_manifest(ws.store, path)
+            found[name] = manifest.digest if manifest else ""
         if self.config:
             found["config"] = ws.config.digest(*self.config)
-        for name, path in {**self.upstream, **self.optional}.items():
-            manifest = read_manifest(ws.store, path)
-            if manifest is None and name in self.upstream:
-                what = "not finished, and this step builds on it"
-                raise fail(f"{ws.store.root}/{path}", what, "Run the step that makes it first")
-            found[name] = manifest.digest if manifest else ""
+        found |= {name: _SOURCES[name](ws) for name in self.reads}
+        if self.listings:
+            _upstream(ws.store, layout.SPLITS)
+            found[PHOTOGRAPHS] = f"version {ImageReader.version}, {_of_listings(ws.store, self.listings(ws))}"
         return found
+
+
+def _upstream(store: Store, path: str) -> Manifest:
+    manifest = read_manifest(store, path)
+    if manifest is None:
+        what = "not finished, and this step builds on it"
+        raise fail(f"{store.root}/{path}", what, "Run the step that makes it first")
+    return manifest
+
+
+def _of_listings(store: Store, listings: Iterable[str]) -> str:
+    """Digest of the splits and photographs of some listings. What is decided of others can change only their groups."""
+    ids = pl.DataFrame({"listing": sorted(set(listings))}, schema={"listing": pl.String})
+    parts = []
+    for name, columns in (
+        (layout.SPLITS_FILE, ["listing", "split", "mixed"]),
+        (layout.PHOTOGRAPHS_FILE, ["listing", "photograph", "key"]),
+    ):
+        rows = read_parquet(intact(store, f"{layout.SPLITS}/{name}"), columns)
+        parts.append(rows.join(ids, on="listing", how="semi").sort(columns).rows())
+    return digest(*parts)

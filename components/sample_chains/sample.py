@@ -8,7 +8,7 @@ from attrloop.components.catalogue.records import Chain, Listing, to_frame
 from attrloop.components.engines.chains import readable, sample_listings
 from attrloop.components.engines.engine import Engine
 from attrloop.components.engines.registry import open_engine
-from attrloop.components.gold.sampled import listings_to_sample
+from attrloop.components.gold.sampled import listings_to_sample, sampled_ids
 from attrloop.components.gold.splits import ensure_splits
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -94,8 +94,9 @@ def begin(ws: Workspace, stage: str, adapter: str) -> Artifact:
     Raises:
         InputError: the labels, the splits or the adapter are not finished.
     """
-    sources = {"labels": layout.ANNOTATE, "splits": layout.SPLITS, **trained(adapter)}
-    made_from = MadeFrom(VERSION, sources, config=(*BASE_MODEL, "prompt", "sample", *READABLE), reads=ASKED)
+    sources = {"labels": layout.ANNOTATE, **trained(adapter)}
+    config = (*BASE_MODEL, "prompt", "sample", *READABLE)
+    made_from = MadeFrom(VERSION, sources, config=config, reads=ASKED, listings=sampled_ids)
     return Artifact.begin(ws, layout.chains(stage), made_from)
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import time
+from functools import partial
 
 from attrloop.components.catalogue import prompts
 from attrloop.components.catalogue.prompts import Prompt
 from attrloop.components.engines.lengths import token_counts
 from attrloop.components.errors import AttrloopError
 from attrloop.components.gold.learnt import learnt_by_labels, write_learnt
+from attrloop.components.gold.sampled import labelled_ids
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
 from attrloop.components.run.made_from import ASKED, MadeFrom
@@ -61,7 +63,13 @@ def begin(ws: Workspace) -> Artifact:
     Raises:
         InputError: the labels are not finished.
     """
-    made_from = MadeFrom(VERSION, {"labels": layout.ANNOTATE}, config=("model", "prompt", "sft"), reads=ASKED)
+    made_from = MadeFrom(
+        VERSION,
+        {"labels": layout.ANNOTATE},
+        config=("model", "prompt", "sft"),
+        reads=ASKED,
+        listings=partial(labelled_ids, split="train"),
+    )
     return Artifact.begin(ws, layout.training(layout.SFT), made_from)
 
 

@@ -71,7 +71,7 @@ def size(path: str | Path) -> int | None:
     """
     if not scheme(path):
         return os.stat(path).st_size if os.path.isfile(path) else None
-    found = _look([str(path)])[str(path)]
+    found = look([str(path)])[str(path)]
     return None if found is None else found.info.size
 
 
@@ -135,7 +135,7 @@ def fetch(paths: Iterable[str], most: int) -> None:
     Raises:
         AttrloopError: a bucket that may not be read or cannot be reached.
     """
-    found = _look([path for path in paths if scheme(path)])
+    found = look([path for path in paths if scheme(path)])
     _download([uri for uri, entry in found.items() if entry is not None and entry.info.size <= most])
 
 
@@ -150,8 +150,14 @@ def forget(uris: Iterable[str]) -> None:
         _seen.pop(uri, None)
 
 
-def _look(uris: list[str]) -> dict[str, _Seen | None]:
-    def look(uri: str) -> _Seen | None:
+def look(uris: list[str]) -> dict[str, _Seen | None]:
+    """What objects are like, asked for many at once. None where there is none. What is known is not asked for again.
+
+    Raises:
+        AttrloopError: a bucket that may not be read or cannot be reached.
+    """
+
+    def ask(uri: str) -> _Seen | None:
         bucket = open_bucket(uri)
         with explained(bucket, uri):
             found = bucket.look(locate(uri).key)
@@ -160,7 +166,7 @@ def _look(uris: list[str]) -> dict[str, _Seen | None]:
     new = list(dict.fromkeys(uri for uri in uris if uri not in _seen))
     if new:
         with ThreadPoolExecutor(WORKERS) as pool:
-            _seen.update(zip(new, pool.map(look, new), strict=True))
+            _seen.update(zip(new, pool.map(ask, new), strict=True))
     return {uri: _seen[uri] for uri in uris}
 
 
@@ -228,5 +234,6 @@ def _download(uris: list[str]) -> None:
             os.utime(target)
         except FileNotFoundError:
             absent[target] = uri
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(bring, absent, absent.values()))
+    if absent:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(bring, absent, absent.values()))

@@ -1,15 +1,18 @@
 """Every step, and everything that it is made from: what changes it, what does not, and what happens when it is missing.
 
-No step works here. Each begins its artifact, and an artifact is finished with one line of text.
+No step works here. Each begins its artifact, and an artifact is finished with one line of text; that of the labels and
+that of the splits with those of a few listings, too.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast, get_args, get_origin
 
+import polars as pl
 import pytest
 from pydantic import BaseModel
 
@@ -45,6 +48,9 @@ BASE = {"model.base", "model.revision", "model.dtype", "model.max_pixels", "mode
 LIMITS = {"data.allowed_hosts", "data.allowed_folders", "data.max_image_bytes", "data.max_image_pixels"}
 ASKED = {"catalogue", "photographs", "prompts", "values"}
 LOOKED_AT = {"catalogue", "photographs", "values"}
+LISTINGS = {"taught": "train", "sampled": "train", "choosing": "validation", "judging": "test", "reserved": "test"}
+LABELLED = ("taught", "choosing", "judging")
+SAMPLED = {"taught", "sampled", "choosing"}
 VERSIONS: dict[str, tuple[Any, str]] = {
     "photographs": (ImageReader, "version"),
     "prompts": (prompts, "VERSION"),
@@ -58,7 +64,10 @@ ANNOTATE |= {"max_images", "max_calls", "max_cost", "price_in", "price_out"}
 
 @dataclass(frozen=True)
 class Step:
-    """A step: how it begins, the module whose VERSION is its own, and what it is made from."""
+    """A step: how it begins, the module whose VERSION is its own, and what it is made from.
+
+    If it reads photographs, those `of` some listings, or all.
+    """
 
     begin: Callable[[Workspace], Artifact]
     module: ModuleType
@@ -66,6 +75,7 @@ class Step:
     config: set[str] = field(default_factory=set)
     reads: set[str] = field(default_factory=set)
     optional: set[str] = field(default_factory=set)
+    of: set[str] = field(default_factory=set)
 
 
 def _evaluation(ws: Workspace, split: str, stage: str, adapter: str) -> Artifact:
@@ -93,7 +103,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         fetch,
         reads={"catalogue"},
     ),
-    "sft": Step(sft.begin, sft, {"annotate"}, {"model", "prompt", "sft"}, ASKED),
+    "sft": Step(sft.begin, sft, {"annotate"}, {"model", "prompt", "sft"}, ASKED, of={"taught"}),
     "left-out": Step(
         left_out.begin,
         left_out,
@@ -107,6 +117,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         {"annotate", "splits", "sft"},
         BASE | LIMITS | {"prompt", "sample"},
         ASKED,
+        of=SAMPLED,
     ),
     f"{STAGE}/pairs": Step(
         lambda ws: mine.begin(ws, STAGE),
@@ -122,6 +133,7 @@ STEPS: dict[str, Step] = {  # in the order in which they run
         {f"{STAGE}/pairs", "sft"},
         BASE | {"prompt", "dpo"},
         ASKED,
+        of=SAMPLED,
     ),
     **{
         f"evaluate/{split}/{stage}": Step(
@@ -130,12 +142,18 @@ STEPS: dict[str, Step] = {  # in the order in which they run
             {"annotate", "left-out"} | ({adapter.removesuffix("/adapter")} if adapter else set()),
             BASE | {"prompt", "evaluate"},
             ASKED,
+            of={"judging" if split == "test" else "choosing"},
         )
         for split in ("validation", "test")
         for stage, adapter in (("base", ""), ("sft", "sft/adapter"), (STAGE, f"{STAGE}/dpo/adapter"))
     },
     "evaluate/test/champion-7": Step(
-        _champion, challenge, {"annotate", "splits"}, {"model.base", "evaluate"}, ASKED | {"evaluation"}
+        _champion,
+        challenge,
+        {"annotate", "splits"},
+        {"model.base", "evaluate"},
+        ASKED | {"evaluation"},
+        of={"judging"},
     ),
     "register": Step(
         lambda ws: register.begin(ws, STATE, "sqlite:///mlflow.db"),
@@ -182,19 +200,32 @@ class Run:
         ws = ws or self.config()
         return {name for name in reversed(STEPS) if STEPS[name].begin(ws).manifest is None}
 
-    def finish(self, name: str, text: str = "") -> None:
-        """Finishes a step as before, or with another content."""
-        artifact = Artifact(self.ws.store, name, {"other": text, "origin": ORIGIN}) if text else None
-        artifact = artifact or STEPS[name].begin(self.config())
+    def finish(self, name: str, text: str = "", replaced: Collection[str] = LISTINGS) -> None:
+        """Finishes a step as before, or with another content; splits with other photographs of these listings."""
+        others = {"other": text, "origin": ORIGIN, "photographs": text}
+        artifact = Artifact(self.ws.store, name, others) if text else STEPS[name].begin(self.config())
         (artifact.folder / "content").write_text(text or name)
-        artifact.finish("test", {}, ["content"])
+        files = ["content"]
+        if name == "annotate":
+            rows = [{"listing": key, "attribute": "lid", "value": "lid", "split": LISTINGS[key]} for key in LABELLED]
+            files.append("labels.jsonl")
+            (artifact.folder / files[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if name == "splits":
+            rows = [(key, split, text if key in replaced else "") for key, split in LISTINGS.items()]
+            frame = pl.DataFrame(rows, schema=["listing", "split", "photograph"], orient="row")
+            frame = frame.with_columns(rank=0.5, group="listing", mixed=pl.lit(None, pl.String), key="photograph")
+            files += ["splits.parquet", "photographs.parquet"]
+            for file in files[1:]:
+                frame.write_parquet(artifact.folder / file)
+        artifact.finish("test", {}, files)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     values = {"verticals": {"mug": {"attributes": {"lid": {"values": ["lid", "none"]}}}}}
     (tmp_path / "schema.yaml").write_text(schema.Schema.model_validate(values).model_dump_json())
-    (tmp_path / "listings.jsonl").write_text('{"id": "m1", "vertical": "mug", "images": ["m1.jpg"]}\n')
+    rows = [{"id": key, "vertical": "mug", "images": [f"{key}.jpg"]} for key in LISTINGS]
+    (tmp_path / "listings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "labels.jsonl").write_text("")
     data = DataConfig(
         catalogue_schema=str(tmp_path / "schema.yaml"),
@@ -256,6 +287,15 @@ def test_an_artifact_of_another_content_begins_anew_what_is_made_from_it(run: Ru
     made = {step for step, entry in STEPS.items() if path in entry.upstream | entry.optional}
     made |= {step for step, entry in STEPS.items() if path == "splits" and "photographs" in entry.reads}
     assert run.anew() == made | {path}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_photograph_that_is_replaced_or_seen_at_last_begins_anew_only_what_reads_it(run: Run, listing: str) -> None:
+    run.finish("splits", "another content", [listing])
+    made = {step for step, entry in STEPS.items() if "splits" in entry.upstream and not entry.of}
+    readers = {step: entry.of or LISTINGS for step, entry in STEPS.items() if "photographs" in entry.reads}
+    reading = {step for step, listings in readers.items() if listing in listings}
+    assert run.anew() == made | reading | {"splits"}
 
 
 @pytest.mark.parametrize("step", STEPS)

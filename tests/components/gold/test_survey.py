@@ -1,6 +1,7 @@
 """The groups of listings that share photographs, and what is remembered of them."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -10,7 +11,9 @@ from attrloop.components.gold.learnt import Learnt, write_learnt
 from attrloop.components.gold.left_out import learnt_from
 from attrloop.components.gold.splits import make_splits, photographs_of, splits_of
 from attrloop.components.gold.survey import survey
+from attrloop.components.storage import inputs
 from tests.components.gold.shop import Shop
+from tests.emulator import upload
 from tests.http_server import QuietHandler, serving
 from tests.photographs import COPIES, encoded, photograph
 
@@ -131,6 +134,27 @@ def test_only_new_and_replaced_photographs_are_read_again(shop, tmp_path, read):
     assert sorted(read) == sorted([name, *shop.listings["new"]])
 
 
+def test_buckets_are_asked_about_many_photographs_at_once_and_nothing_stays_in_memory(
+    shop, tmp_path, bucket, faulty, monkeypatch
+):
+    opened: list[int] = []
+    monkeypatch.setattr(inputs, "_seen", {})
+    monkeypatch.setattr(inputs, "ThreadPoolExecutor", lambda most: opened.append(most) or ThreadPoolExecutor(most))
+    shop.run(tmp_path / "runs")
+    upload(shop.folder, f"{bucket}/shop")
+    for name in ("first", "second"):
+        ws = shop.run(tmp_path / "runs", name, data={"listings": f"{bucket}/shop/listings.jsonl"})
+        assert len(ws.listings) == 20
+        faulty.seen.clear()
+        opened.clear()
+        found = survey(ws.config, ws.store.root, ws.listings, {})
+        assert found.photographs.height == 20
+        asked = [path for method, path in faulty.seen if "img" in path and not faulty.is_download(method, path)]
+        assert len(asked) == 20 and len(opened) <= 2, "one to look, one to fetch"
+        assert not [uri for uri in inputs._seen if uri.endswith(".img")]
+    assert len(faulty.downloads()) == 0, "none is read again"
+
+
 def test_a_killed_survey_reads_nothing_twice(shop, tmp_path, read):
     ws = shop.run(tmp_path / "runs")
     survey(ws.config, ws.store.root, ws.listings, {})  # killed before the splits are remembered
@@ -207,16 +231,19 @@ def test_photographs_behind_urls_are_seen_when_they_are_replaced_and_no_signatur
             self.wfile.write(body)
 
     with serving(Handler) as url:
-        shop.add("far", pictures=[f"{url}/far.png?signature=S3CRET"])
+        shop.add("far", pictures=[f"{url}/far.png?id={k}&signature=S3CRET" for k in (1, 2)])
         shop.add("near", pictures=[shop.picture(1)])
         ws = shop.run(tmp_path / "runs", data={"allowed_hosts": ["127.0.0.1"]})
         before = survey(ws.config, ws.store.root, ws.listings, {})
         before.remember()
         survey(ws.config, ws.store.root, ws.listings, {})  # nothing has changed: nothing is kept
+        shop.listings["far"] = [f"{url}/far.png?X-Amz-Expires=60&id={k}&Signature=ANOTHER" for k in (1, 2)]
+        ws = shop.run(tmp_path / "runs", data={"allowed_hosts": ["127.0.0.1"]})
+        survey(ws.config, ws.store.root, ws.listings, {})  # nor has it where another signature is
         content["number"] = 2
         after = survey(ws.config, ws.store.root, ws.listings, {})
     assert before.splits.group["far"] == before.splits.group["near"]
     assert after.digest != before.digest
     assert after.splits.of == before.splits.of
     kept = pl.concat([pl.read_parquet(path) for path in (tmp_path / "runs" / "splits" / "photographs").iterdir()])
-    assert kept.height == 23 and "S3CRET" not in str(kept.to_dicts())
+    assert kept.height == 25 and kept["name"].n_unique() == 23 and "S3CRET" not in str(kept.to_dicts())

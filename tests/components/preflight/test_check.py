@@ -97,13 +97,13 @@ def test_the_disk_needed_is_for_the_images_that_some_step_will_encode(shop):
         8 * (200 + 64 * 5),
     )  # bytes of an image's features, and of a listing's chains
     shop.set("model", dtype="float32").set("loop", iterations=1)
-    few, many = disk(0, max_listings=4), disk(500, max_listings=4)
-    assert few == many == disk(500, engine="vllm"), "DPO encodes what its pairs show, whoever sampled"
+    few, many = disk(0, max_listings=4), disk(40, max_listings=4)
+    assert few == many == disk(40, engine="vllm"), "DPO encodes what its pairs show, whoever sampled"
     # 10 listings of split train have no label.
     assert disk(0, max_listings=0) - few == pytest.approx(6 * (2 * image + chains), rel=0.01)
-    assert disk(500) - disk(0) == pytest.approx(500 * (2 * image + chains), rel=0.01)
+    assert disk(40) - disk(0) == pytest.approx(40 * (2 * image + chains), rel=0.01)
     shop.set("loop", iterations=0)
-    assert disk(500) == disk(0), "nothing is sampled"
+    assert disk(40) == disk(0), "nothing is sampled"
 
 
 def test_the_disk_needed_is_that_of_the_device_that_trains(shop, monkeypatch):
