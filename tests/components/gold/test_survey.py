@@ -5,12 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
+import yaml
 
+from attrloop.components.annotate.annotate import annotate
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.gold.learnt import Learnt, write_learnt
 from attrloop.components.gold.left_out import learnt_from
 from attrloop.components.gold.splits import make_splits, photographs_of, splits_of
 from attrloop.components.gold.survey import survey
+from attrloop.components.run.workspace import Workspace
+from attrloop.components.sft.train import begin
 from attrloop.components.storage import inputs
 from tests.components.gold.shop import Shop
 from tests.emulator import upload
@@ -183,6 +187,32 @@ def test_a_photograph_that_cannot_be_read_for_once_changes_nothing(shop, tmp_pat
     path.rename(path.with_suffix(".away"))
     after = survey(ws.config, ws.store.root, ws.listings, {})
     assert (after.digest, after.splits) == (before.digest, before.splits)
+
+
+def test_a_photograph_that_can_be_read_at_last_begins_no_training_on_others_anew(shop, tmp_path):
+    splits = make_splits(shop.run(tmp_path / "elsewhere")).of
+    taught, reserved = (next(key for key, split in splits.items() if split == name) for name in ("train", "test"))
+    shop.labels = [{"listing": taught, "attribute": "lid", "value": "yes"}]
+    ws = shop.run(tmp_path / "runs", annotate={"max_calls": 0})
+    mug = {"attributes": {"lid": {"values": ["yes", "no"]}}}
+    (shop.folder / "schema.yaml").write_text(yaml.safe_dump({"verticals": {"mug": mug}}))
+    flaky = shop.folder / shop.listings[reserved][0]
+    away = flaky.rename(flaky.with_suffix(".away"))
+
+    def begun() -> bool:
+        """Whether the training begins anew, after the steps before it."""
+        again = Workspace.open(ws.store.root)
+        make_splits(again)
+        annotate(ws.store.root)
+        artifact = begin(again)
+        return artifact.manifest is None and artifact.finish("adapter", {}, []) is not None
+
+    assert (begun(), begun()) == (True, False)
+    away.rename(flaky)
+    assert not begun()
+    own = shop.folder / shop.listings[taught][0]
+    own.write_bytes((shop.folder / shop.picture(77)).read_bytes())
+    assert begun()
 
 
 def test_a_photograph_that_never_could_be_read_has_no_fingerprint(shop, tmp_path):
