@@ -105,7 +105,7 @@ def test_sharing_out_is_reported_only_when_it_fails(copy_of: Callable[[str], Pat
     before = len(read_events(open_store(workspace)))
     share_out(str(workspace), STAGE, ADAPTER, 2)
     (workspace / "annotate" / "labels.jsonl").unlink()
-    with pytest.raises(InputError, match="labels.jsonl is missing"):
+    with pytest.raises(InputError, match=r"labels\.jsonl is missing"):
         share_out(str(workspace), STAGE, ADAPTER, 2)
     assert [event.label for event in read_events(open_store(workspace))[before:]] == [f"{STAGE} share-out"]
 
