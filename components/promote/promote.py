@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrloop.components.digests import digest
 from attrloop.components.errors import AttrloopError, fail
-from attrloop.components.gold.left_out import judged_by
+from attrloop.components.gold.left_out import recorded
+from attrloop.components.gold.sampled import labelled_ids
 from attrloop.components.promote.challenge import Challenge
 from attrloop.components.promote.champion import alias, champion, exists
 from attrloop.components.promote.ledger import Entry, Ledger, Verdict
@@ -241,7 +242,8 @@ def begin(ws: Workspace, state: LoopState, uri: str) -> Artifact:
         InputError: nothing is registered, or a stage that is compared was not evaluated on test.
     """
     # Where there is no test gold, nothing was evaluated on it.
-    stages = {state.best.stage, state.reference.stage} if judged_by(ws, "test") else ()
+    gold = labelled_ids(ws, "test") - {row.listing for row in recorded(ws.store)}
+    stages = {state.best.stage, state.reference.stage} if gold else ()
     evaluated = {f"test/{name}": layout.evaluation("test", name) for name in stages}
     made_from = MadeFrom(
         VERSION,
