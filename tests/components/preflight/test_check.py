@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from attrloop.components.errors import InputError
+from attrloop.components.gold.split import drawn_split
 from attrloop.components.preflight.check import check, examine
 from attrloop.components.run.workspace import Workspace
 
@@ -86,12 +87,11 @@ def test_the_forecast_counts_calls_chains_and_tokens(shop):
 
 def test_the_disk_needed_is_for_the_images_that_some_step_will_encode(shop):
     def disk(copies: int, **sample: object) -> int:
-        shop.write("listings.jsonl", rows + [model | {"id": f"copy-{k}"} for k in range(copies)])
+        shop.write("listings.jsonl", rows + [model | {"id": key} for key in train[:copies]])
         return examine(shop.set("sample", **sample).config(), str(shop.folder), images=False).forecast.disk
 
     rows = [row | {"images": row["images"] * 2} for row in shop.rows("listings.jsonl")]
-    splits = examine(shop.config(), str(shop.folder)).survey.splits.of
-    model = next(row for row in rows if splits[row["id"]] == "train")  # its copies are of its group and split
+    model, train = rows[0], [key for key in map("copy-{}".format, range(1000)) if drawn_split(key) == "train"]
     image, chains = (
         (40 * 30 / 28**2 + 1) * 32 * 4,
         8 * (200 + 64 * 5),
