@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import polars as pl
 
@@ -18,7 +18,7 @@ from attrloop.components.storage.store import Store
 
 Source = Literal["catalogue", "photographs", "prompts", "values"]
 
-PHOTOGRAPHS = "photographs"
+PHOTOGRAPHS: Final = "photographs"
 """The name of the digest of all photographs, among what splits are made from."""
 
 

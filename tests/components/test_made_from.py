@@ -211,8 +211,8 @@ class Run:
             files.append("labels.jsonl")
             (artifact.folder / files[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
         if name == "splits":
-            rows = [(key, split, text if key in replaced else "") for key, split in LISTINGS.items()]
-            frame = pl.DataFrame(rows, schema=["listing", "split", "photograph"], orient="row")
+            decided = [(key, split, text if key in replaced else "") for key, split in LISTINGS.items()]
+            frame = pl.DataFrame(decided, schema=["listing", "split", "photograph"], orient="row")
             frame = frame.with_columns(rank=0.5, group="listing", mixed=pl.lit(None, pl.String), key="photograph")
             files += ["splits.parquet", "photographs.parquet"]
             for file in files[1:]:
