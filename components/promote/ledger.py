@@ -104,19 +104,19 @@ class Ledger:
             InputError: an entry is missing, empty, was changed, or stands in another place.
         """
         last, known = self._head()  # before the entries: another process may add one at any time
+        read = list(self._read)  # other threads may be reading too
         paths = [path for path in self.store.list(self.folder) if path.endswith(".json")]
         for number, path in enumerate(paths, 1):
             if path != self._path(number):
                 raise self._fault(number, "missing")
-            if number > len(self._read):
-                self._read.append(self._open(number))
-        if len(paths) < len(self._read):
+            if number > len(read):
+                read.append(self._open(number, read[-1] if read else None))
+        if len(paths) < max(len(read), last):
             raise self._fault(len(paths) + 1, "missing")
-        if last > len(paths):
-            raise self._fault(len(paths) + 1, "missing")
-        if last and known != self._read[last - 1][1]:
+        if last and known != read[last - 1][1]:
             raise self._fault(last, f"not what was written: its digest is not that in {self._head_path(last)}")
-        return [entry for entry, _ in self._read]
+        self._read = read
+        return [entry for entry, _ in read]
 
     def head(self) -> Entry | None:
         """The latest entry; its `after` is the champion.
@@ -148,14 +148,14 @@ class Ledger:
     def _head_path(self, number: int) -> str:
         return f"{self.folder}/{_HEADS}/{number:08d}"
 
-    def _open(self, number: int) -> tuple[Entry, str]:
-        """An entry and the digest of its file; all before it were read."""
+    def _open(self, number: int, last: tuple[Entry, str] | None) -> tuple[Entry, str]:
+        """An entry and the digest of its file; `last` are those of the one before."""
         data = self.store.read(self._path(number))
         try:
             entry = Entry.model_validate(read_json(data, self._path(number)))
         except (InputError, ValidationError) as error:
             raise self._fault(number, "empty" if not data else "damaged: it cannot be read") from error
-        before, previous = self._read[-1] if self._read else (None, "")
+        before, previous = last or (None, "")
         if (entry.seq, entry.model) != (number, self.model):
             raise self._fault(number, f"not what was written: it is entry {entry.seq} of {entry.model}")
         if entry.previous is None and before and before.previous is not None:
