@@ -152,7 +152,7 @@ def _tell_apart(names: Iterable[str]) -> None:
         if not seen(name):
             raise ValueError(f"the name {name!a} is empty")
         if (other := first.setdefault(seen(name), name)) != name:
-            raise ValueError(f"the names {ascii(other)} and {name!a} look the same: keep one of them")
+            raise ValueError(f"the names {other!a} and {name!a} look the same: keep one of them")
 
 
 class Vertical(BaseModel):
