@@ -3,7 +3,8 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DIFFERENT = {"fastapi", "numpy", "torch", "torchvision", "transformers"}  # that vLLM, or numba for it, pins otherwise
+# That vLLM, or numba for it, pins otherwise.
+DIFFERENT = {"fastapi", "numpy", "opencv-python-headless", "torch", "torchvision", "transformers"}
 
 
 def pins(file: Path) -> dict[str, str]:
