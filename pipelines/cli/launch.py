@@ -73,7 +73,7 @@ def launch_demo(runs: Path, overrides: Mapping[str, Any], fresh: bool) -> None:
     from attrloop.pipelines.demo.stand_in import serving
 
     check_output(runs, folder=True)
-    seed = override(demo_config(runs, ""), overrides).seed
+    seed = override(demo_config(runs), overrides).seed
     catalogue = runs.absolute() / f"demo-catalogue-{seed}"
     with exclusive(catalogue, print):
         print(f"catalogue: {'rendered' if write_catalogue(catalogue, seed) else 'reusing'} {catalogue}")

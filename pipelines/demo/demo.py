@@ -20,12 +20,12 @@ BASE = Path(__file__).parent / "base"
 KEY_ENV = "ATTRLOOP_DEMO_KEY"
 
 
-def demo_config(catalogue: Path, base_url: str, seed: int = 0) -> RunConfig:
+def demo_config(catalogue: Path, base_url: str = "http://127.0.0.1", seed: int = 0) -> RunConfig:
     """The config of `attrloop demo`.
 
     Args:
         catalogue: folder that `products.write_catalogue` filled.
-        base_url: where the stand-in annotator answers.
+        base_url: where the stand-in annotator answers; needed only to ask it.
         seed: of the run.
     """
     return RunConfig(

@@ -28,7 +28,7 @@ def best(row: Row) -> str:
         if stage in ("base", "sft"):
             state = LoopState(outcomes=(*state.outcomes, outcome))
         elif not state.stop:
-            state = state.after(outcome, demo_config(Path(), "").loop.min_gain)
+            state = state.after(outcome, demo_config(Path()).loop.min_gain)
     return state.best.stage
 
 
