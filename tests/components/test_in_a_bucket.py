@@ -55,7 +55,7 @@ def test_a_killed_training_goes_on_in_another_pod_to_the_same_adapter(
     bucket: str, trained: Callable[[str], Path]
 ) -> None:
     local = trained("qwen2_5_vl")
-    uri = move(local, bucket, "run", "annotate")
+    uri = move(local, bucket, "run", "annotate", "splits")
     train_until_killed(23, "sft", [uri])
     store = open_store(uri)
     assert {name.split("/")[1] for name in files(store, "sft") if "/" in name} == {"checkpoint-9", "checkpoint-18"}
