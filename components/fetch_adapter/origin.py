@@ -5,7 +5,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,11 +126,13 @@ def registered(uri: str, model: str, runs: str) -> Iterator[Origin]:
             raise AttrloopError(
                 f"{model} was not registered by attrloop: name a version that was, or move the alias {CHAMPION} to one"
             )
-        _compare(uri, model, adapter, settings)
+        tags = _tags(uri, model)
+        _compare(f"{model} at {shown_uri(uri)}", tags, adapter, settings)
         record = adapter.with_name(layout.LEARNT)
         learnt = Learnt.read(record) if record.exists() else None
         known = {} if learnt else _known(runs, adapter_digest(adapter))
-        yield Origin(model, adapter, settings, learnt, known, trained_as=_trained_as(uri, model))
+        trained_as = f"{tags['run']}/{tags['stage']}" if {"run", "stage"} <= tags.keys() else ""
+        yield Origin(model, adapter, settings, learnt, known, trained_as=trained_as)
 
 
 def _known(runs: str, adapter: str) -> dict[Role, set[str]]:
@@ -140,29 +142,25 @@ def _known(runs: str, adapter: str) -> dict[Role, set[str]]:
         run, found, _ = path.partition(f"/{layout.REGISTRATION}")
         if not found:
             continue
-        with suppress(InputError):  # a damaged run tells nothing
+        try:
             result = read_json(store.read(path), path)
             if isinstance(result, dict) and result.get("adapter_digest") == adapter:
                 return learnt_by_files(open_store(f"{runs}/{run}"))
+        except InputError as error:
+            log.warning("whether this run tells what the adapter has learnt from cannot be read: %s", error)
     return {}
 
 
-def _trained_as(uri: str, model: str) -> str:
-    found = _REGISTERED.fullmatch(model)
-    if found is None or not found["version"]:
-        return ""
+def _tags(uri: str, model: str) -> dict[str, str]:
+    """The tags of `models:/NAME/VERSION`."""
+    name, version = model.removeprefix(REGISTRY).rsplit("/", 1)
     with explained(uri):
-        tags = connect(uri).get_model_version(found["name"], found["version"]).tags
-    return f"{tags['run']}/{tags['stage']}" if {"run", "stage"} <= tags.keys() else ""
+        tags: dict[str, str] = connect(uri).get_model_version(name, version).tags
+        return tags
 
 
-def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> None:
+def _compare(where: str, tags: dict[str, str], adapter: Path, settings: dict[str, Any]) -> None:
     """Compares what was downloaded with the digests that the version carries as tags."""
-    found = _REGISTERED.fullmatch(model)
-    assert found is not None
-    client = connect(uri)
-    with explained(uri):
-        tags = client.get_model_version(found["name"], found["version"]).tags
     wrong = []
     checks = (
         ("adapter_digest", adapter_digest(adapter), "the adapter's files"),
@@ -171,7 +169,7 @@ def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> N
     for tag, now, what in checks:
         if tag not in tags:
             log.warning(
-                "%s has no tag %s: it cannot be told whether %s are those that were registered", model, tag, what
+                "%s has no tag %s: it cannot be told whether %s are those that were registered", where, tag, what
             )
         elif tags[tag] != now:
             wrong.append(f"{what} are not those that were registered (tag {tag})")
@@ -180,7 +178,7 @@ def _compare(uri: str, model: str, adapter: Path, settings: dict[str, Any]) -> N
         wrong.append(f"its record of what it has learnt from is not the one that was registered (tag {LEARNT_DIGEST})")
     if wrong:
         remedy = "Restore them in the artifact store, register the adapter again from its run, or name another version"
-        raise fail(f"{model} at {shown_uri(uri)}", " and ".join(wrong), remedy)
+        raise fail(where, " and ".join(wrong), remedy)
 
 
 def _of_a_run(uri: str) -> Origin:
@@ -212,7 +210,7 @@ def _of_a_run(uri: str) -> Origin:
     )
     learnt = record_of(store, path)
     known = {} if learnt else learnt_by_files(store)
-    stage = layout.trained_by(path).removesuffix("/dpo")
+    stage = layout.stage_of(path)
     return Origin(
         f"{root}/{path}",
         folder,

@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from attrloop.components.catalogue.schema import load_schema
 from attrloop.components.documents import read_json
@@ -19,7 +22,7 @@ from attrloop.components.predict.interface import ANSWER
 from attrloop.components.predict.label_studio import Imported, add, check_labels_output, labels_of
 from attrloop.components.predict.labelling import PROJECTS, Project
 from attrloop.components.run.config import RunConfig
-from attrloop.components.secrets import reveals, secret
+from attrloop.components.secrets import masked, reveals, secret
 
 URL, KEY = "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"
 _TIMEOUT_S = 60.0  # without any byte
@@ -162,13 +165,14 @@ def _connected() -> Iterator[tuple[_Client, str]]:
         make: Any = LabelStudio
         yield make(base_url=url, api_key=key, timeout=_TIMEOUT_S), url
     except ApiError as error:
-        raise AttrloopError(_refusal(url, error.status_code, error.body).replace(key, "[hidden]")) from None
+        raise AttrloopError(masked(_refusal(url, error.status_code, error.body), key)) from None
     except httpx.TimeoutException:
         raise AttrloopError(f"Label Studio at {url} does not answer within {_TIMEOUT_S:.0f} seconds") from None
     except httpx.HTTPError as error:
-        raise AttrloopError(f"Label Studio at {url} cannot be reached: {error}. Check {URL} and the network") from None
-    except ValueError:  # not JSON
-        raise AttrloopError(f"{url} does not answer as Label Studio does. Check {URL}") from None
+        why = masked(str(error), key)
+        raise AttrloopError(f"Label Studio at {url} cannot be reached: {why}. Check {URL} and the network") from None
+    except (JSONDecodeError, ValidationError) as error:
+        raise AttrloopError(f"{url} does not answer as Label Studio does. Check {URL}") from error
 
 
 def _refusal(url: str, status: int | None, body: Any) -> str:

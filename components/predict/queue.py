@@ -97,8 +97,9 @@ def select(ws: Workspace, per_attribute: int) -> pl.DataFrame:
       split train, least confident first. They may be trained on, and are no fair sample.
     - `drawn`: all attributes of listings of the gold splits, in the order in which gold is taken (`gold.split.rank`)
       and however certain they are, so that gold stays a fair sample. They are the fraction `review.drawn` of the
-      queue's listings of a vertical, at least one. The candidates are all listings that no run has in split train, by
-      rank whatever their ids would draw: a listing that shares photographs is as likely to be gold as any other.
+      queue's listings of a vertical, at least one unless that is 0. The candidates are all listings that no run has in
+      split train, by rank whatever their ids would draw: a listing that shares photographs is as likely to be gold as
+      any other.
 
     What the config's labels file answers already is left out. A label of an earlier review is no gold, so its listing
     can still be drawn. Shards are read a few at a time, so that few predictions are in memory, and only photographs of
@@ -227,4 +228,4 @@ def _model(ws: Workspace) -> str:
         return "base"
     # An earlier version of attrloop left out run and stage: then they are in the adapter's path.
     named = start.made_from.get("trained_as", start.made_from["origin"])
-    return "/".join(layout.trained_by(named).removesuffix("/dpo").split("/")[-2:])
+    return "/".join(layout.stage_of(named).split("/")[-2:])

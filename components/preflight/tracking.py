@@ -1,6 +1,7 @@
 """Checks of MLflow before anything is trained: the store can be opened by its name, and takes the run's names."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -36,9 +37,8 @@ def _opened(uri: str, experiment: str, finding: Finding) -> Iterator[Problem]:
     if uri.startswith(("http://", "https://")):
         yield from _server(uri, where) or _experiment(uri, experiment)
     elif file is not None:
-        yield from writable(file.parent, "tracking.uri") or examine_file(file)
-        if file.exists() and not finding.problems:
-            yield from _database(uri, where, experiment)
+        problems = writable(file.parent, "tracking.uri") or examine_file(file)
+        yield from problems or (_database(uri, where, experiment) if file.exists() else [])
     elif uri.startswith("file:") or "://" not in uri:
         remedy = "Use sqlite:///<path>/mlflow.db or the address of a server"
         yield Problem(where, "MLflow no longer keeps runs in plain folders", remedy)
@@ -77,12 +77,12 @@ def _database(uri: str, where: str, experiment: str) -> list[Problem]:
     waits = {"connect_timeout": _TIMEOUT} if uri.startswith(("postgresql", "mysql")) else {}
     try:
         engine = create_engine(uri, connect_args=waits)
-        with engine.connect() as connection:
+        with ExitStack() as closed, engine.connect() as connection:
+            closed.callback(engine.dispose)
             if not inspect(connection).has_table("experiments"):
                 return []
             query = text("SELECT lifecycle_stage FROM experiments WHERE name = :name")
             stage: Any = connection.execute(query, {"name": experiment}).scalar()
-        engine.dispose()
     except ModuleNotFoundError as error:
         return [Problem(where, f"needs the Python package {error.name}, which is not installed", "Install it")]
     except (SQLAlchemyError, ValueError, UnicodeError) as error:

@@ -143,7 +143,7 @@ class Challenge:
         who, artifact = layout.champion_stage(version), self.begin(version, digest)
         if artifact.manifest is None:
             self._decode(version, artifact)
-        guest = open_store(f"{self.ws.store.root}/{layout.CHAMPIONS}/{version}")
+        guest = open_store(f"{self.ws.store.root}/{layout.champion(version)}")
         rows = tuple(row for row in recorded(guest) if row.split == "test")
         predictions = self._predictions(who) if artifact.manifest and artifact.manifest.files else _NONE
         return Opponent(predictions, rows, unknown_ancestors(guest, layout.adapter(layout.START)))
@@ -171,7 +171,7 @@ class Challenge:
     def _decode(self, version: str, artifact: Artifact) -> None:
         """Fills the artifact of a champion's evaluation."""
         who, name = layout.champion_stage(version), self.ws.config.tracking.model_name
-        guest = self._guest(f"models:/{name}/{version}", f"{layout.CHAMPIONS}/{version}")
+        guest = self._guest(f"models:/{name}/{version}", layout.champion(version))
         if not judged_by(guest, "test"):
             artifact.finish("evaluation", {"predictions": 0}, [])
             return

@@ -37,7 +37,7 @@ class Verdict(BaseModel):
             champion.
         macro: change of the macro accuracy; None where there was too little gold to compare.
         verticals: change of each vertical's accuracy.
-        left_out: test gold that was not compared on, because one of the two or an ancestor has learnt from it.
+        left_out: test gold that was not compared on (see `gold.left_out`).
         unknown: ancestors of the two whose history is unknown, because earlier versions registered them: gold may be
             compared on that they have learnt from. None where nothing was compared.
     """

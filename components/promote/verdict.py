@@ -39,7 +39,7 @@ def verdict_on(challenge: Challenge, champion: str | None) -> Verdict:
         return _not_compared(against, *no_gold(ws, "test"), omission)
     opponent = challenge.opponent(champion)
     rows = list({row.listing: row for row in (*opponent.left_out, *rows)}.values())
-    files += [f"{layout.CHAMPIONS}/{champion}/{layout.LEFT_OUT_FILE}"] if opponent.left_out else []
+    files += [f"{layout.champion(champion)}/{layout.LEFT_OUT_FILE}"] if champion and opponent.left_out else []
     omission = Omission.of_listings(rows, len(gold)) if rows else None
     told = f"{omission.text} (all in {' and '.join(files)})" if omission else ""
     out = {row.listing for row in rows}

@@ -201,8 +201,9 @@ class AnnotateConfig(Config):
     max_images: int = Field(4, gt=0)
     """Images of one listing that are sent at most."""
     thinking_tokens: int = Field(0, ge=0)
-    """Tokens that the annotator may think before it replies; a reply has 200 more, and 150 for each attribute. Raise it
-    (to 4,000, say) for a model that thinks. Each reply reserves them from the budget, because thinking is paid for."""
+    """Tokens that the annotator may think before it replies; a reply has 200 more, 150 for each attribute, and 10 for
+    each value of an attribute that takes several. Raise it (to 4,000, say) for a model that thinks. Each reply
+    reserves them from the budget, because thinking is paid for."""
     concurrency: int = Field(8, gt=0)
     """Requests in flight at once."""
     timeout_s: float = Field(60.0, gt=0)

@@ -78,6 +78,11 @@ def trained_by(adapter_path: str) -> str:
     return adapter_path.removesuffix(f"/{ADAPTER}")
 
 
+def stage_of(adapter_path: str) -> str:
+    """The stage that an adapter belongs to, from the adapter's path."""
+    return trained_by(adapter_path).removesuffix("/dpo")
+
+
 def learnt(adapter_path: str) -> str:
     """The record of what an adapter and its ancestors have learnt from, from the adapter's path."""
     return f"{trained_by(adapter_path)}/{LEARNT}"
@@ -131,6 +136,11 @@ def metrics(split: str, stage: str) -> str:
 def stage_of_evaluation(path: str) -> str:
     """The stage that a file below `evaluation(split)` belongs to."""
     return path.split("/")[2]
+
+
+def champion(version: str) -> str:
+    """The workspace in which a champion of another run answers this run's gold."""
+    return f"{CHAMPIONS}/{version}"
 
 
 def champion_stage(version: str) -> str:

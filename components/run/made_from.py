@@ -9,9 +9,8 @@ import polars as pl
 from attrloop.components.catalogue import prompts, schema
 from attrloop.components.catalogue.images import ImageReader
 from attrloop.components.digests import digest
-from attrloop.components.errors import fail
 from attrloop.components.run import layout
-from attrloop.components.run.manifest import Manifest, intact, read_manifest
+from attrloop.components.run.manifest import finished, intact, read_manifest
 from attrloop.components.run.workspace import Workspace
 from attrloop.components.storage.parquet import read_parquet
 from attrloop.components.storage.store import Store
@@ -86,7 +85,7 @@ class MadeFrom:
             InputError: an artifact that must be there is not finished; or a file of the catalogue is missing.
         """
         found = {"version": str(self.version), **self.extra}
-        found |= {name: _upstream(ws.store, path).digest for name, path in self.upstream.items()}
+        found |= {name: finished(ws.store, path).digest for name, path in self.upstream.items()}
         for name, path in self.optional.items():
             manifest = read_manifest(ws.store, path)
             found[name] = manifest.digest if manifest else ""
@@ -94,17 +93,9 @@ class MadeFrom:
             found["config"] = ws.config.digest(*self.config)
         found |= {name: _SOURCES[name](ws) for name in self.reads}
         if self.listings:
-            _upstream(ws.store, layout.SPLITS)
+            finished(ws.store, layout.SPLITS)
             found[PHOTOGRAPHS] = f"version {ImageReader.version}, {_of_listings(ws.store, self.listings(ws))}"
         return found
-
-
-def _upstream(store: Store, path: str) -> Manifest:
-    manifest = read_manifest(store, path)
-    if manifest is None:
-        what = "not finished, and this step builds on it"
-        raise fail(f"{store.root}/{path}", what, "Run the step that makes it first")
-    return manifest
 
 
 def _of_listings(store: Store, listings: Iterable[str]) -> str:

@@ -259,7 +259,8 @@ def test_a_damaged_config_is_named_and_written_again_with_the_run(ws: Workspace,
 def test_a_damaged_event_is_left_out_and_the_rest_is_shown(ws: Workspace, damage: str) -> None:
     with reporting(ws.store, "dpo", stage=STAGE):
         pass
-    first = next(Path(ws.store.root, "events").iterdir())
+    first = min(Path(ws.store.root, "events").iterdir())
     DAMAGES[damage](first)
     found = [event.step for event in read_events(ws.store)]
-    assert found in (["dpo"], ["sft"]) or damage == "one bit flipped"
+    assert found[-1] == "dpo"
+    assert found == ["dpo"] or (damage == "one bit flipped" and len(found) == 2)

@@ -302,7 +302,7 @@ def test_a_photograph_that_is_replaced_or_seen_at_last_begins_anew_only_what_rea
 def test_an_artifact_that_is_missing_is_named_in_the_same_words_by_every_step(run: Run, step: str) -> None:
     for path in STEPS[step].upstream:
         run.ws.store.remove(path)
-        with pytest.raises(InputError, match=rf"run/{path}: not finished, and this step builds on it\. Run the step"):
+        with pytest.raises(InputError, match=rf"run/{path}: not finished\. Let the step"):
             STEPS[step].begin(run.config())
         run.finish(path)
     for path in STEPS[step].optional:

@@ -243,7 +243,7 @@ class Broken(QuietHandler):
 
 @pytest.mark.parametrize(
     ("handler", "message"),
-    [(Html, "does not answer as Label Studio does"), (Broken, r"fails with status 400 \(bad Token \[hidden\] x+")],
+    [(Html, "does not answer as Label Studio does"), (Broken, r"fails with status 400 \(bad Token \*\*\* x+")],
 )
 def test_a_server_that_is_not_label_studio_or_fails_is_told(
     ws: Workspace, environment: pytest.MonkeyPatch, handler: type[BaseHTTPRequestHandler], message: str
