@@ -50,9 +50,9 @@ def cost_limit(config: AnnotateConfig, request: Request, images: int) -> float:
 def charge(config: AnnotateConfig, request: Request, usage: Any, reply: str) -> Charge:
     """What is charged for a reply.
 
-    The endpoint's own count is taken if it can be right. Otherwise the upper estimate is charged, or the count if that
-    is more: a count that is missing, zero, text, negative or endless, that contradicts itself, that is too small for
-    the texts and pictures, or that leaves out a part, such as the tokens of the model's thinking.
+    The endpoint's own count is taken if it can be right. It cannot if it is missing, zero, text, negative or endless,
+    contradicts itself, is too small for the texts and pictures, or leaves out a part such as thinking. Then the upper
+    estimate is charged, or the count if that is more.
 
     Args:
         config: prices, and how large pictures are.

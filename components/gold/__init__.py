@@ -1,4 +1,4 @@
-"""Keeps gold apart from what is learnt: the split of every listing, which never changes.
+"""Keeps gold apart from what is learnt: the split of every listing, the same in every run.
 
 `split.py` draws a split, and `stated.py` reads those that a labels file states. `fingerprint.py` tells copies of a
 photograph, `photographs.py` looks at those of a catalogue, and `groups.py` finds the listings that share them.

@@ -76,7 +76,7 @@ def _members(splits: Mapping[str, Split], groups: Mapping[str, str]) -> dict[str
 def _mixed(
     of: Mapping[str, Split], members: Mapping[str, Mapping[Split, str]], groups: Mapping[str, str]
 ) -> dict[str, str]:
-    """Gold listings, and the member of their group that is trained on, or chosen by, where their split must not be."""
+    """Gold listings whose group has a member in an earlier split, and that member."""
     mixed = {}
     for listing, split in of.items():
         group = members[groups.get(listing, listing)]

@@ -1,4 +1,4 @@
-"""Gold that a comparison leaves out, because a compared adapter or one of its ancestors has learnt from it.
+"""Gold that a comparison leaves out: an adapter or an ancestor has learnt from it, or from one of its photographs.
 
 An adapter remembers what it has learnt from, and would look better on that than it is.
 """

@@ -108,7 +108,7 @@ class Register:
         return Entries(self.store, "photographs", PHOTOGRAPHS)
 
     def check(self) -> list[Problem]:
-        """What keeps a run from using the register, found out by writing and removing a small file there."""
+        """What keeps a run from using the register, found out by creating a small file there."""
         where, remedy = f"register of splits {self.store.root}", "Set data.splits to a folder that can be written"
         return [
             Problem(where, problem.what, remedy)

@@ -59,8 +59,8 @@ def _moved(found: Survey) -> Iterator[str]:
         )
     if earlier := [key for key in splits.contradicted if key not in set(later)]:
         yield (
-            f"{len(earlier):,} listings were gold in earlier runs, but their labels give them to learn from or to "
-            f"choose by ({some(earlier)}): so they are in later runs too"
+            f"{len(earlier):,} listings were gold in earlier runs, but their labels now put them in a split that is "
+            f"learnt from ({some(earlier)}); later runs follow the labels"
         )
     if found.strangers * 2 > found.met:
         yield (

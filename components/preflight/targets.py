@@ -38,7 +38,7 @@ def check_targets(config: RunConfig, catalogue: Catalogue) -> Finding:
     targets = [*_values(catalogue.schema), *_labels(catalogue)]
     counts = token_counts(config.model.base, config.model.revision, [target.text for target in targets])
     if counts is None:
-        finding.detail, finding.note = "not checked: the base model has no tokenizer.json here", True
+        finding.detail, finding.note = "not checked: no tokenizer.json of the base model can be read here", True
         return finding
     limits = {
         "sample.max_new_tokens": config.sample.max_new_tokens,

@@ -54,7 +54,7 @@ def _accuracies(section: str, evaluation: Evaluation) -> dict[str, float]:
 
 
 def lineage(results: Results) -> dict[str, str]:
-    """Tags on an adapter's history: gold that is left out for it, by split, and ancestors of which nothing is known."""
+    """Tags on an adapter's history: gold that is left out for it, by split, and ancestors whose history is unknown."""
     tags = {f"left_out.{split}": found.text[:_LONGEST_TAG] for split, found in results.omissions.items()}
     return tags | ({"unknown_history": ", ".join(results.unknown)} if results.unknown else {})
 

@@ -102,8 +102,7 @@ class Evaluation(BaseModel):
         macro_accuracy_interval: low and high, at a confidence of 95%.
         reliability: ten bins of the confidence, without empty ones.
         verticals: by name.
-        left_out: the gold listings that are not among the samples, because the stage or an ancestor has learnt from
-            them; None for none.
+        left_out: the gold listings that are not among the samples, and why (see `gold.left_out`); None for none.
     """
 
     stage: str = ""

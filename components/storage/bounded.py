@@ -90,7 +90,7 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 def client(seconds: float, most: int, **options: Any) -> httpx2.Client:
-    """A client that follows no redirect and asks for no compression: a reply of some megabytes could be of gigabytes.
+    """A client that follows no redirect, and asks for no compression: a few compressed megabytes can hold gigabytes.
 
     A late answer raises `httpx2.TimeoutException`, and one that is too large `TooLarge`.
 

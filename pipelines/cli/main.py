@@ -96,7 +96,11 @@ def predict(
         str, typer.Option(help="The catalogue, JSONL or Parquet.  [default: the config's]", show_default=False)
     ] = "",
     review: Annotated[
-        int, typer.Option(min=0, help="The least confident answers of each attribute to queue for review.")
+        int,
+        typer.Option(
+            min=0,
+            help="The least confident answers of each attribute to queue for review, besides those drawn for gold.",
+        ),
     ] = 20,
     image_root: ImageRoot = "",
     settings: Set = None,

@@ -30,7 +30,10 @@ def export(
     per_attribute: PerAttribute = 20,
     image_root: ImageRoot = "",
 ) -> None:
-    """Write Label Studio tasks (tasks.json) and the labelling interface (config.xml) for the least certain answers."""
+    """Write what people are to review as Label Studio tasks (tasks.json) and labelling interface (config.xml).
+
+    These are the least certain answers, and some listings drawn for gold.
+    """
     from attrloop.pipelines.cli.review import export_review
 
     export_review(workspace, output, per_attribute, image_root)
@@ -38,7 +41,7 @@ def export(
 
 @reviews.command("push")
 def push(workspace: Run, project: Project = "", per_attribute: PerAttribute = 20, image_root: ImageRoot = "") -> None:
-    """Put the least certain answers into projects of the Label Studio server at LABEL_STUDIO_URL.
+    """Put what people are to review into projects of the Label Studio server at LABEL_STUDIO_URL.
 
     The token is read from LABEL_STUDIO_API_KEY. What the projects ask already is not asked twice.
     """
