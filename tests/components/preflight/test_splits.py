@@ -106,9 +106,9 @@ def state(shop, **splits: str) -> None:
 def test_gold_that_is_now_learnt_from_is_told_also_when_the_run_goes_on(shop):
     gold = sorted(listing for listing, split in splits_of(started(shop)).of.items() if split == "test")[0]
     state(shop, **{gold.replace("-", "_"): "train"})
-    told = "1 listings were gold in earlier runs, but their labels now put them in a split that is learnt from"
+    told = (
         f"1 listings were gold in earlier runs, but their labels now put them in a split that is learnt from ({gold})"
-    assert splits(shop, second).note and f"{told} ({gold})" in splits(shop, second).detail
+    )
     second = str(shop.folder.parent / "runs" / "second")
     assert splits(shop, second).note and told in splits(shop, second).detail
     started(shop, "second")
