@@ -42,7 +42,7 @@ class Learnt:
 
     Attributes:
         file: Parquet, with a row for each listing, role and photograph: the listing's id; `trained` or `chosen`; and
-            what the photograph is known by (see `photographs_of`), null where it is not known.
+            what the photograph is known by (see `marks_of`), null where it is not known.
         unknown: names of ancestors without a record: earlier versions trained them, so `file` may lack listings.
     """
 
@@ -70,7 +70,7 @@ class Learnt:
         """Which of these listings were learnt from, or share a photograph with one that was.
 
         Args:
-            gold: columns listing and photograph, as `photographs_of` returns them.
+            gold: columns listing and photograph, as `marks_of` returns them.
 
         Returns:
             Columns listing, role and other: the listing that was learnt from, which is the listing itself or one that
@@ -96,7 +96,7 @@ def _damaged(file: Path, what: str) -> Exception:
     return fail(str(file), f"not a record of what an adapter has learnt from: {what}", "Train or fetch it again")
 
 
-def photographs_of(ws: Workspace, listings: Iterable[str]) -> pl.DataFrame:
+def marks_of(ws: Workspace, listings: Iterable[str]) -> pl.DataFrame:
     """What the photographs of listings are known by.
 
     Returns:
@@ -156,7 +156,7 @@ def write_learnt(ws: Workspace, file: Path, learnt: dict[Role, set[str]], source
         learnt: ids of the listings that this training learns from.
         source: path in the workspace of the adapter that it is trained from, whose record is taken over; "" for none.
     """
-    photographs = photographs_of(ws, set().union(*learnt.values()))
+    photographs = marks_of(ws, set().union(*learnt.values()))
     own = rows_of(learnt).drop("photograph").join(photographs.lazy(), on="listing", how="left").select(*COLUMNS)
     before = record_of(ws.store, source) if source else None
     rows = [own, *([scan_parquet(before.file)] if before else [])]

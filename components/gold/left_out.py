@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from attrloop.components.catalogue.records import GOLD_SPLITS, GoldSplit, Label, Record
-from attrloop.components.gold.learnt import Learnt, Role, photographs_of, record_of
+from attrloop.components.gold.learnt import Learnt, Role, marks_of, record_of
 from attrloop.components.gold.splits import ensure_splits, splits_of
 from attrloop.components.run import layout
 from attrloop.components.run.artifact import Artifact
@@ -140,7 +140,7 @@ def learnt_from(ws: Workspace, split: str, gold: Iterable[str], record: Learnt) 
         gold: their ids.
         record: the adapter's.
     """
-    matches = record.matches(photographs_of(ws, gold)).filter(pl.col("role").is_in(_ROLES[split]))
+    matches = record.matches(marks_of(ws, gold)).filter(pl.col("role").is_in(_ROLES[split]))
     found: dict[str, LeftOut] = {}
     for listing, role, other in matches.iter_rows():
         same = listing == other

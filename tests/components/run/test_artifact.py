@@ -177,7 +177,8 @@ def test_opening_a_finished_artifact_in_a_bucket_downloads_none_of_its_files(pod
     manifest = read_manifest(store, "it/dpo")
     assert manifest is not None
     manifests.verify(store, "it/dpo", manifest)
-    assert "://" not in store.root or not hasattr(store, "_held") or store._held == {}
+    if "://" in store.root:
+        assert not list(store._copies.rglob("weights"))  # type: ignore[attr-defined]
 
 
 def test_manifests_of_version_1_are_read_and_compared(pod: Pod) -> None:
